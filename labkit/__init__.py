@@ -1,0 +1,41 @@
+"""labkit: the thin helper module of the Neural Conversational AI Lab.
+
+Names are imported on first use, so that `import labkit` costs nothing until torch or plotly is needed.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {  # public name -> the module that defines it
+    "start": "environment",
+    "LabError": "errors",
+    "load_corpus": "corpora",
+    "load_model": "models",
+    "attach_adapter": "models",
+    "load_adapter": "models",
+    "merge": "models",
+    "DecodingConfig": "decoding",
+    "generate": "decoding",
+    "predict": "decoding",
+    "next_token_logits": "decoding",
+    "FinetuneConfig": "finetuning",
+    "finetune": "finetuning",
+    "evaluate": "metrics",
+    "Board": "notebook.board",
+    "check": "notebook.exercises",
+    "hint": "notebook.exercises",
+    "solution": "notebook.exercises",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'labkit' has no attribute {name!r}")
+    return getattr(import_module(f"labkit.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME]

@@ -1,0 +1,69 @@
+"""Files that are never half-written: write beside the target, then rename; read plain or gzipped JSON."""
+
+import gzip
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import LabError
+
+
+@contextmanager
+def atomic_path(target: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; on a clean exit it replaces `target`, on an error it is removed.
+
+    Raises:
+        LabError: the disk is full or the folder cannot be written; the old file is left as it was.
+    """
+    target = Path(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        os.close(handle)
+    except OSError as error:
+        raise LabError(
+            f"cannot write {target}", str(error), "free space or choose another folder (LAB_HOME)"
+        ) from error
+    partial = Path(name)
+    try:
+        yield partial
+        os.replace(partial, target)
+    except OSError as error:
+        raise LabError(
+            f"cannot write {target}", str(error), "free space or choose another folder (LAB_HOME)"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(target: Path | str, text: str) -> Path:
+    """Write `text` as UTF-8, whole or not at all."""
+    with atomic_path(target) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return Path(target)
+
+
+def write_json(target: Path | str, value: Any, indent: int | None = 1) -> Path:
+    """Write `value` as JSON, whole or not at all."""
+    return write_text(target, json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file, gzipped when its name ends in `.gz`.
+
+    Raises:
+        LabError: no such file, or it is not JSON (the line is named).
+    """
+    path = Path(path)
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError as error:
+        raise LabError(f"no file {path}", "", "check the path") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, EOFError, OSError) as error:
+        raise LabError(f"{path} is not readable JSON", str(error), "fetch or write the file again") from error
