@@ -112,7 +112,7 @@ def exchanges(dialogue: Dialogue, format: str = "turns", lexical: bool = False) 
     pairs = zip(dialogue.turns[::2], dialogue.turns[1::2], strict=False)
     result = [_exchange(user, bot, format, lexical) for user, bot in pairs]
     if format == "dialogs" and result:
-        result[0].insert(0, Segment(dialogue_header(len(dialogue.turns))))
+        result[0].insert(0, Segment(dialogue_header(2 * len(result))))
     return result
 
 
@@ -251,13 +251,13 @@ def prompts(
     `instruction` is text placed before the history (it is never truncated).
     """
     head = codec.prefix + (codec.encode(one_line(instruction) + "\n") if instruction else [])
-    history: list[list[int]] = []  # one entry a turn, so that whole turns can be dropped
+    history: list[list[int]] = []  # one entry an exchange: what stays begins with `user>`, as every window in training
     result = []
     for turn, exchange in enumerate(exchanges(dialogue, format, lexical)):
         opening, reply = _split_reply(exchange, codec, format)
         kept = _latest([*history, opening], max_length - len(head))
         result.append(Prompt(head + [token for piece in kept for token in piece], dialogue.dialogue_id, turn))
-        history += [opening, reply]
+        history.append(opening + reply)
     return result
 
 

@@ -1,0 +1,448 @@
+"""The corpora reader: raw MultiWOZ 2.2 JSON from a folder, from memory and from a (loopback) code host."""
+
+import copy
+import gzip
+import hashlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from labkit.corpora import download, load_corpus, multiwoz
+from labkit.corpora.multiwoz import parse_dialogue
+from labkit.corpora.types import BOT, USER, Span
+from labkit.errors import LabError
+
+USER_TEXT, BOT_TEXT = "Any italian place, leaving at 17:15?", "Da Vinci in the west."
+RAW = {
+    "dialogue_id": "SNG01.json",
+    "services": ["restaurant"],
+    "turns": [
+        {
+            "turn_id": "0",
+            "speaker": "USER",
+            "utterance": USER_TEXT,
+            "frames": [
+                {
+                    "service": "restaurant",
+                    "state": {
+                        "slot_values": {"restaurant-food": ["italian", "italy"], "restaurant-pricerange": ["dontcare"]}
+                    },
+                    "slots": [{"slot": "restaurant-food", "value": "italian", "start": 4, "exclusive_end": 11}],
+                },
+                {
+                    "service": "train",
+                    "state": {"slot_values": {"train-leaveAt": ["17:15"], "train-day": []}},
+                    # swapped, as the Hub's script had them; and a value copied from another turn, without a span
+                    "slots": [
+                        {"slot": "train-leaveat", "value": "17:15", "start": 35, "exclusive_end": 30},
+                        {"slot": "train-day", "value": "friday", "copy_from": "restaurant-bookday"},
+                    ],
+                },
+            ],
+        },
+        {"turn_id": "1", "speaker": "SYSTEM", "utterance": BOT_TEXT, "frames": []},
+    ],
+}
+ACTS = {
+    "1": {
+        "dialog_act": {"Restaurant-Inform": [["name", "da vinci"], ["area", "west"]]},
+        "span_info": [
+            ["Restaurant-Inform", "area", "west", 20, 16],
+            ["Restaurant-Inform", "area", "the west", 12, 20],
+            ["Restaurant-Inform", "name", "da vinci", 0, 8],
+            ["Restaurant-Inform", "food", "dontcare", 0, 0],
+        ],
+    }
+}
+
+
+def raw(dialogue_id: str = "SNG01.json") -> dict:
+    return copy.deepcopy(RAW) | {"dialogue_id": dialogue_id}
+
+
+def write(path: Path, value) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wt", encoding="utf-8") as file:
+        json.dump(value, file)
+
+
+def files() -> dict:
+    """A small corpus in the layout of the original repository."""
+    return {
+        "train/dialogues_001.json": [raw("A1.json")],
+        "train/dialogues_002.json": [raw("A2.json"), raw("A3.json")],
+        "test/dialogues_001.json": [raw("SNG01.json")],
+        "dialog_acts.json": {"SNG01.json": ACTS},
+        "goals.json": {"SNG01.json": {"restaurant": {"informable": {}, "requestable": ["PHONE"], "booking": []}}},
+        "booked_domains.json": {"sng01": [[]]},
+        "db/restaurant_db.json": [{"name": "da vinci"}],
+        "schema.json": [{"service_name": "restaurant"}],
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for place, value in files().items():
+        write(tmp_path / "corpus" / place, value)
+    return tmp_path / "corpus"
+
+
+# --- one dialogue -----------------------------------------------------------------------------------------------------
+
+
+def test_state_is_the_first_value_and_bot_turns_repeat_it():
+    user, bot = parse_dialogue(RAW, ACTS).turns
+    assert (user.speaker, bot.speaker) == (USER, BOT)
+    assert user.state == {"restaurant": {"food": "italian", "pricerange": "dontcare"}, "train": {"leaveat": "17:15"}}
+    assert bot.state == user.state
+    assert bot.acts == {"Restaurant-Inform": [("name", "da vinci"), ("area", "west")]} and user.acts == {}
+
+
+def test_spans_are_sorted_unswapped_and_do_not_overlap():
+    """The Hub's script swapped start and end; overlapping spans would delexicalise a piece of text twice."""
+    user, bot = parse_dialogue(RAW, ACTS).turns
+    assert bot.spans == (
+        Span("Restaurant-Inform", "name", "da vinci", 0, 8),
+        Span("Restaurant-Inform", "area", "the west", 12, 20),
+    )
+    assert user.spans == ()  # dialog_acts has no entry for this turn, so it has no acts
+
+
+def test_without_dialog_acts_the_spans_are_the_frames():
+    user, bot = parse_dialogue(RAW).turns
+    assert [(s.domain, s.slot, USER_TEXT[s.start : s.end]) for s in user.spans] == [
+        ("restaurant", "food", "italian"),
+        ("train", "leaveat", "17:15"),
+    ]
+    assert bot.spans == () and user.acts == {}
+
+
+def test_dialogue_may_end_on_a_user_turn():
+    odd = raw()
+    odd["turns"].append(odd["turns"][0] | {"turn_id": "2"})
+    assert len(parse_dialogue(odd).bot_turns) == 1
+
+
+def _without(*path):
+    def change(dialogue, acts):
+        *way, last = path
+        for key in way:
+            dialogue = dialogue[key]
+        del dialogue[last]
+
+    return change
+
+
+def _with(value, *path):
+    def change(dialogue, acts):
+        *way, last = path
+        for key in way:
+            dialogue = dialogue[key]
+        dialogue[last] = value
+
+    return change
+
+
+def _acts(value, field):
+    return lambda dialogue, acts: acts["1"].update({field: value})
+
+
+WRONG = {
+    "no dialogue_id": (_without("dialogue_id"), ["dialogue number 0", "'dialogue_id' is missing"]),
+    "no utterance": (_without("turns", 1, "utterance"), ["turn 1", "'utterance' is missing"]),
+    "no turn_id": (_without("turns", 0, "turn_id"), ["turn 0", "'turn_id' is missing"]),
+    "no frames": (_without("turns", 0, "frames"), ["turn 0", "'frames' is missing"]),
+    "no speaker": (_without("turns", 1, "speaker"), ["turn 1", "'speaker' is missing"]),
+    "no services": (_without("services"), ["'services' is missing"]),
+    "no turns": (_without("turns"), ["'turns' is missing"]),
+    "no slot_values": (_without("turns", 0, "frames", 0, "state", "slot_values"), ["turn 0", "'slot_values' is"]),
+    "speaker": (_with("WIZARD", "turns", 1, "speaker"), ["turn 1", "'speaker' is 'WIZARD'"]),
+    "utterance": (_with(7, "turns", 1, "utterance"), ["turn 1", "'utterance' is of type int, not str"]),
+    "turn": (_with("hi", "turns", 0), ["turn 0", "type str, not dict"]),
+    "turns": (_with({}, "turns"), ["'turns' is of type dict, not list"]),
+    "frame": (_with("x", "turns", 0, "frames", 0), ["turn 0", "a frame is of type str"]),
+    "state value": (
+        _with("italian", "turns", 0, "frames", 0, "state", "slot_values", "restaurant-food"),
+        ["turn 0", "'restaurant-food' in the field 'slot_values' is of type str"],
+    ),
+    "span outside": (_acts([["A-B", "name", "x", 3, 99]], "span_info"), ["turn 1", "'name' is 3–99", "21 characters"]),
+    "span before": (_acts([["A-B", "name", "x", -1, 2]], "span_info"), ["turn 1", "'name' is -1–2"]),
+    "span short": (_acts([["A-B", "name", 3, 4]], "span_info"), ["turn 1", "'span_info'"]),
+    "span text": (_acts([["A-B", "name", "x", "3", "4"]], "span_info"), ["turn 1", "'span_info'"]),
+    "span list": (_acts(None, "span_info"), ["turn 1", "'span_info' is of type NoneType"]),
+    "act pair": (_acts({"A-B": ["name"]}, "dialog_act"), ["turn 1", "'dialog_act' holds 'name'"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_field_is_named_with_its_file_dialogue_and_turn(folder, case):
+    change, expected = WRONG[case]
+    dialogue, acts = raw(), copy.deepcopy(ACTS)
+    change(dialogue, acts)
+    write(folder / "test/dialogues_001.json", [dialogue])
+    write(folder / "dialog_acts.json", {"SNG01.json": acts})
+    with pytest.raises(LabError) as caught:
+        load_corpus(folder, splits=["test"])
+    for words in ["dialogues_001.json", *expected, "→", *["dialogue SNG01.json"] * (case != "no dialogue_id")]:
+        assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_span_of_the_frames_outside_the_utterance_is_an_error():
+    wrong = raw()
+    wrong["turns"][0]["frames"][0]["slots"][0]["exclusive_end"] = 400
+    with pytest.raises(LabError, match=r"SNG01\.json, turn 0.*'food' is 4–400"):
+        parse_dialogue(wrong)
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+
+def test_layout_of_the_original_repository(folder):
+    corpus = load_corpus(str(folder))
+    assert list(corpus) == ["train", "test"] and not corpus.stand_in
+    assert [dialogue.key for dialogue in corpus["train"]] == ["a1", "a2", "a3"]
+    assert corpus["test"][0].turns[1].acts
+    assert corpus.goals["sng01"]["restaurant"]["requestable"] == ["PHONE"]  # by Dialogue.key, however it was spelt
+    assert corpus.booked == {"sng01": [[]]} and corpus.database == {"restaurant": [{"name": "da vinci"}]}
+    assert corpus.schema and corpus.folder == folder and corpus.name == "corpus"
+    assert str(folder.parent) not in corpus.source  # goes on the results board: no path of this machine
+
+
+def test_one_gzipped_file_a_split_without_goals(tmp_path):
+    write(tmp_path / "dev.json.gz", [raw()])
+    write(tmp_path / "dialog_acts.json.gz", {"SNG01.json": ACTS})
+    corpus = load_corpus(tmp_path)
+    assert list(corpus) == ["dev"] and len(corpus["validation"][0].turns[1].spans) == 2
+    assert corpus.goals == corpus.booked == corpus.database == {}
+
+
+def test_goals_without_a_database_cannot_be_scored(folder):
+    (folder / "db/restaurant_db.json").unlink()
+    assert load_corpus(folder).goals == {}
+
+
+def test_a_split_is_read_only_when_it_is_used(folder):
+    """Reading train takes the longest; nobody who wants the test split should wait for it, or trip over its errors."""
+    (folder / "train/dialogues_002.json").write_text("[{", encoding="utf-8")
+    assert len(load_corpus(folder)["test"]) == 1
+    assert list(load_corpus(folder, splits=["test"])) == ["test"]
+    assert "train" in load_corpus(folder).splits
+    with pytest.raises(LabError, match=r"dialogues_002\.json"):
+        load_corpus(folder)["train"]
+
+
+def test_split_that_is_not_there(folder):
+    with pytest.raises(LabError, match=r"no split 'dev'.*train, test"):
+        load_corpus(folder, splits=["validation"])
+
+
+@pytest.mark.parametrize("twice", ["SNG01.json", "sng01"])
+def test_duplicate_dialogue_ids_are_an_error_every_time(folder, twice):
+    """Goals and predictions are kept by id: a second dialogue of the same id would silently replace the first."""
+    write(folder / "train/dialogues_002.json", [raw(twice)])
+    corpus = load_corpus(folder)
+    assert corpus["test"] is corpus["test"]
+    for _ in range(2):
+        with pytest.raises(LabError, match=rf"{twice}.*the same id is also in .*test"):
+            corpus["train"]
+    write(folder / "train/dialogues_002.json", [raw("A2.json")])
+    assert len(corpus["train"]) == 2  # mended while the notebook is open
+
+
+def test_folder_without_dialogues_and_unknown_names(tmp_path):
+    with pytest.raises(LabError, match=r"no dialogues in the folder .*looked for .*test.*\.json"):
+        load_corpus(tmp_path)
+    with pytest.raises(LabError, match=r"unknown corpus 'multiwoz21'.*miniwoz, multiwoz22, or an existing folder"):
+        load_corpus("multiwoz21")
+
+
+def test_a_file_of_another_kind(folder):
+    write(folder / "test/dialogues_001.json", {"SNG01.json": raw()})
+    with pytest.raises(LabError, match=r"dialogues_001\.json: the content is of type dict, not list"):
+        load_corpus(folder)["test"]
+    write(folder / "goals.json", [])
+    with pytest.raises(LabError, match=r"goals\.json: the content is of type list"):
+        load_corpus(folder)
+
+
+def test_miniwoz_goes_through_the_same_reader():
+    corpus = load_corpus("miniwoz", seed=7, sizes={"train": 3, "dev": 2, "test": 2}, splits=["train", "test"])
+    assert corpus.stand_in and corpus.source == "generated, seed 7" and corpus.name == "miniwoz"
+    assert {split: len(corpus[split]) for split in corpus} == {"train": 3, "test": 2}
+    assert all(dialogue.key in corpus.goals for dialogue in corpus["test"]) and corpus.database
+
+
+def test_real_dialogues(multiwoz_dir):
+    corpus = load_corpus(multiwoz_dir)
+    assert (len(corpus["test"]), len(corpus["dev"])) == (1000, 999)
+    assert sum(len(dialogue.bot_turns) for dialogue in corpus["test"]) == 7372
+    assert len(corpus.goals) == 1999 and set(corpus.database) >= {"restaurant", "hotel", "attraction", "train", "taxi"}
+    for dialogue in corpus["test"]:
+        assert len(corpus.booked[dialogue.key]) == len(dialogue.bot_turns)
+        for turn in dialogue.turns:
+            assert all(span.end <= len(turn.utterance) for span in turn.spans)
+
+
+# --- download ---------------------------------------------------------------------------------------------------------
+
+
+class Host:
+    """A loopback code host. `faults[path]` are what goes wrong in the next answers for that path, one each."""
+
+    def __init__(self, contents: dict[str, bytes]):
+        self.contents, self.faults, self.asked = contents, {}, []
+        host = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                host.answer(self)
+
+            def log_message(self, *args):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        path = request.path.split("/c0ffee/")[1]
+        body, asked = self.contents[path], request.headers.get("Range")
+        fault = self.faults.get(path, []).pop(0) if self.faults.get(path) else None
+        self.asked.append((path, asked))
+        if isinstance(fault, int):
+            return request.send_error(fault)
+        body = b"x" + body[1:] if fault == "corrupt" else body
+        start = int(asked.split("=")[1].rstrip("-")) if asked and fault != "no ranges" else 0
+        if start >= len(body):
+            return request.send_error(416)
+        request.send_response(206 if start else 200)
+        request.send_header("Content-Length", str(len(body) - start))
+        request.end_headers()
+        request.wfile.write(body[start : start + 10] if fault == "cut" else body[start:])
+        request.close_connection = True
+
+
+@pytest.fixture
+def host(monkeypatch):
+    contents = {f"data/{place}": json.dumps(value).encode() for place, value in files().items()}
+    blobs = {path: hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest() for path, body in contents.items()}
+    served = Host(contents)
+    served.pins = {
+        path.removeprefix("data/"): {"repository": "some/where", "commit": "c0ffee", "path": path, "blob": blob}
+        for path, blob in blobs.items()
+    }
+    monkeypatch.setattr(download, "pins", lambda: served.pins)
+    monkeypatch.setattr(download, "BACKOFF", 0.001)
+    monkeypatch.setenv("LAB_MULTIWOZ_URL", served.url)
+    yield served
+    served.server.shutdown()
+    served.server.server_close()
+
+
+TRAIN = "data/train/dialogues_002.json"
+
+
+def test_download_whole_then_cached(host, tmp_path):
+    assert download.cached_multiwoz22(tmp_path) is None
+    corpus = load_corpus("multiwoz22", cache=tmp_path)
+    assert {split: len(corpus[split]) for split in corpus} == {"train": 3, "test": 1}
+    assert corpus.source == "some/where@c0ffee" and not corpus.stand_in and corpus.name == "multiwoz22"
+    assert (tmp_path / "multiwoz22/COMPLETE").is_file() and not list(tmp_path.rglob("*.part"))
+    count = len(host.asked)
+    assert count == len(files())
+    assert download.cached_multiwoz22(tmp_path) == tmp_path / "multiwoz22"
+    assert load_corpus("multiwoz22", cache=tmp_path)["test"] and len(host.asked) == count
+
+
+def test_other_pins_or_a_lost_file_are_not_taken_for_complete(host, tmp_path):
+    folder = download.fetch_multiwoz22(tmp_path)
+    (folder / "goals.json").unlink()
+    assert download.cached_multiwoz22(tmp_path) is None
+    host.asked.clear()
+    download.fetch_multiwoz22(tmp_path)
+    assert host.asked == [("data/goals.json", None)]  # what is there and right is not fetched again
+    for pin in host.pins.values():
+        pin["commit"] = "c0ffee0"
+    (folder / "COMPLETE").write_text("some/where@0ld")
+    assert download.cached_multiwoz22(tmp_path) is None
+
+
+def test_corrupted_file_is_an_error_and_not_kept(host, tmp_path):
+    host.faults[TRAIN] = ["corrupt"]
+    with pytest.raises(LabError, match=r"dialogues_002\.json.*not what was pinned.*→"):
+        download.fetch_multiwoz22(tmp_path)
+    folder = tmp_path / "multiwoz22"
+    assert not list(folder.rglob("*002*")) and not (folder / "COMPLETE").exists()
+    assert download.fetch_multiwoz22(tmp_path) == folder  # and the next try mends it
+
+
+def test_cut_connection_goes_on_where_it_stopped(host, tmp_path):
+    host.faults[TRAIN] = ["cut", 503]
+    download.fetch_multiwoz22(tmp_path)
+    assert [asked for path, asked in host.asked if path == TRAIN] == [None, "bytes=10-", "bytes=10-"]
+
+
+def test_partial_file_of_an_earlier_run_is_resumed(host, tmp_path):
+    host.faults[TRAIN] = ["cut", *[503] * 9]
+    with pytest.raises(LabError, match="503"):
+        download.fetch_multiwoz22(tmp_path)
+    assert (tmp_path / "multiwoz22/train/dialogues_002.json.part").stat().st_size == 10
+    host.asked.clear()
+    host.faults.clear()
+    download.fetch_multiwoz22(tmp_path)
+    assert host.asked[0] == (TRAIN, "bytes=10-")
+
+
+@pytest.mark.parametrize("fault", [None, "no ranges"])
+@pytest.mark.parametrize("left", [b"rubbish", b"x" * 99_999])
+def test_partial_file_that_does_not_fit_is_fetched_anew(host, tmp_path, left, fault):
+    """A stale or overlong .part, with and without a server that knows ranges, must not end in an error for good."""
+    partial = tmp_path / "multiwoz22/train/dialogues_002.json.part"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(left)
+    host.faults[TRAIN] = [fault]
+    assert (download.fetch_multiwoz22(tmp_path) / "COMPLETE").is_file()
+
+
+def test_busy_server_is_tried_again_and_a_missing_file_is_not(host, tmp_path):
+    host.faults[TRAIN] = [500, 429]
+    download.fetch_multiwoz22(tmp_path)
+    assert [path for path, _ in host.asked].count(TRAIN) == 3
+    host.asked.clear()
+    host.faults["data/schema.json"] = [404]
+    (tmp_path / "multiwoz22/schema.json").unlink()
+    with pytest.raises(LabError, match=r"schema\.json: the server answers 404"):
+        download.fetch_multiwoz22(tmp_path)
+    assert len(host.asked) == 1
+
+
+def test_no_network_says_what_to_do(host, tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB_MULTIWOZ_URL", "http://127.0.0.1:9")  # the discard port: closed
+    with pytest.raises(LabError, match=r"no connection.*→.*LAB_CORPUS.*miniwoz.*folder"):
+        load_corpus("multiwoz22", cache=tmp_path)
+    assert not (tmp_path / "multiwoz22/COMPLETE").exists()
+
+
+def test_folder_that_cannot_be_written(host, tmp_path):
+    (tmp_path / "multiwoz22").write_text("a file where the folder should be")
+    with pytest.raises(LabError, match=r"cannot write .*LAB_CACHE"):
+        download.fetch_multiwoz22(tmp_path)
+
+
+def test_pins_make_a_whole_corpus_folder():
+    """Every place that the reader looks at is pinned; the database is mwzeval's, the one that scores refer to."""
+    pins = download.pins()
+    assert [sum(place.startswith(split) for place in pins) for split in multiwoz.SPLITS] == [17, 2, 2]
+    assert {"dialog_acts.json", "schema.json", "goals.json", "booked_domains.json", "LICENSE"} <= set(pins)
+    assert pins["db/attraction_db.json"]["repository"] == "Tomiinek/MultiWOZ_Evaluation"
+    assert not [place for place in pins if place.startswith(("mwzeval", "data", "references"))]
+
+
+def test_real_files_have_the_pinned_blob_ids(multiwoz_dir):
+    for place in ("schema.json", *(f"db/{path.name}" for path in (multiwoz_dir / "db").iterdir())):
+        assert download.git_blob_id(multiwoz_dir / place) == download.pins()[place]["blob"]
