@@ -1,0 +1,85 @@
+"""A general dialogue corpus for pre-training mini-pythia: services in other domains, small talk, some prose."""
+
+import re
+import tomllib
+from functools import cache
+from pathlib import Path
+from random import Random
+
+from labkit.corpora.miniwoz.grammar import Grammar, pick, sentence_case
+
+PHRASES = Path(__file__).with_name("pretraining.toml")
+AN = re.compile(r"\b([Aa])(?= (?:[aeioAEIO]|u[nm](?!i)|hour)(?!ne\b|nce\b|uro))")
+SHARES = (("service", 0.78), ("talk", 0.12), ("quiz", 0.04), ("prose", 0.06))  # of the texts
+
+
+def pretraining_texts(seed: int = 2022, n: int = 20_000) -> list[str]:
+    """`n` texts: dialogues of `user> …` and `bot> …` lines about other services than the lab's five, and short prose.
+
+    Text `i` depends on `seed` and `i` only, so a longer list begins with the shorter one.
+    """
+    return [_text(Random(f"{seed}-{index}")) for index in range(n)]
+
+
+@cache
+def _grammars() -> dict[str, Grammar]:
+    phrases = tomllib.loads(PHRASES.read_text(encoding="utf-8"))
+    common = phrases.pop("common")
+    return {domain: Grammar({**common, **rules}) for domain, rules in phrases.items()}
+
+
+def _text(rng: Random) -> str:
+    kind = _kind(rng.random())
+    if kind == "prose":
+        return sentence_case(_expand("chat", "prose", rng))
+    raw = (
+        _service(rng)
+        if kind == "service"
+        else "".join(_expand("chat", kind, rng) for _ in range(1 + 2 * (kind == "quiz")))
+    )
+    return _as_turns(raw, rng)
+
+
+def _kind(share: float) -> str:
+    for kind, part in SHARES:
+        if share < part:
+            return kind
+        share -= part
+    return SHARES[0][0]
+
+
+def _expand(domain: str, rule: str, rng: Random) -> str:
+    grammar = _grammars()[domain]
+    grammar.remembered.clear()
+    return grammar.expand(rule, rng)[0]
+
+
+def _service(rng: Random) -> str:
+    """One service, or in half of the dialogues two, one after the other."""
+    domains = [domain for domain in _grammars() if domain != "chat"]
+    first, second = pick(rng, domains), pick(rng, domains)
+    text = _expand(first, "opening", rng)
+    if rng.random() < 0.5 and second != first:
+        text += _expand(second, "again", rng)
+    return text + _expand(second, "closing", rng)
+
+
+def _as_turns(raw: str, rng: Random) -> str:
+    """`U: ` and `B: ` lines as turns, each speaker in a style of their own; two lines in a row become one."""
+    lower = {"U": rng.random() < 0.35, "B": rng.random() < 0.15}
+    bare = rng.random() < 0.25  # a user who leaves out the full stop
+    turns: list[list[str]] = []
+    for line in raw.strip().split("\n"):
+        speaker, text = line[0], re.sub(r"\s+", " ", line[2:]).strip(" ,")
+        text = re.sub(r",* ?([.?!,])(?: ?[.,])*", r"\1", text)
+        text = AN.sub(r"\1n", text)
+        if text[-1:].isalnum() and not (bare and speaker == "U"):
+            text += "."
+        if turns and turns[-1][0] == speaker:
+            turns[-1][1] += f" {text}"
+        else:
+            turns.append([speaker, text])
+    return "".join(
+        f"{'user' if speaker == 'U' else 'bot'}> {text.lower() if lower[speaker] else sentence_case(text)}\n"
+        for speaker, text in turns
+    )
