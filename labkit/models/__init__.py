@@ -1,0 +1,27 @@
+"""Models: load one by name, quantise it, attach, save and merge an adapter."""
+
+from labkit.models.adapters import (
+    attach_adapter,
+    count_parameters,
+    load_adapter,
+    lora_targets,
+    merge,
+    push_to_hub,
+    save_adapter,
+    save_model,
+)
+from labkit.models.loading import LanguageModel, load_model, memory_errors
+
+__all__ = [
+    "LanguageModel",
+    "attach_adapter",
+    "count_parameters",
+    "load_adapter",
+    "load_model",
+    "lora_targets",
+    "memory_errors",
+    "merge",
+    "push_to_hub",
+    "save_adapter",
+    "save_model",
+]

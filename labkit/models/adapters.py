@@ -1,0 +1,183 @@
+"""LoRA adapters (Hu et al. 2022): which layers get one, save, load, merge, share."""
+
+import copy
+import re
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit.errors import LabError
+from labkit.models.loading import LanguageModel, _quiet, atomic_folder, load_model, memory_errors
+
+if TYPE_CHECKING:
+    import torch
+
+HEADS = ("lm_head", "embed_out")  # a LoRA there would be trained on the whole vocabulary, and is never wanted
+
+
+def count_parameters(model: "torch.nn.Module") -> tuple[int, int]:
+    """(trainable, total). Two 4-bit weights share a byte, so their tensor says half of what the layer has."""
+    sizes = [(_numel(parameter), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
+
+
+def _numel(parameter: "torch.nn.Parameter") -> int:
+    state = getattr(parameter, "quant_state", None)
+    return state.shape.numel() if state is not None else parameter.numel()
+
+
+def linear_layers(model: "torch.nn.Module") -> list[str]:
+    """Full names of all linear layers but the output head."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
+
+    named = [name for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)]
+    return [name for name in named if name.split(".")[-1] not in HEADS]
+
+
+def lora_targets(model: "torch.nn.Module", modules: str = "linear") -> list[str]:
+    """Full names of the layers that get a LoRA.
+
+    Args:
+        modules: "linear" (all), "attention" (projections inside an attention block), "ffn" (all others), or a regular
+            expression that is searched in the full name: `query|value` and `layers\\.[01]\\.` both work.
+
+    Raises:
+        LabError: nothing matches (the candidates are listed), or the expression is none.
+    """
+    candidates = linear_layers(model)
+    attention = [name for name in candidates if any("att" in part for part in name.split(".")[:-1])]
+    presets = {"linear": candidates, "attention": attention, "ffn": [n for n in candidates if n not in attention]}
+    try:
+        matched = presets.get(modules, [name for name in candidates if re.search(modules, name)])
+    except re.error as error:
+        raise LabError(f"LoRA modules {modules!r} is no regular expression", str(error), "mend the pattern") from error
+    if not matched:
+        kinds = sorted({re.sub(r"\d+", "N", name) for name in candidates})
+        raise LabError(f"no layer matches LoRA modules {modules!r}", "", f"candidates: {', '.join(kinds)}")
+    return matched
+
+
+def attach_adapter(
+    lm: LanguageModel,
+    *,
+    r: int = 16,
+    alpha: int = 32,
+    dropout: float = 0.0,
+    modules: str = "linear",
+    gradient_checkpointing: bool = False,
+    **options: Any,
+) -> LanguageModel:
+    """The model with a new LoRA adapter of rank `r`, scaled by alpha / r; only the adapter is trainable.
+
+    The LoRA layers are put into `lm.model` itself. `options` go to peft's LoraConfig (use_dora, use_rslora,
+    init_lora_weights, …).
+
+    Raises:
+        LabError: `lm` has an adapter, or no layer matches `modules` (see `lora_targets`).
+    """
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    _without_adapter(lm)
+    config = LoraConfig(
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=lora_targets(lm.model, modules),
+        task_type="CAUSAL_LM",
+        **options,
+    )
+    model = lm.model
+    if lm.bits < 16:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=gradient_checkpointing)
+    elif gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.config.name_or_path = model.name_or_path = lm.name  # saved with the adapter: a name, not this machine's path
+    return replace(lm, model=get_peft_model(model, config), adapter="new")
+
+
+def _without_adapter(lm: LanguageModel) -> None:
+    if lm.adapter is not None:
+        raise LabError(f"{lm.name} already has the adapter {lm.adapter!r}", "", "merge it, or load the model anew")
+
+
+def save_adapter(lm: LanguageModel, folder: Path | str) -> Path:
+    """Write the adapter (adapter_model.safetensors, adapter_config.json), the folder whole or not at all."""
+    if lm.adapter is None:
+        raise LabError(f"{lm.name} has no adapter to save", "", "attach_adapter first, or save_model")
+    with atomic_folder(folder) as partial:
+        lm.model.save_pretrained(partial, save_embedding_layers=False)  # "auto" asks the Hub about the base model
+        (partial / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
+    return Path(folder)
+
+
+def load_adapter(lm: LanguageModel, folder: Path | str, *, trainable: bool = False) -> LanguageModel:
+    """The model with the adapter of `folder` (or of a Hub id) on it.
+
+    Raises:
+        LabError: no adapter there, or one that was trained on a model of another shape.
+    """
+    from peft import PeftModel
+
+    _without_adapter(lm)
+    if Path(folder).exists() and not (Path(folder) / "adapter_config.json").is_file():
+        raise LabError(f"{folder} is no adapter folder", "it has no adapter_config.json", "give the output of finetune")
+    try:
+        with _quiet(), memory_errors("choose fewer bits or a smaller model"):
+            model = PeftModel.from_pretrained(lm.model, str(folder), is_trainable=trainable)
+    except (ValueError, RuntimeError, OSError, KeyError) as error:
+        found = str(error).strip().splitlines()[0][:300]
+        raise LabError(f"adapter {folder} does not fit {lm.name}", found, "load the model it was trained on") from error
+    return replace(lm, model=model.train(trainable), adapter=str(folder))
+
+
+def merge(lm: LanguageModel) -> LanguageModel:
+    """A new model with the adapter added into its weights: W + (alpha / r) B A.
+
+    Merging into 4-bit weights would round most of the adapter away, so a quantised base is read again in 16 or 32 bit;
+    the result then differs from the quantised model by the rounding that quantisation had cost. `lm` stays as it is.
+    """
+    if lm.adapter is None:
+        raise LabError(f"{lm.name} has no adapter to merge", "", "load_model(…, adapter=folder)")
+    if lm.bits >= 16:
+        return replace(lm, model=copy.deepcopy(lm.model).merge_and_unload().eval(), adapter=None)
+    with tempfile.TemporaryDirectory() as folder:
+        save_adapter(lm, Path(folder) / "adapter")
+        base = load_model(lm.source, bits=32 if lm.dtype == "float32" else 16, device=lm.device)
+        merged = merge(load_adapter(base, Path(folder) / "adapter"))
+    return replace(merged, name=lm.name, stand_in=lm.stand_in)
+
+
+def save_model(lm: LanguageModel, folder: Path | str) -> Path:
+    """Write weights (safetensors) and tokenizer as a folder that `load_model` reads, whole or not at all.
+
+    Raises:
+        LabError: an adapter is attached, or the weights are quantised (`merge` gives a model that can be saved).
+    """
+    _without_adapter(lm)
+    if lm.bits < 16:
+        raise LabError(f"{lm.name} is quantised to {lm.bits} bit", "", "load it with bits=16 or 32, then save")
+    with atomic_folder(folder) as partial:
+        lm.model.save_pretrained(partial)
+        lm.tokenizer.save_pretrained(partial)
+    return Path(folder)
+
+
+def push_to_hub(lm: LanguageModel, repo: str, *, private: bool = True) -> str:
+    """Create the repository `owner/name` and upload the model and its tokenizer; the token comes from HF_TOKEN.
+
+    Raises:
+        LabError: no token, no network, or the Hub refuses.
+    """
+    from huggingface_hub import HfApi, errors
+
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            save_model(lm, Path(folder) / "model")
+            url = HfApi().create_repo(repo, private=private, exist_ok=True)
+            HfApi().upload_folder(repo_id=url.repo_id, folder_path=Path(folder) / "model")
+    except (errors.HfHubHTTPError, errors.HFValidationError, errors.OfflineModeIsEnabled, OSError) as error:
+        found = str(error).strip().splitlines()[0][:300]
+        raise LabError(f"cannot push to {repo}", found, "check the network and HF_TOKEN (with write access)") from error
+    return str(url)
