@@ -1,0 +1,420 @@
+"""LoRA fine-tuning (Hu et al. 2022) on dialogues; QLoRA (Dettmers et al. 2023) where the base model is quantised.
+
+A dialogue is one training sequence with the loss on all its bot turns, and the output head is applied to those
+positions only; transformers' Trainer does the steps. A run writes into one folder, and the same call goes on from it.
+"""
+
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from labkit.corpora.types import SPLIT_ALIASES, Corpus, Dialogue
+from labkit.environment import seed_everything
+from labkit.errors import LabError
+from labkit.models import (
+    LanguageModel,
+    attach_adapter,
+    count_parameters,
+    load_model,
+    memory_errors,
+    save_adapter,
+    save_model,
+)
+from labkit.models.pretrain import last_checkpoint
+from labkit.prompts import IGNORED, Example, TextCodec, examples
+from labkit.storage import read_json, write_json
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+# Trainer's optimisers that need torch and bitsandbytes only; paged ones keep their state in CUDA's unified memory
+PAGED = {"paged_adamw_32bit": "adamw_torch", "paged_adamw_8bit": "adamw_bnb_8bit", "paged_lion_32bit": "lion_32bit"}
+PAGED |= {"paged_lion_8bit": "lion_8bit"}
+OPTIMIZERS = (
+    "adamw_torch",
+    "adamw_torch_fused",
+    "adamw_bnb_8bit",
+    "lion_32bit",
+    "lion_8bit",
+    "adafactor",
+    "sgd",
+    *PAGED,
+)
+
+
+LOADING = ("bits", "quant_type", "double_quant", "reinitialise", "seed")  # fields that load_model takes
+STEPPING = ("max_steps", "save_steps", "learning_rate", "weight_decay", "max_grad_norm", "gradient_accumulation_steps")
+
+
+def _option(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Every choice of a fine-tuning run, under the names that transformers and peft give them."""
+
+    model: str = _option("mini-pythia", "base model: a stand-in, a folder, a .gguf file or a Hub id")
+    bits: int | None = _option(None, "bits of the base weights: 4, 8, 16 or 32; default: what the device is fast in")
+    quant_type: str = _option("nf4", "4-bit data type: nf4 or fp4")
+    double_quant: bool = _option(True, "quantise the quantisation constants too")
+    lora_r: int = _option(16, "rank of the LoRA matrices")
+    lora_alpha: int = _option(32, "LoRA scale: the update counts alpha / r times")
+    lora_dropout: float = _option(0.0, "dropout before the LoRA matrices")
+    lora_modules: str = _option("linear", "layers with a LoRA: linear, attention, ffn, or a regular expression")
+    use_dora: bool = _option(False, "train magnitude and direction apart (DoRA, Liu et al. 2024)")
+    use_rslora: bool = _option(False, "scale by alpha / sqrt(r) (rank-stabilised LoRA, Kalajdzievski 2023)")
+    full_finetune: bool = _option(False, "train all weights instead of a LoRA")
+    reinitialise: bool = _option(False, "begin with random weights instead of the pretrained ones")
+    format: str = _option("turns", "text format: turns, state or dialogs")
+    recipe: str = _option("dialogues", "one pass per dialogue (dialogues), or one sequence per reply (turns)")
+    lexical: bool = _option(
+        False, "keep names and numbers instead of placeholders; Inform and Success then say nothing"
+    )
+    train_on_source: bool = _option(False, "put the loss on the user's turns as well")
+    train_split: str = _option("train", "split to train on")
+    dev_split: str = _option("dev", "split for the validation loss; if it is the training split, a part is held out")
+    max_train_dialogues: int | None = _option(None, "train on so many dialogues, drawn with the seed; default: all")
+    max_dev_dialogues: int = _option(30, "compute the validation loss on so many dialogues")
+    max_length: int = _option(512, "longest sequence in tokens; a longer dialogue becomes several windows")
+    max_steps: int = _option(200, "optimiser steps")
+    batch_size: int = _option(8, "dialogues per forward pass (replies with recipe=turns)")
+    gradient_accumulation_steps: int = _option(1, "forward passes per step")
+    learning_rate: float = _option(2e-3, "peak learning rate")
+    lr_scheduler: str = _option("cosine", "schedule after the warm-up: cosine, linear, constant_with_warmup, …")
+    warmup_steps: int = _option(10, "steps of linear warm-up")
+    weight_decay: float = _option(0.0, "decoupled weight decay")
+    max_grad_norm: float = _option(1.0, "gradients longer than this are scaled down to it")
+    optim: str = _option("adamw_torch", f"optimiser: {', '.join(OPTIMIZERS)}")
+    gradient_checkpointing: bool = _option(False, "recompute activations in the backward pass: less memory, more time")
+    group_by_length: bool = _option(True, "put dialogues of similar length into a batch")
+    eval_steps: int = _option(50, "validation loss every so many steps; 0: never")
+    save_steps: int = _option(50, "checkpoint every so many steps")
+    seed: int = _option(42, "seed of the LoRA matrices, the sample and the order of the dialogues")
+    report_to: str = _option("none", "where Trainer reports to: none, tensorboard, wandb, …")
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What a finished run leaves. `seconds` and `tokens_per_second` are of the call that finished it."""
+
+    adapter: Path  # folder with the adapter, or with the whole model after full_finetune
+    history: list[dict[str, float]]  # {"step", "loss", …} every few steps and {"step", "eval_loss"} every eval_steps
+    trainable: int  # parameters
+    total: int
+    seconds: float
+    tokens_per_second: float  # target tokens, the ones with a loss
+
+
+def finetune(
+    lm: LanguageModel | None, corpus: Corpus, config: FinetuneConfig = FinetuneConfig(), out: Path | str = "adapter"
+) -> FinetuneResult:
+    """Train an adapter (with `full_finetune` the model) into `out`; the same call again goes on, or returns at once.
+
+    `lm`: a loaded base model, which is given back without the adapter (full fine-tuning changes it); None loads
+    `config.model`. In `out`: the adapter, run.json (the configuration), checkpoints/, and, written last, result.json.
+
+    Raises:
+        LabError: a configuration that cannot be met, another configuration's run in `out`, out of memory, or an
+            interrupt (adapter and checkpoint are then written).
+    """
+    out = Path(out)
+    run = {**asdict(config), "corpus": corpus.name}
+    if lm is not None:
+        run |= {"model": lm.name, "bits": lm.bits}
+    _same_run(run, out)
+    if (out / "result.json").exists():
+        return FinetuneResult(**{**read_json(out / "result.json"), "adapter": out})
+    _check(config)
+    train, dev = split_dialogues(corpus, config)
+    seed_everything(config.seed)
+    base = lm or load_model(config.model, **{name: getattr(config, name) for name in LOADING})
+    _check_fit(base, config)
+    write_json(out / "run.json", run)
+    with memory_errors(_smaller(config, base.bits)):
+        tuned = _trainable(base, config)
+        trainer = _trainer(tuned, _dataset(train, base.codec, config), _dataset(dev, base.codec, config), config, out)
+        seconds = _train(trainer, tuned, config, out)
+    trainable, total = count_parameters(tuned.model)
+    result = FinetuneResult(out, _history(trainer), trainable, total, seconds, trainer.target_tokens / seconds)
+    write_json(out / "result.json", {**asdict(result), "adapter": "."})
+    if lm is not None and not config.full_finetune:
+        tuned.model.unload()  # the caller's model stays the base model
+    return result
+
+
+# --- what a run may be ------------------------------------------------------------------------------------------------
+
+
+def _same_run(run: dict[str, Any], out: Path) -> None:
+    """A folder belongs to one configuration."""
+    if not (out / "run.json").exists():
+        return
+    old = read_json(out / "run.json")
+    differing = [f"{key} {old.get(key)!r} → {run.get(key)!r}" for key in old | run if old.get(key) != run.get(key)]
+    if differing:
+        raise LabError(f"{out} holds a run of another configuration", "; ".join(differing), "delete it or change --out")
+
+
+def _check(config: FinetuneConfig) -> None:
+    if SPLIT_ALIASES.get(config.dev_split, config.dev_split) == "test":
+        raise LabError("the test split is not for validation", "", "choose dev_split='dev'")
+    if config.optim not in OPTIMIZERS:
+        raise LabError(f"unknown optimiser {config.optim!r}", "", f"choose one of {', '.join(OPTIMIZERS)}")
+    counts = {
+        name: getattr(config, name) for name in ("max_steps", "batch_size", "gradient_accumulation_steps", "save_steps")
+    }
+    if min(counts.values()) < 1:
+        raise LabError("counts begin at 1", str(counts), "mend the configuration")
+
+
+def _check_fit(lm: LanguageModel, config: FinetuneConfig) -> None:
+    if config.max_length > lm.context_length:
+        found = f"{lm.name} was made for {lm.context_length}"
+        raise LabError(f"max_length={config.max_length} is too long", found, f"max_length={lm.context_length}")
+    if config.full_finetune and lm.bits < 16:
+        raise LabError("quantised weights cannot be trained in full", f"bits={lm.bits}", "choose bits=16 or 32")
+
+
+def _smaller(config: FinetuneConfig, bits: int) -> str:
+    """The smallest change that lowers the memory a step takes."""
+    if config.batch_size > 1:
+        half, twice = config.batch_size // 2, 2 * config.gradient_accumulation_steps
+        return f"batch_size={half} with gradient_accumulation_steps={twice} trains the same in less memory"
+    if not config.gradient_checkpointing:
+        return "gradient_checkpointing=True"
+    if config.max_length > 256:
+        return f"max_length={config.max_length // 2}"
+    return "bits=4" if bits > 4 else "choose a smaller model"
+
+
+def split_dialogues(corpus: Corpus, config: FinetuneConfig) -> tuple[list[Dialogue], list[Dialogue]]:
+    """(training, validation) dialogues: whole ones, drawn with the seed, and none in both.
+
+    Raises:
+        LabError: no such split, or no training dialogue is left.
+    """
+    train, dev = list(corpus[config.train_split]), list(corpus[config.dev_split]) if config.eval_steps else []
+    Random(config.seed).shuffle(train)
+    if dev and corpus[config.train_split] is corpus[config.dev_split]:
+        held_out = min(config.max_dev_dialogues, len(train) // 5)
+        dev, train = train[:held_out], train[held_out:]
+    train = train[: config.max_train_dialogues]
+    if not train:
+        raise LabError(
+            f"no training dialogues in {corpus.name}, split {config.train_split!r}", "", "choose another split"
+        )
+    return train, Random(config.seed).sample(dev, min(len(dev), config.max_dev_dialogues))
+
+
+# --- model and data ---------------------------------------------------------------------------------------------------
+
+
+def _trainable(lm: LanguageModel, config: FinetuneConfig) -> LanguageModel:
+    """The model with what is to be trained: a new LoRA, or all its weights in float32."""
+    if config.full_finetune:
+        if config.gradient_checkpointing:
+            lm.model.gradient_checkpointing_enable({"use_reentrant": False})
+        return replace(lm, model=lm.model.float().requires_grad_(True))
+    lora = {name: getattr(config, f"lora_{name}") for name in ("r", "alpha", "dropout", "modules")}
+    lora |= {name: getattr(config, name) for name in ("gradient_checkpointing", "use_dora", "use_rslora")}
+    tuned = attach_adapter(lm, **lora)
+    # no vocabulary was resized; without this, peft asks the Hub about it at every checkpoint
+    tuned.model.save_pretrained = partial(tuned.model.save_pretrained, save_embedding_layers=False)
+    return tuned
+
+
+def _dataset(dialogues: Sequence[Dialogue], codec: TextCodec, config: FinetuneConfig) -> Any:
+    """A `datasets.Dataset` with one row a training sequence: input_ids, labels, length."""
+    import datasets
+
+    options = {name: getattr(config, name) for name in ("format", "recipe", "max_length", "lexical", "train_on_source")}
+    rows: list[Example] = [example for dialogue in dialogues for example in examples(dialogue, codec, **options)]
+    return datasets.Dataset.from_list(
+        [{"input_ids": row.input_ids, "labels": row.labels, "length": len(row.input_ids)} for row in rows]
+    )
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Rows of different length → one batch, filled up on the right. The labels are IGNORED where nothing is learnt."""
+
+    pad_id: int
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, "torch.Tensor"]:
+        import torch
+
+        longest = max(len(row["input_ids"]) for row in rows)
+        fill = [longest - len(row["input_ids"]) for row in rows]
+        ids = torch.tensor([row["input_ids"] + [self.pad_id] * n for row, n in zip(rows, fill, strict=True)])  # [B, T]
+        mask = torch.tensor([[1] * (longest - n) + [0] * n for n in fill])  # [B, T]
+        labels = torch.tensor([row["labels"] + [IGNORED] * n for row, n in zip(rows, fill, strict=True)])  # [B, T]
+        labels[:, 0] = IGNORED  # nothing comes before the first token, so nothing predicts it
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+# --- loss -------------------------------------------------------------------------------------------------------------
+
+
+def target_loss(
+    model: Any, input_ids: "torch.Tensor", attention_mask: "torch.Tensor", labels: "torch.Tensor"
+) -> "torch.Tensor":
+    """Cross-entropy in nats, summed over the labels that are not IGNORED; scalar.
+
+    The output head, most of the work in a small model with a large vocabulary, sees only the positions before a label.
+    A hook on it selects them, so that any architecture, adapter or parallel wrapper runs as it is.
+    """
+    import torch
+
+    wanted = labels[:, 1:] != IGNORED  # [B, T-1]: position t predicts label t+1
+    inner = getattr(model, "module", model)
+    head = (inner.get_base_model() if hasattr(inner, "get_base_model") else inner).get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :-1][wanted],))  # [B, T, H] → [N, H]
+    try:
+        logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits  # [N, V]
+    finally:
+        hook.remove()
+    return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="sum")
+
+
+def _trainer(lm: LanguageModel, train: Any, dev: Any, config: FinetuneConfig, out: Path) -> "Trainer":
+    from transformers import Trainer
+
+    class TargetTrainer(Trainer):
+        """Trainer with the loss on target positions, and a validation loss in nats per target token."""
+
+        target_tokens = 0
+
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            n = (inputs["labels"][:, 1:] != IGNORED).sum()
+            self.target_tokens += int(n)
+            # one gradient step is the mean over all target tokens of all processes, whatever batch they are in
+            return target_loss(model, **inputs) * self.accelerator.num_processes / (num_items_in_batch or n)
+
+        def evaluate(self, *_, **__):
+            import torch
+
+            self.model.eval()
+            batches = [self._prepare_inputs(batch) for batch in self.get_eval_dataloader()]
+            with torch.no_grad():
+                nats = sum(float(target_loss(self.model, **batch)) for batch in batches)
+            n = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
+            metrics = {"eval_loss": nats / n}
+            self.log(metrics)
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+            return metrics
+
+    trainer = TargetTrainer(
+        lm.model,
+        _arguments(lm, config, out, evaluate=len(dev) > 0),
+        train_dataset=train,
+        eval_dataset=dev,
+        data_collator=Collator(lm.codec.pad_id),
+    )
+    trainer.model_accepts_loss_kwargs = True  # compute_loss divides by num_items_in_batch itself
+    return trainer
+
+
+def _arguments(lm: LanguageModel, config: FinetuneConfig, out: Path, evaluate: bool) -> "TrainingArguments":
+    from transformers import TrainingArguments
+
+    grouped = (
+        {"train_sampling_strategy": "group_by_length"}
+        if "train_sampling_strategy" in {option.name for option in fields(TrainingArguments)}
+        else {"group_by_length": True}  # its name before transformers 5.1
+    )
+    arguments = TrainingArguments(
+        str(out / "checkpoints"),
+        **{name: getattr(config, name) for name in (*STEPPING, "seed", "report_to")},
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=config.batch_size,
+        lr_scheduler_type=config.lr_scheduler,
+        warmup_steps=min(config.warmup_steps, config.max_steps // 5),
+        optim=_optimizer(config.optim, lm.device),
+        eval_strategy="steps" if evaluate else "no",
+        eval_steps=config.eval_steps or None,
+        save_total_limit=2,
+        logging_steps=max(1, min(10, config.max_steps // 20)),
+        bf16=lm.dtype == "bfloat16",
+        fp16=lm.dtype == "float16" and lm.device == "cuda",
+        use_cpu=lm.device == "cpu",
+        dataloader_pin_memory=lm.device == "cuda",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        **(grouped if config.group_by_length else {}),
+    )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # two GPUs in one process would be DataParallel, slower than one
+    return arguments
+
+
+def _optimizer(name: str, device: str) -> str:
+    if name not in PAGED or device == "cuda":
+        return name
+    warnings.warn(f"optim={name} pages to a CUDA device, and this is {device}: {PAGED[name]} it is", stacklevel=2)
+    return PAGED[name]
+
+
+# --- run, stop, go on -------------------------------------------------------------------------------------------------
+
+
+def _train(trainer: "Trainer", lm: LanguageModel, config: FinetuneConfig, out: Path) -> float:
+    """Train, from the last checkpoint if there is one, and write the adapter; returns seconds."""
+    started = time.perf_counter()
+    with _interruptible(trainer):
+        trainer.train(resume_from_checkpoint=last_checkpoint(out / "checkpoints"))
+    lm.model.eval()
+    _publish(lm, config, out)
+    if trainer.state.global_step < config.max_steps:
+        step = f"interrupted at step {trainer.state.global_step} of {config.max_steps}"
+        raise LabError(step, f"the adapter so far is in {out}", "the same call again goes on from here")
+    return time.perf_counter() - started
+
+
+@contextmanager
+def _interruptible(trainer: "Trainer") -> Iterator[None]:
+    """Ctrl-C lets the step end and writes a checkpoint: no half-made step is saved. A second one stops at once."""
+    from transformers import TrainerCallback
+
+    asked = threading.Event()
+
+    class StopAtStepEnd(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            control.should_save |= asked.is_set()
+            control.should_training_stop |= asked.is_set()
+
+    def ask(*_: Any) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    trainer.add_callback(StopAtStepEnd)
+    if threading.current_thread() is not threading.main_thread():  # signals go to the main thread only
+        yield
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _publish(lm: LanguageModel, config: FinetuneConfig, out: Path) -> None:
+    """Move adapter or model into `out`, file by file: the checkpoints beside it stay."""
+    written = (save_model if config.full_finetune else save_adapter)(lm, out / ".partial")
+    for file in sorted(written.iterdir(), key=lambda file: file.name.endswith("config.json")):
+        file.replace(out / file.name)
+    written.rmdir()
+
+
+def _history(trainer: "Trainer") -> list[dict[str, float]]:
+    """The losses by step, for a plot."""
+    rows = [row for row in trainer.state.log_history if "loss" in row or "eval_loss" in row]
+    return [{key: row[key] for key in ("step", "loss", "eval_loss", "learning_rate") if key in row} for row in rows]

@@ -1,0 +1,214 @@
+"""Fine-tuning: the loss, the data that it sees, and runs that stop and go on."""
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from labkit.corpora.types import BOT, USER, Corpus, Dialogue, Turn
+from labkit.errors import LabError
+from labkit.finetuning import Collator, FinetuneConfig, finetune, split_dialogues, target_loss
+from labkit.models import LanguageModel, attach_adapter, load_model, save_model
+from labkit.prompts import Example, TextCodec, examples
+
+TINY = FinetuneConfig(
+    max_steps=6, batch_size=2, eval_steps=3, save_steps=2, max_length=128, lora_r=2, warmup_steps=1, learning_rate=1e-2
+)
+SHAPE = {"vocab_size": 257, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+SHAPE |= {"intermediate_size": 32, "max_position_embeddings": 256}
+
+
+def _tokenizer(bos: bool = False) -> PreTrainedTokenizerFast:
+    """One token a byte, and an end token; `bos` as in Llama."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate([*alphabet, "<end>"])}, merges=[]))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<end>", **({"bos_token": "<end>"} if bos else {})
+    )
+
+
+def _lm(family: str = "gpt_neox") -> LanguageModel:
+    torch.manual_seed(0)
+    kinds = {"gpt_neox": (GPTNeoXForCausalLM, GPTNeoXConfig), "llama": (LlamaForCausalLM, LlamaConfig)}
+    model, config = kinds[family]
+    tokenizer = _tokenizer(bos=family == "llama")
+    model = model(config(**SHAPE, initializer_range=0.2)).eval()
+    return LanguageModel(family, model, tokenizer, TextCodec(tokenizer), 32, "float32", "cpu", True)
+
+
+def _dialogue(name: str, n: int) -> Dialogue:
+    pairs = [(Turn(USER, f"question {i} of {name}"), Turn(BOT, f"answer {i} " + "x" * i)) for i in range(n)]
+    return Dialogue(name, (), [turn for pair in pairs for turn in pair])
+
+
+def _row(example: Example) -> dict[str, list[int]]:
+    return {"input_ids": example.input_ids, "labels": example.labels}
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    splits = {split: [_dialogue(f"{split}{i}", 1 + i % 3) for i in range(10)] for split in ("train", "dev", "test")}
+    return Corpus("tiny", splits, "test")
+
+
+@pytest.mark.parametrize("family", ["gpt_neox", "llama"])
+@pytest.mark.parametrize("adapter", [False, True])
+def test_loss_of_target_positions_is_the_loss_of_full_logits(family: str, adapter: bool) -> None:
+    """Trap: a shift by one, or padding that counts, in the shortcut around the output head."""
+    lm = _lm(family)
+    if adapter:
+        lm = attach_adapter(lm, r=2)
+    rows = [_row(row) for d in (_dialogue("a", 3), _dialogue("b", 1)) for row in examples(d, lm.codec)]
+    batch = Collator(lm.codec.pad_id)(rows)
+    assert (batch["attention_mask"] == 0).any()
+    logits = lm.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    full = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten(), reduction="sum"
+    )
+    torch.testing.assert_close(target_loss(lm.model, **batch), full)
+
+
+@pytest.mark.parametrize("family", ["gpt_neox", "llama"])
+def test_one_pass_a_dialogue_is_turn_by_turn(family: str) -> None:
+    """Trap: history repeated in the target, or a reply that sees what came after it."""
+    lm, dialogue = _lm(family), _dialogue("a", 4)
+
+    def total(recipe: str, batch_size: int) -> torch.Tensor:
+        rows = [_row(row) for row in examples(dialogue, lm.codec, recipe=recipe)]
+        batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+        return torch.stack([target_loss(lm.model, **Collator(lm.codec.pad_id)(batch)) for batch in batches]).sum()
+
+    torch.testing.assert_close(total("dialogues", 1), total("turns", 1))  # without padding
+    torch.testing.assert_close(total("dialogues", 1), total("turns", 4))  # with padding
+
+
+def test_gradient_accumulation_is_one_large_batch(corpus: Corpus, tmp_path: Path) -> None:
+    """Trap: the mean of batch means, which weighs a token in a short batch more."""
+    one = replace(TINY, max_steps=1, batch_size=4, eval_steps=0, warmup_steps=0)
+    many = replace(one, batch_size=1, gradient_accumulation_steps=4)
+    first = finetune(_lm(), corpus, one, tmp_path / "one").history[0]["loss"]
+    assert finetune(_lm(), corpus, many, tmp_path / "many").history[0]["loss"] == pytest.approx(first, rel=1e-4)
+
+
+def test_training_learns_and_gives_the_base_model_back(corpus: Corpus, tmp_path: Path) -> None:
+    """Trap: zero-shot numbers computed after training with the adapter still on the model."""
+    lm = _lm()
+    before = {name: weight.clone() for name, weight in lm.model.state_dict().items()}
+    result = finetune(lm, corpus, replace(TINY, max_steps=20), tmp_path)
+    losses = [row["eval_loss"] for row in result.history if "eval_loss" in row]
+    assert losses[-1] < losses[0]
+    assert lm.adapter is None and all(torch.equal(before[n], w) for n, w in lm.model.state_dict().items())
+    assert 0 < result.trainable < result.total and result.tokens_per_second > 0
+
+
+def test_saved_adapter_is_the_trained_one(corpus: Corpus, tmp_path: Path) -> None:
+    lm = _lm()
+    save_model(lm, tmp_path / "base")
+    finetune(load_model(str(tmp_path / "base")), corpus, TINY, tmp_path / "out")
+    tuned = load_model(str(tmp_path / "base"), adapter=tmp_path / "out")
+    ids = torch.tensor([[1, 2, 3]])
+    assert not torch.allclose(tuned.model(ids).logits, lm.model(ids).logits, atol=1e-4)
+
+
+def test_full_finetuning_saves_a_model(corpus: Corpus, tmp_path: Path) -> None:
+    result = finetune(_lm(), corpus, replace(TINY, full_finetune=True), tmp_path)
+    assert result.trainable == result.total
+    assert load_model(str(tmp_path)).n_parameters == result.total
+
+
+def test_finished_run_is_returned_and_another_configuration_refused(corpus: Corpus, tmp_path: Path) -> None:
+    first = finetune(_lm(), corpus, TINY, tmp_path)
+    stamp = (tmp_path / "adapter_model.safetensors").stat().st_mtime_ns
+    assert finetune(_lm(), corpus, TINY, tmp_path) == first
+    assert (tmp_path / "adapter_model.safetensors").stat().st_mtime_ns == stamp
+    with pytest.raises(LabError, match="learning_rate 0\\.01 → 0\\.5"):
+        finetune(_lm(), corpus, replace(TINY, learning_rate=0.5), tmp_path)
+
+
+def test_interrupted_run_goes_on_to_the_same_weights(corpus: Corpus, tmp_path: Path) -> None:
+    """Trap: no resume; or one that repeats or loses a step, or draws other dialogues."""
+    finetune(_lm(), corpus, TINY, tmp_path / "whole")
+    with pytest.raises(LabError, match="the same call again goes on"):
+        _interrupted_at(4, lambda: finetune(_lm(), corpus, TINY, tmp_path / "parts"))
+    assert (tmp_path / "parts" / "adapter_model.safetensors").exists()
+    finetune(_lm(), corpus, TINY, tmp_path / "parts")
+    whole, parts = (path.read_bytes() for path in sorted(tmp_path.glob("*/adapter_model.safetensors")))
+    assert whole == parts
+
+
+def _interrupted_at(step: int, call) -> None:
+    """Ctrl-C in the middle of a step."""
+    from labkit import finetuning
+
+    original, seen = finetuning.target_loss, []
+
+    def counting(*args, **kwargs):
+        if torch.is_grad_enabled():
+            seen.append(1)
+        if len(seen) == step:
+            signal.raise_signal(signal.SIGINT)
+        return original(*args, **kwargs)
+
+    finetuning.target_loss = counting
+    try:
+        call()
+    finally:
+        finetuning.target_loss = original
+
+
+def test_half_written_checkpoint_is_passed_over(corpus: Corpus, tmp_path: Path) -> None:
+    """Trap: a process killed while it saved leaves a folder that Trainer would load."""
+    with pytest.raises(LabError):
+        _interrupted_at(5, lambda: finetune(_lm(), corpus, TINY, tmp_path))
+    last = max((tmp_path / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    (last / "trainer_state.json").write_text('{"epoch": 1')
+    assert len(finetune(_lm(), corpus, TINY, tmp_path).history) > 0
+
+
+def test_caps_count_whole_dialogues_and_no_split_leaks(corpus: Corpus) -> None:
+    """Trap: the first N turns, which cut a dialogue in half; validation on what was trained, or on test."""
+    train, dev = split_dialogues(corpus, replace(TINY, max_train_dialogues=4, max_dev_dialogues=3))
+    assert len(train) == 4 and all(dialogue in corpus["train"] for dialogue in train)
+    assert len(dev) == 3 and all(dialogue in corpus["dev"] for dialogue in dev)
+    train, dev = split_dialogues(corpus, replace(TINY, train_split="dev"))
+    assert dev and not {d.dialogue_id for d in train} & {d.dialogue_id for d in dev}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dev_split": "validation", "train_split": "nope"}, "no split 'nope'"),
+        ({"dev_split": "test"}, "not for validation"),
+        ({"max_length": 300}, "too long"),
+        ({"optim": "adam_from_mars"}, "unknown optimiser"),
+        ({"max_train_dialogues": 0}, "no training dialogues"),
+        ({"lora_modules": "nothing_of_the_kind"}, "matches"),
+    ],
+)
+def test_bad_configuration_is_one_line(change: dict, message: str, corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=message):
+        finetune(_lm(), corpus, replace(TINY, **change), tmp_path / "out")
+
+
+def test_quantised_weights_are_not_trained_in_full(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="bits=4"):
+        finetune(replace(_lm(), bits=4), corpus, replace(TINY, full_finetune=True), tmp_path / "out")
+
+
+def test_paged_optimiser_on_cpu_is_substituted(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="adamw_torch it is"):
+        finetune(_lm(), corpus, replace(TINY, max_steps=1, eval_steps=0, optim="paged_adamw_32bit"), tmp_path)
+
+
+def test_out_of_memory_names_the_smallest_change(corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+
+    monkeypatch.setattr("labkit.finetuning.target_loss", full)
+    with pytest.raises(LabError, match="batch_size=1 with gradient_accumulation_steps=2"):
+        finetune(_lm(), corpus, TINY, tmp_path)
