@@ -1,0 +1,1 @@
+"""What a notebook shows: dialogue view, plots, widgets, results board, exercises."""

@@ -1,0 +1,192 @@
+"""The results board: one store for all notebooks and the command line, a row for every evaluated run."""
+
+import json
+import os
+import time
+from dataclasses import asdict, is_dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit import __version__
+from labkit.corpora.types import Corpus
+from labkit.environment import hardware, lab_home
+from labkit.errors import LabError
+from labkit.notebook.view import Shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from labkit.environment import Lab
+    from labkit.metrics import Scores
+    from labkit.models import LanguageModel
+
+SCORES = ("bleu", "inform", "success", "combined")
+COLUMNS = ("task", "model", "stand_in", "adapter", "bits", "corpus", "split", "dialogues", "decoding", "training")
+COLUMNS += (*SCORES, "seconds", "device", "seed", "time")
+
+
+class Board:
+    """Rows in `results.jsonl` of the lab's output folder; each is one run, none is ever changed."""
+
+    def __init__(self, home: Path | str | None = None):
+        self.path = Path(home or lab_home()) / "results.jsonl"
+
+    def add(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Append a row; it is on the disk when this returns. Several notebooks may write at once.
+
+        Raises:
+            LabError: the disk is full or the folder cannot be written; earlier rows are as they were.
+        """
+        from filelock import FileLock
+
+        line = (json.dumps(row, ensure_ascii=False, default=_plain) + "\n").encode()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{self.path}.lock"), open(self.path, "ab") as file:
+                _append(file, line)
+        except OSError as error:
+            raise LabError(f"cannot write {self.path}", str(error), "free space or set LAB_HOME") from error
+        return row
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows, oldest first; a line that a killed writer left unfinished is skipped, and said."""
+        if not self.path.is_file():
+            return []
+        rows = [_parsed(line) for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n") if line]
+        if torn := rows.count(None):
+            print(f"results board: {torn} unfinished line(s) of an interrupted run skipped in {self.path}")
+        return [row for row in rows if row is not None]
+
+    def table(self, sort: str = "time", *, descending: bool = True, **having: Any) -> "pd.DataFrame":
+        """The rows as a table, e.g. `table("success", corpus="miniwoz")`; `having` keeps rows with these values."""
+        import pandas as pd
+
+        rows = [row for row in self.rows() if all(row.get(name) == value for name, value in having.items())]
+        telling = {name: _telling([row.get(name) for row in rows]) for name in ("decoding", "training")}
+        short = [{name: _short(row.get(name), telling.get(name)) for name in COLUMNS} for row in rows]
+        return pd.DataFrame(short, columns=list(COLUMNS)).sort_values(sort, ascending=not descending, ignore_index=True)
+
+    def html(self, sort: str = "time") -> Shown:
+        """The table to look at: sorted, numbers to one decimal, stand-ins named in words."""
+        table = self.table(sort).fillna("")
+        return Shown(table.to_html(index=False, escape=True, float_format="{:.1f}".format), self.markdown(sort))
+
+    def markdown(self, sort: str = "time") -> str:
+        """The table as Markdown, for a report or a README."""
+        table = self.table(sort)
+        lines = [list(table.columns), ["---"] * len(table.columns)]
+        lines += [["" if _empty(cell) else _cell(cell) for cell in row] for row in table.itertuples(index=False)]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+    def figure(self, **having: Any) -> "go.Figure":
+        """BLEU, Inform and Success of every row as bars with their intervals; stand-ins are named as such."""
+        from labkit.notebook import plots
+
+        rows = [row for row in self.rows() if all(row.get(name) == value for name, value in having.items())]
+        return plots.scores({label(row, index): row for index, row in enumerate(rows, 1)})
+
+
+def _append(file: Any, line: bytes) -> None:
+    """Write and sync one line on a line of its own; on an error the file gets its old length back."""
+    before = file.seek(0, os.SEEK_END)
+    try:
+        with open(file.name, "rb") as reader:
+            torn = before and (reader.seek(before - 1), reader.read(1))[1] != b"\n"
+        file.write(b"\n" * bool(torn) + line)
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError:
+        os.truncate(file.name, before)
+        raise
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _empty(cell: Any) -> bool:
+    return cell is None or cell != cell  # nan
+
+
+def _cell(cell: Any) -> str:
+    return (f"{cell:.1f}" if isinstance(cell, float) else str(cell)).replace("|", "\\|").replace("\n", " ")
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)  # numpy's numbers are no JSON
+
+
+def _telling(settings: list[Any]) -> set[str]:
+    """Names of the settings that differ between rows; the others would only fill the table."""
+    some = [setting for setting in settings if isinstance(setting, dict)]
+    names = {name for setting in some for name in setting}
+    return {name for name in names if len({str(setting.get(name)) for setting in some}) > 1} | {"strategy"}
+
+
+def _short(value: Any, names: set[str] | None = None) -> Any:
+    """Settings in one line, `strategy=sample, top_p=0.9`; a boolean as a word."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={setting}" for name, setting in value.items() if name in (names or value))
+    return ("stand-in" if value else "real") if isinstance(value, bool) else value
+
+
+def label(row: dict[str, Any], index: int) -> str:
+    """A row's name in a chart."""
+    parts = [row.get("model"), "tuned" if row.get("adapter") else "untuned", row.get("corpus"), row.get("task")]
+    return f"{index} " + ", ".join(filter(None, parts)) + (" (stand-in)" if row.get("stand_in") else "")
+
+
+def result_row(
+    task: str,
+    lm: "LanguageModel",
+    corpus: Corpus,
+    split: str,
+    scores: "Scores",
+    decoding: Any = None,
+    training: Any = None,
+    seconds: float | None = None,
+    lab: "Lab | None" = None,
+) -> dict[str, Any]:
+    """Everything that a result needs to be understood and repeated: what ran, on what, with which settings and where.
+
+    `decoding` and `training` are configurations (dataclasses) or dicts of settings.
+    """
+    machine = lab.hardware if lab else hardware()
+    settings = [asdict(config) if is_dataclass(config) else config for config in (decoding, training)]
+    seeds = [config["seed"] for config in settings if config and "seed" in config] + ([lab.seed] if lab else [])
+    intervals = getattr(scores, "intervals", None)
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "task": task,
+        "model": lm.name,
+        "adapter": lm.adapter,
+        "bits": lm.bits,
+        "parameters": lm.n_parameters,
+        "corpus": corpus.name,
+        "split": split,
+        "dialogues": scores.n_dialogues,
+        "stand_in": bool(lm.stand_in or corpus.stand_in),
+        "seed": next(iter(seeds), None),
+        **dict(zip(("decoding", "training"), settings, strict=True)),
+        **{name: getattr(scores, name) for name in SCORES},
+        "richness": scores.richness,
+        "dst": scores.dst,
+        **({"intervals": intervals} if intervals else {}),
+        "notes": list(scores.notes),
+        "seconds": seconds and round(seconds, 1),
+        "device": machine.gpu_name if lm.device == "cuda" else f"{lm.device} ({machine.threads} threads)",
+        "versions": {"labkit": __version__} | {name: _version(name) for name in ("torch", "transformers", "peft")},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

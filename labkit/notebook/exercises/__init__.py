@@ -1,0 +1,229 @@
+"""Exercises: check an answer, ask for a hint, unfold the solution. Checkers of notebook N are in `notebookN.py`.
+
+A checker is a plain function. It gets the student's answer, raises `Wrong` with a message that teaches, and otherwise
+returns what is worth knowing about the right answer. A student's function comes wrapped (`Attempt`): a call has a time
+limit, cannot change the checker's data, and counts as not attempted while it returns nothing.
+"""
+
+import inspect
+import re
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from html import escape
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from labkit.errors import LabError
+from labkit.notebook.exercises.record import note, progress, recorded, solution_text
+from labkit.notebook.view import Shown, show
+
+__all__ = ["check", "choice", "every_exercise", "exercise", "hint", "judge", "progress", "solution"]
+
+RIGHT, WRONG, BLANK, RAISED = "right", "wrong", "not attempted", "your code raised"
+_LOOK = {RIGHT: ("✓", "#009E73"), WRONG: ("✗", "#D55E00"), BLANK: ("○", "#888888"), RAISED: ("⚠", "#CC79A7")}
+_SECONDS = 5.0  # for one call of a student's function
+
+
+class Wrong(Exception):
+    """What a checker raises: what was expected, in words, with the case that showed it; never the answer."""
+
+
+class _Blank(Exception):
+    """The student's function returns nothing yet."""
+
+
+class _TooLong(BaseException):
+    """Not an Exception, so that a student's `except Exception` does not swallow it."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome (RIGHT, WRONG, BLANK, RAISED) and what to say about it."""
+
+    outcome: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise; `kind` is function, choice or value. The notebook shows `question` and `choices` too."""
+
+    id: str
+    title: str
+    checker: Callable[[Any], str | None]
+    hints: tuple[str, ...] = ()
+    kind: str = "function"
+    question: str = ""
+    choices: Mapping[str, str] | None = None
+
+
+_EXERCISES: dict[str, Exercise] = {}
+
+
+def exercise(
+    id: str, title: str, hints: tuple[str, ...] = (), kind: str = "function"
+) -> Callable[[Callable], Callable]:
+    """Register the decorated function as a checker: of a function, or of a value (kind="value"; may be a tuple)."""
+
+    def register(checker: Callable[[Any], str | None]) -> Callable:
+        _EXERCISES[id] = Exercise(id, title, checker, hints, kind)
+        return checker
+
+    return register
+
+
+def choice(
+    id: str, title: str, question: str, choices: dict[str, tuple[str, str]], right: str, hints: tuple[str, ...] = ()
+) -> None:
+    """Register a multiple-choice question; `choices` is {letter: (text, why it is right or wrong)}."""
+
+    def checker(answer: Any) -> str:
+        letter = str(answer).strip().lower()
+        if letter not in choices:
+            raise Wrong(f"Answer with one letter out of {', '.join(choices)}; you gave {answer!r}.")
+        if letter != right:
+            raise Wrong(choices[letter][1])
+        return choices[letter][1]
+
+    texts = {letter: text for letter, (text, _) in choices.items()}
+    _EXERCISES[id] = Exercise(id, title, checker, hints, "choice", question, texts)
+
+
+def find(id: str) -> Exercise:
+    """The exercise with this id; only its notebook's checkers are imported.
+
+    Raises:
+        LabError: there is no such exercise.
+    """
+    _load(f"notebook{str(id).split('.')[0]}")
+    if str(id) not in _EXERCISES:
+        raise LabError(f"no exercise {id!r}", "", f"choose one of {', '.join(every_exercise())}")
+    return _EXERCISES[str(id)]
+
+
+def every_exercise() -> dict[str, Exercise]:
+    """All exercises of all notebooks by id, in order."""
+    _load("notebook")
+    return dict(sorted(_EXERCISES.items(), key=lambda item: [int(part) for part in item[0].split(".")]))
+
+
+def _load(prefix: str) -> None:
+    for module in iter_modules(__path__):
+        if module.name.startswith(prefix):
+            import_module(f"{__name__}.{module.name}")
+
+
+class Attempt:
+    """A student's function as a checker calls it."""
+
+    def __init__(self, function: Callable):
+        self.function = function
+
+    def __call__(self, *args: Any) -> Any:
+        with _time_limit(_SECONDS):
+            value = self.function(*deepcopy(args))
+        if value is ... or (value is None and self._empty()):
+            raise _Blank
+        if value is None:
+            raise Wrong("Your function returned None: is a `return` missing?")
+        return value
+
+    def _empty(self) -> bool:
+        with suppress(OSError, TypeError):
+            if "your code here" in inspect.getsource(self.function):
+                return True
+        code = getattr(self.function, "__code__", None)
+        return code is not None and len(code.co_code) == len((lambda: None).__code__.co_code)
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Stop a loop that never ends; where there are no signals (Windows, another thread) there is no limit."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise _TooLong
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def judge(id: str, answer: Any) -> Verdict:
+    """The verdict on an answer, without showing or recording it."""
+    task = find(id)
+    parts = answer if isinstance(answer, tuple) else (answer,)
+    if any(part is None or part is ... for part in parts):
+        return Verdict(BLANK, "Replace the `...` by your answer and run the cell again.")
+    if task.kind == "function" and not callable(answer):
+        return Verdict(WRONG, f"Give the function itself, without calling it: `check({id!r}, name_of_your_function)`.")
+    try:
+        return Verdict(RIGHT, task.checker(Attempt(answer) if task.kind == "function" else answer) or "")
+    except Wrong as wrong:
+        return Verdict(WRONG, str(wrong))
+    except _Blank:
+        return Verdict(BLANK, "The function returns nothing yet: write its body, then run the cell again.")
+    except _TooLong:
+        return Verdict(RAISED, f"Your function ran longer than {_SECONDS:g} s and was stopped: does its loop end?")
+    except Exception as error:
+        if "ellipsis" in str(error):
+            return Verdict(BLANK, "There is still a `...` to replace in your function.")
+        return Verdict(RAISED, _where(error, answer))
+
+
+def _where(error: Exception, answer: Any) -> str:
+    """The error and the student's own line that it came from."""
+    file = getattr(getattr(answer, "__code__", None), "co_filename", None)
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    line = f", in line {own[-1].lineno} of your cell: `{own[-1].line}`" if own else ", while your answer was checked"
+    return f"{type(error).__name__}: {error}{line}"
+
+
+def check(id: str, answer: Any = None) -> None:
+    """Say whether an answer is right, wrong, not attempted, or raised; never raises, so the notebook runs on."""
+    try:
+        verdict, title = judge(id, answer), find(id).title
+    except LabError as error:
+        return _say("⚠ No such exercise", str(error))
+    mark, colour = _LOOK[verdict.outcome]
+    _say(f"{mark} {verdict.outcome.capitalize()} · {id} {title}", verdict.message, colour)
+    try:
+        note(id, outcome=verdict.outcome)
+    except (LabError, OSError) as error:
+        _say("⚠ Progress not saved", str(error))
+
+
+def hint(id: str) -> None:
+    """One hint more at each call."""
+    task = find(id)
+    given = min(recorded().get(task.id, {}).get("hints", 0) + 1, len(task.hints))
+    note(task.id, hints=given)
+    after = "" if given < len(task.hints) else f"\nThat is the last hint; `labkit.solution({task.id!r})` comes next."
+    _say(f"Hint {given} of {len(task.hints)} · {id} {task.title}", "\n".join(task.hints[:given]) + after)
+
+
+def solution(id: str) -> None:
+    """Unfold the solution, from `solutions/` beside `notebooks/`, and say that it was unfolded."""
+    task = find(id)
+    text = solution_text(task.id)
+    note(task.id, solution=True)
+    _say(f"Solution unfolded · {id} {task.title}", "Your progress says that you looked. Run it, then change it.")
+    show(Shown(f"<pre>{escape(text)}</pre>", text))
+
+
+def _say(head: str, body: str, colour: str = "#0072B2") -> None:
+    style = f"border-left:4px solid {colour};padding:.3em .8em;white-space:pre-line"
+    html = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(body))
+    show(Shown(f'<div style="{style}"><b>{escape(head)}</b>\n{html}</div>', f"{head}\n{body}"))

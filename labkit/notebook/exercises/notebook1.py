@@ -1,0 +1,168 @@
+"""Checkers of notebook 1: decoding filters, delexicalisation, what a constant reply scores."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from labkit.corpora.types import BOT, Span, Turn
+from labkit.notebook.exercises import Wrong, choice, exercise
+from labkit.prompts import delexicalise as reference_delexicalise
+
+LOGITS = np.array([2.0, -1.0, 0.5, 3.0, -2.5, 1.0])
+
+
+def vector(value: Any, like: np.ndarray, what: str) -> np.ndarray:
+    """The student's value as an array of the shape of `like`; a list or a torch tensor is as good as an array."""
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise Wrong(f"Expected {what} as numbers; you gave a {type(value).__name__}.") from None
+    if array.shape != like.shape:
+        raise Wrong(f"Expected {what} of shape {like.shape}, one for each input; yours has shape {array.shape}.")
+    return array
+
+
+@exercise(
+    "1.1",
+    "Softmax with temperature",
+    hints=(
+        "Divide the logits by the temperature, then take the softmax: exponentials divided by their sum.",
+        "A low temperature must make the largest probability larger. If it does the reverse, look at the division.",
+        "exp(1000) overflows. Subtracting the same number from all logits changes no probability: which number?",
+    ),
+)
+def temperature_softmax(softmax: Callable) -> str:
+    for temperature in (1.0, 0.5, 2.0):
+        got = vector(softmax(LOGITS, temperature), LOGITS, "probabilities")
+        scaled = np.exp(LOGITS / temperature - (LOGITS / temperature).max())
+        expected = scaled / scaled.sum()
+        if not np.isclose(got.sum(), 1):
+            raise Wrong(f"Probabilities sum to 1; at temperature {temperature} yours sum to {got.sum():.3f}.")
+        if not np.allclose(got, expected, atol=1e-6):
+            raise Wrong(
+                f"At temperature {temperature}, token 3 has probability {expected[3]:.3f}; yours is {got[3]:.3f}."
+            )
+    with np.errstate(all="ignore"):
+        got = vector(softmax(np.array([1000.0, 0.0]), 0.5), np.zeros(2), "probabilities")
+    if not np.allclose(got, [1, 0]):
+        raise Wrong(f"Right for small logits, but for logits [1000, 0] you give {got}: the exponential overflows.")
+    return "Temperature changes how sharp the distribution is, never the order of the tokens."
+
+
+def check_filter(got: Any, logits: np.ndarray, kept: np.ndarray, case: str) -> None:
+    """`got` has the logits where `kept`, and minus infinity elsewhere."""
+    got = vector(got, logits, "logits")
+    if (np.isfinite(got) & (got == 0) & ~kept).any():
+        raise Wrong(f"{case}: a logit of 0 is not a probability of 0 (exp(0) = 1). Cut tokens need another value.")
+    if (mine := np.isfinite(got)).tolist() != kept.tolist():
+        raise Wrong(f"{case}: kept tokens should be {np.flatnonzero(kept)}, yours are {np.flatnonzero(mine)}.")
+    if not np.allclose(got[kept], logits[kept], atol=1e-6):
+        raise Wrong(f"{case}: the right tokens are kept, but their logits changed; a filter leaves them as they are.")
+    if not np.isneginf(got[~kept]).all():
+        raise Wrong(f"{case}: cut tokens need the logit that softmax turns into 0, which is minus infinity.")
+
+
+@exercise(
+    "1.2",
+    "Top-k filter",
+    hints=(
+        "Find the k-th largest logit first; every token below it is cut.",
+        "A cut token's logit is `-np.inf`: its exponential is 0.",
+        "`np.sort(logits)[-k]` is the k-th largest. What if k is larger than the vocabulary?",
+    ),
+)
+def top_k_filter(top_k: Callable) -> str:
+    for k in (1, 3, len(LOGITS), 100):
+        threshold = np.sort(LOGITS)[-min(k, len(LOGITS))]
+        kept = threshold <= LOGITS
+        check_filter(top_k(LOGITS, k), LOGITS, kept, f"k = {k}, logits {LOGITS}")
+    return "Top-k keeps the same number of tokens whether the model is sure or not; top-p does not."
+
+
+def nucleus(logits: np.ndarray, p: float) -> np.ndarray:
+    """Which tokens top-p keeps (Holtzman et al. 2020): [V] bool, the smallest set whose mass is at least p."""
+    order = np.argsort(-logits)
+    probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    before = np.cumsum(probabilities[order]) - probabilities[order]  # mass of the tokens ranked above
+    kept = np.zeros(len(logits), dtype=bool)
+    kept[order] = before < p
+    return kept
+
+
+@exercise(
+    "1.3",
+    "Top-p filter",
+    hints=(
+        "Sort the probabilities, largest first, and add them up.",
+        "The token whose probability takes the sum to p or beyond is still kept: the mass must be at least p.",
+        "A token is kept when the mass of the tokens ranked before it is below p. Then undo the sorting.",
+    ),
+)
+def top_p_filter(top_p: Callable) -> str:
+    shuffled = np.random.default_rng(0).normal(scale=2, size=20)
+    for logits, p in ((LOGITS, 0.5), (LOGITS, 0.8), (LOGITS, 0.01), (shuffled, 0.9), (shuffled, 0.3)):
+        name = f"p = {p}, logits {LOGITS}" if logits is LOGITS else f"p = {p}, 20 random logits"
+        check_filter(top_p(logits, p), logits, nucleus(logits, p), name)
+    return "The same tokens that transformers' TopPLogitsWarper keeps; it always keeps at least one."
+
+
+@exercise(
+    "1.4",
+    "Delexicalise",
+    hints=(
+        "A span has `start`, `end`, `domain` and `slot`; `placeholder(span.domain, span.slot)` spells the placeholder.",
+        "Replacing a value by its placeholder moves everything behind it. In which order do the offsets stay right?",
+        "`str.replace` also changes the same word elsewhere in the sentence: cut at the offsets instead.",
+    ),
+)
+def delexicalise(own: Callable) -> str:
+    cases = [
+        ("have a nice day", []),
+        ("curry garden is in the centre", [("name", "curry garden"), ("area", "centre")]),
+        ("the north star is in the north", [("name", "the north star"), ("area", "north")]),
+        ("north road is in the north", [("area", "north")]),
+    ]
+    for text, values in cases:
+        spans = [_span(text, slot, value) for slot, value in values]
+        expected = reference_delexicalise(Turn(BOT, text, spans=tuple(spans)))
+        got = own(text, spans)
+        if got != expected:
+            raise Wrong(f"{text!r} with the annotated values {values} should become {expected!r}; yours is {got!r}.")
+    return "This is the text that the model reads and writes, and that BLEU, Inform and Success are defined on."
+
+
+def _span(text: str, slot: str, value: str) -> Span:
+    start = text.rindex(value)
+    return Span("Restaurant-Inform", slot, value, start, start + len(value))
+
+
+choice(
+    "1.5",
+    "A constant reply",
+    "A system that answers every turn with `ok` gets BLEU 0. What are its Inform and Success, and why?",
+    {
+        "a": (
+            "Both exactly 0: it never says anything",
+            "Measure it with `constant_predictions`: they are not 0. Which goals ask for nothing a reply must name?",
+        ),
+        "b": (
+            "A constant above 0: some goals need no venue and request nothing, so any reply meets them",
+            "Yes. On the MultiWOZ test split it is 22.1 / 2.5 (mwzeval). This floor is what a model has to beat; "
+            "scoring names instead of placeholders leaves every model close to it.",
+        ),
+        "c": (
+            "About the same as a trained model: Inform and Success do not depend on the replies",
+            "They do: the gold replies score 92.5 / 88.8 on the MultiWOZ test split. Lexicalised text hides it.",
+        ),
+        "d": (
+            "Random: it depends on the seed",
+            "Nothing is drawn here: the same reply and the same goals give the same score every time.",
+        ),
+    },
+    right="b",
+    hints=(
+        "Run it: `labkit.evaluate(constant_predictions(dialogues), corpus)`.",
+        "Look at the goals: what must a reply offer in a taxi or police goal, and what if nothing is requested?",
+    ),
+)

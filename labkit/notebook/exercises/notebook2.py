@@ -1,0 +1,118 @@
+"""Checkers of notebook 2: the loss mask, LoRA, 4-bit quantisation."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from labkit.notebook.exercises import Wrong, choice, exercise
+from labkit.notebook.exercises.notebook1 import vector
+
+# NormalFloat 4: quantiles of a normal distribution in [-1, 1], with an exact 0 (Dettmers et al. 2023, appendix E)
+_NEGATIVE = (-1.0, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500)
+_POSITIVE = (0.0795803, 0.1609302, 0.2461123, 0.3379152, 0.4407098, 0.5626170, 0.7229568, 1.0)
+NF4 = np.array([*_NEGATIVE, 0.0, *_POSITIVE])
+
+
+@exercise(
+    "2.1",
+    "The loss mask",
+    hints=(
+        "The result has one label for each token: the token's own id, or -100 where there is no loss.",
+        "Shifting by one (predict the next token) happens inside the model: do not shift here.",
+        "`zip(ids, target_flags)` walks through both lists together.",
+    ),
+)
+def loss_mask(mask: Callable) -> str:
+    cases = [([5, 6, 7, 8, 9], [0, 0, 1, 1, 0]), ([0, 4, 0], [1, 0, 1]), ([3, 4], [0, 0])]
+    for ids, flags in cases:
+        expected = [token if flag else -100 for token, flag in zip(ids, flags, strict=True)]
+        got = [int(label) for label in vector(mask(ids, [bool(flag) for flag in flags]), np.array(ids), "labels")]
+        if got != expected and got in ([*expected[1:], -100], [-100, *expected[:-1]]):
+            raise Wrong("The labels are shifted by one. The model shifts them itself: label i belongs to token i.")
+        if got != expected:
+            index = next(i for i in range(len(ids)) if got[i] != expected[i])
+            why = "is part of a reply" if flags[index] else "is not part of a reply"
+            raise Wrong(f"ids {ids}, target flags {flags}: token {index} {why}, and its label is {got[index]}.")
+    return "Only replies are learnt; what the user says is read, never imitated."
+
+
+@exercise(
+    "2.2",
+    "Merge a LoRA adapter",
+    hints=(
+        "W is [out, in], A is [r, in], B is [out, r]: only one order of the product has the shape of W.",
+        "The update is scaled by alpha / r before it is added.",
+        "With B = 0, which is how training starts, the merged weights are W itself.",
+    ),
+)
+def lora_merge(merge: Callable) -> str:
+    draw = np.random.default_rng(0)
+    for out, into, r, alpha in ((4, 3, 2, 2), (4, 3, 2, 8), (4, 4, 1, 16)):
+        W, A, B = draw.normal(size=(out, into)), draw.normal(size=(r, into)), draw.normal(size=(out, r))
+        case = f"W {W.shape}, A {A.shape}, B {B.shape}, alpha {alpha}, r {r}"
+        if not np.allclose(vector(merge(W, A, np.zeros_like(B), alpha, r), W, "merged weights"), W):
+            raise Wrong(f"{case}: with B = 0 the adapter does nothing, but your merged weights differ from W.")
+        change = vector(merge(W, A, B, alpha, r), W, "merged weights") - W
+        if np.allclose(change, B @ A) and alpha != r:
+            raise Wrong(f"{case}: the product is right; its scale is not.")
+        if not np.allclose(change, alpha / r * B @ A):
+            ratio = np.linalg.norm(change) / np.linalg.norm(alpha / r * B @ A)
+            raise Wrong(f"{case}: the update of the weights differs; its norm is {ratio:.2f} of what it should be.")
+    return "Merged, the adapter costs nothing at inference: there is one matrix again."
+
+
+@exercise(
+    "2.3",
+    "Quantise one block",
+    hints=(
+        "Divide the block by its largest absolute value, so that it fits the codebook's range from -1 to 1.",
+        "For each scaled weight find the nearest codebook entry: `np.abs(scaled[:, None] - codebook).argmin(axis=1)`.",
+        "Return the weights that come back: the codebook entry times the largest absolute value. A block may be all 0.",
+    ),
+)
+def quantise(own: Callable) -> str:
+    draw = np.random.default_rng(0)
+    for block, codebook in ((draw.normal(size=64), NF4), (draw.normal(size=8) * 0.01, np.linspace(-1, 1, 5))):
+        scale = np.abs(block).max()
+        expected = codebook[np.abs(block[:, None] / scale - codebook).argmin(axis=1)] * scale
+        got = vector(own(block, codebook), block, "weights")
+        if np.allclose(got * scale, expected, atol=1e-7):
+            raise Wrong("These are the codebook entries; multiply them by the block's scale to get weights back.")
+        if not np.allclose(got, expected, atol=1e-7):
+            worst = np.abs(got - expected).argmax()
+            message = (
+                f"A weight of {block[worst]:.4f} in a block whose largest absolute value is {scale:.4f} should come "
+            )
+            raise Wrong(message + f"back as {expected[worst]:.4f}; yours comes back as {got[worst]:.4f}.")
+    with np.errstate(all="ignore"):
+        zeros = vector(own(np.zeros(4), NF4), np.zeros(4), "weights")
+    if not np.allclose(zeros, 0):
+        raise Wrong("A block of zeros should come back as zeros: its scale is 0, and 0 / 0 is not a number.")
+    return "bitsandbytes' NF4 does the same for each block of 64 weights, and stores one scale a block."
+
+
+choice(
+    "2.4",
+    "What is 4 bits in QLoRA",
+    "What does QLoRA keep in 4 bits?",
+    {
+        "a": (
+            "The LoRA matrices A and B (so the lecture slide says)",
+            "The slide is wrong. Ask the model: print the dtype of a `lora_A` weight and of the layer it belongs to.",
+        ),
+        "b": (
+            "The frozen weights of the base model; A and B stay in 16 or 32 bits",
+            "Yes: the base is never updated, so it can be coarse; the adapter gets gradients and needs the precision.",
+        ),
+        "c": (
+            "Everything, the computation included",
+            "Weights are brought back to 16 or 32 bits for each product; nothing is computed in 4 bits.",
+        ),
+        "d": (
+            "The gradients and the optimiser's state",
+            "Those exist for the adapter only; they are small and kept in 32 bits (or 8, with an 8-bit optimiser).",
+        ),
+    },
+    right="b",
+    hints=("Print `{name: p.dtype for name, p in model.named_parameters()}`.", "Which of the two gets gradients?"),
+)

@@ -1,0 +1,142 @@
+"""Checkers of notebook 4: choosing k, words that name a cluster, agreement with chance, the chain of a dialogue."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from labkit.notebook.exercises import Wrong, choice, exercise
+from labkit.notebook.exercises.notebook1 import vector
+from labkit.structure import class_tf_idf, transition_matrix
+
+
+@exercise(
+    "4.1",
+    "The largest stable k",
+    hints=(
+        "First find the row with the highest stability: `max(rows, key=lambda row: row['stability'])`.",
+        "The bar is that row's stability minus that row's own sd.",
+        "Of all rows at or above the bar, return the largest k — the rows need not be in order.",
+    ),
+)
+def largest_stable_k(best_k: Callable) -> str:
+    cases = {
+        "the middle k is the most stable": ((4, 0.70, 0.02), (8, 0.82, 0.05), (12, 0.78, 0.01), (16, 0.60, 0.3)),
+        "one k stands out": ((4, 0.9, 0.01), (8, 0.7, 0.4), (12, 0.6, 0.4)),
+        "the rows come in another order": ((16, 0.5, 0.1), (12, 0.85, 0.02), (4, 0.86, 0.03), (8, 0.7, 0.01)),
+        "the last k is as good as any": ((4, 0.5, 0.1), (8, 0.6, 0.1), (12, 0.6, 0.1)),
+    }
+    for case, values in cases.items():
+        rows = [{"k": k, "silhouette": 0.5 - k / 100, "stability": s, "sd": sd} for k, s, sd in values]
+        best = max(rows, key=lambda row: row["stability"])
+        stable = [row["k"] for row in rows if row["stability"] >= best["stability"] - best["sd"]]
+        got = best_k(rows)
+        if isinstance(got, dict) or not np.isscalar(got) or isinstance(got, str):
+            raise Wrong(f"Return k itself, a number; you returned a {type(got).__name__}.")
+        if got != max(stable):
+            table = ", ".join(f"k={k}: {s} ± {sd}" for k, s, sd in values)
+            why = "that k is stable enough, but so is a larger one" if got in stable else "that k is not stable enough"
+            raise Wrong(f"When {case} ({table}) you chose {got}: {why}.")
+    return "The rule is Breiman's: as much detail as the data support, give or take the noise of the measurement."
+
+
+@exercise(
+    "4.2",
+    "Class TF-IDF",
+    hints=(
+        "f, a word's count in all clusters, is the sum over axis 0; A is the sum of all counts over the number of rows",
+        "The share of a word in a cluster is its count divided by the sum of its row: mind the shape, `keepdims=True`.",
+        "Multiply the share by `np.log(1 + A / f)`: one factor for each word, the same in all clusters.",
+    ),
+)
+def class_words(score: Callable) -> str:
+    draw = np.random.default_rng(4)
+    small = np.array([[8, 1, 9], [0, 0, 9]])  # 'hotel', a booking code, 'the'
+    for counts in (small, draw.integers(1, 9, (3, 5)), draw.integers(1, 30, (4, 4))):
+        got, case = vector(score(counts), counts, "scores"), f"counts {counts.tolist()}"
+        right = class_tf_idf(counts)
+        if np.allclose(got, right) or np.allclose(got, right * counts.sum(1, keepdims=True)):
+            continue  # raw counts in place of shares: the same order of words, as in the paper
+        if np.allclose(got, counts / counts.sum(0)):
+            raise Wrong(f"{case}: P(cluster | word) gives a word seen once as much as the best: {got[0, 1]:.2f}.")
+        if np.allclose(got, counts / counts.sum(1, keepdims=True)):
+            raise Wrong(f"{case}: with the shares alone, what is frequent everywhere wins. Weigh them by rarity.")
+        place = np.unravel_index(np.abs(got - right).argmax(), right.shape)
+        low = "low" if got[place] < right[place] else "high"
+        raise Wrong(f"{case}: word {place[1]} in cluster {place[0]} scores too {low}. Check A and f, then the share.")
+    return "Frequent here, rare elsewhere: both must hold, so neither `the` nor a booking code wins."
+
+
+choice(
+    "4.3",
+    "More clusters, better scores?",
+    "You double k and look at all three measures again. Which one is corrected for what random labels would get?",
+    {
+        "a": (
+            "purity",
+            "Purity cannot fall when a cluster is split: with one for each utterance it is 1. See its chance column.",
+        ),
+        "b": (
+            "V-measure",
+            "It weighs homogeneity against completeness, but its chance column is above 0 and grows with k.",
+        ),
+        "c": (
+            "adjusted Rand",
+            "Its chance column is 0 up to noise at every k: that is `adjusted` (Hubert & Arabie 1985).",
+        ),
+        "d": ("all three", "Look at the chance columns: they are not all 0."),
+    },
+    right="c",
+    hints=("Run the cell above with twice the k and compare the chance columns.",),
+)
+
+
+@exercise(
+    "4.4",
+    "The transition matrix",
+    hints=(
+        "Put BEGIN (state k) before and END (state k+1) after each sequence, then count pairs of neighbours.",
+        "The pairs are `path[i], path[i + 1]`; `counts[now, following] += 1` counts one.",
+        "Nothing follows END, so its row would be empty: let it lead to itself. Then divide each row by its sum.",
+    ),
+)
+def transitions(matrix: Callable) -> str:
+    draw = np.random.default_rng(3)
+    random = [[int(s) for s in draw.integers(0, 4, 9)] for _ in range(20)]
+    for sequences, k in (([[0, 1], [0, 0, 1]], 2), ([[2, 0, 1, 1], [2, 1, 0]], 3), (random, 4)):
+        expected = transition_matrix(sequences, k)
+        got = vector(matrix(sequences, k), expected, "probabilities")
+        case = f"sequences {sequences}, k={k}" if k < 4 else "20 random sequences, k=4"
+        names = [*map(str, range(k)), "BEGIN", "END"]
+        if np.allclose(got, expected):
+            continue
+        if np.allclose(got.T, expected):
+            raise Wrong(f"{case}: rows and columns are swapped. Row i is the state now, column j the next.")
+        sums = got.sum(1)
+        for row in np.flatnonzero(~np.isclose(sums, 1)):
+            raise Wrong(f"{case}: the row of {names[row]} sums to {sums[row]:.2f}. Where else can a dialogue go?")
+        i, j = np.unravel_index(np.abs(got - expected).argmax(), got.shape)
+        raise Wrong(
+            f"{case}: you say {names[i]} → {names[j]} has probability {got[i, j]:.2f}. Count these pairs by hand."
+        )
+    return "BEGIN and END are states like others, so every row sums to one and a dialogue can end."
+
+
+choice(
+    "4.5",
+    "How much memory has a dialogue?",
+    "On the same few dialogues, a chain of order 2 may need more bits per held-out step than one of order 1. Why?",
+    {
+        "a": (
+            "A dialogue's next turn depends on the last turn only.",
+            "That would make order 2 as good as order 1, and no worse, given enough data.",
+        ),
+        "b": (
+            "It has about k times as many rows to estimate from as many turns.",
+            "Most of its contexts were seen once or never. With more dialogues order 2 catches up: try it.",
+        ),
+        "c": ("It was trained on other dialogues than order 1.", "Both saw the same dialogues: look at the cell."),
+        "d": ("Bits per step always grow with the order.", "From order 0 to order 1 they fell."),
+    },
+    right="b",
+    hints=("How many contexts of two states are there, and how many turns did you count?",),
+)

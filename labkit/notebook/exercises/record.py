@@ -1,0 +1,83 @@
+"""A student's progress on disk, and the solution cells of the sources."""
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from labkit.environment import lab_home
+from labkit.errors import LabError
+from labkit.notebook.view import Shown
+from labkit.storage import read_json, write_json
+
+
+def recorded() -> dict[str, dict[str, Any]]:
+    """{exercise id: {"outcome", "tries", "hints", "solution"}}; empty where nothing was done or the file is spoilt."""
+    try:
+        return read_json(lab_home() / "progress.json")
+    except LabError:
+        return {}
+
+
+def note(id: str, **news: Any) -> None:
+    """Add to what is recorded for an exercise; two notebooks may do so at once.
+
+    Raises:
+        LabError: the file cannot be written.
+    """
+    from filelock import FileLock
+
+    lab_home().mkdir(parents=True, exist_ok=True)
+    with FileLock(lab_home() / "progress.json.lock"):
+        everything = recorded()
+        entry = everything.setdefault(id, {})
+        entry["tries"] = entry.get("tries", 0) + (news.get("outcome", "not attempted") != "not attempted")
+        if entry.get("outcome") == "right":
+            news.pop("outcome", None)  # once right stays right
+        entry.update(news)
+        write_json(lab_home() / "progress.json", everything)
+
+
+def progress() -> Shown:
+    """How far you are: a bar and one row an exercise."""
+    from labkit.notebook.exercises import every_exercise
+
+    done, tasks = recorded(), every_exercise()
+    solved = sum(done.get(id, {}).get("outcome") == "right" for id in tasks)
+    rows = [(id, task.title, *_columns(done.get(id, {}))) for id, task in tasks.items()]
+    cells = "".join(
+        "<tr>" + "".join(f'<td style="text-align:left">{escape(str(cell))}</td>' for cell in row) + "</tr>"
+        for row in rows
+    )
+    names = ("id", "exercise", "state", "tries", "hints", "solution")
+    head = "".join(f'<th scope="col" style="text-align:left">{name}</th>' for name in names)
+    label = f"{solved} of {len(tasks)} exercises solved"
+    bar = f'<label>{label} <progress value="{solved}" max="{len(tasks)}"></progress></label>'
+    text = "\n".join([label, *("  ".join(map(str, row)) for row in rows)])
+    return Shown(f"{bar}<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>", text)
+
+
+def _columns(entry: dict[str, Any]) -> tuple[str, int, int, str]:
+    state = entry.get("outcome", "not attempted")
+    mark = {"right": "✓", "not attempted": "○", "wrong": "✗"}.get(state, "⚠")
+    return f"{mark} {state}", entry.get("tries", 0), entry.get("hints", 0), "seen" if entry.get("solution") else ""
+
+
+def solution_text(id: str) -> str:
+    """The solution cells that stand before the exercise's `check` in the source notebook.
+
+    Raises:
+        LabError: there is no `solutions/` here, or no such exercise in it.
+    """
+    import nbformat
+
+    places = [Path.cwd(), *Path.cwd().parents, Path(__file__).parents[3]]
+    folder = next((place / "solutions" for place in places if (place / "solutions").is_dir()), None)
+    for path in sorted(folder.glob(f"{id.split('.')[0]}_*.ipynb")) if folder else ():
+        since: list[str] = []  # solution cells since the last check
+        for cell in nbformat.read(path, as_version=4).cells:
+            if "### BEGIN SOLUTION" in cell.source or "solution" in cell.metadata.get("tags", ()):
+                since.append(cell.source.replace("### BEGIN SOLUTION", "# solution:").replace("### END SOLUTION", ""))
+            if f'check("{id}"' in cell.source:
+                return "\n\n".join(since)
+            since = [] if "check(" in cell.source else since
+    raise LabError(f"no solution of {id} here", "", "open the folder solutions/ of the lab's repository")

@@ -1,0 +1,172 @@
+"""Plotly figures of the notebooks. Functions take data, never models, and every series differs in more than colour."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import plotly.graph_objects as go
+
+# Okabe & Ito (2008): eight colours that colour-blind readers can tell apart; the black is left to the text
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442")
+PATTERNS = ("", "/", ".", "x", "-", "+", "|")
+DASHES = ("solid", "dash", "dot", "dashdot")
+MARKERS = ("circle", "square", "diamond", "x", "triangle-up", "star", "cross")
+
+
+def figure(title: str, x: str = "", y: str = "", height: int = 380) -> "go.Figure":
+    """An empty figure in the lab's look; it brings its own white paper, so that it reads in dark themes too."""
+    import plotly.graph_objects as go
+
+    grid = {"gridcolor": "#dddddd", "zerolinecolor": "#888888"}
+    return go.Figure(
+        layout={
+            "title": {"text": title},
+            "colorway": PALETTE,
+            "paper_bgcolor": "white",
+            "plot_bgcolor": "white",
+            "font": {"color": "#222222", "size": 13},
+            "xaxis": {"title": {"text": x}, **grid},
+            "yaxis": {"title": {"text": y}, **grid},
+            "legend": {"orientation": "h", "y": -0.25},
+            "margin": {"l": 60, "r": 20, "t": 50, "b": 50},
+            "height": height,
+        }
+    )
+
+
+def next_tokens(tokens: Sequence[str], probabilities: "np.ndarray", kept: "np.ndarray", title: str) -> "go.Figure":
+    """The likeliest next tokens, one bar each: kept ones plain, cut ones striped and outlined.
+
+    Args:
+        tokens: texts of the tokens that are drawn, [N].
+        probabilities: before any filter, [N].
+        kept: whether the filters let the token through, [N] bool.
+    """
+    shown = figure(title, x="probability before the filters", height=120 + 24 * len(tokens))
+    for flag, name, colour, pattern in ((True, "kept", PALETTE[0], ""), (False, "cut", PALETTE[3], "/")):
+        rows = [index for index in range(len(tokens)) if bool(kept[index]) == flag]
+        shown.add_bar(
+            y=rows,
+            x=[float(probabilities[index]) for index in rows],
+            name=f"{name} ({len(rows)})",
+            orientation="h",
+            marker={"color": colour, "pattern": {"shape": pattern}},
+            text=[f"{probabilities[index]:.1%} {name}" for index in rows],
+            textposition="outside",
+            cliponaxis=False,
+        )
+    names = [repr(token) for token in tokens]
+    # the same text may stand for two tokens, so rows are numbers and the texts are their labels
+    return shown.update_yaxes(tickvals=list(range(len(tokens))), ticktext=names, autorange="reversed")
+
+
+def loss_curve(history: Iterable[Mapping[str, Any]], title: str = "Loss") -> "go.Figure":
+    """Training and dev loss by step, from a history of {"step", "loss"} and {"step", "eval_loss"} entries."""
+    shown = figure(title, x="optimiser step", y="loss (nats per reply token)")
+    entries = list(history)
+    for order, (key, name) in enumerate((("loss", "train"), ("eval_loss", "dev"))):
+        points = [(entry["step"], entry[key]) for entry in entries if entry.get(key) is not None]
+        if points:
+            steps, losses = zip(*points, strict=True)
+            mark = {"dash": DASHES[order]}
+            shown.add_scatter(
+                x=steps, y=losses, name=name, mode="lines+markers", line=mark, marker_symbol=MARKERS[order]
+            )
+    return shown
+
+
+def weights(values: "np.ndarray", codebook: Sequence[float] = (), title: str = "Weights") -> "go.Figure":
+    """A histogram of scaled weights with the codebook entries that 4 bits can keep as vertical lines."""
+    import numpy as np
+
+    counts, edges = np.histogram(np.asarray(values, dtype=float), bins=100)
+    shown = figure(title, x="weight / largest absolute weight of its block", y="weights")
+    shown.add_bar(x=(edges[:-1] + edges[1:]) / 2, y=counts, name="weights")
+    for entry in codebook:
+        shown.add_vline(x=float(entry), line={"color": PALETTE[3], "dash": "dot", "width": 1})
+    if len(codebook):  # the lines have no legend entry of their own
+        line = {"color": PALETTE[3], "dash": "dot"}
+        shown.add_scatter(x=[None], y=[None], mode="lines", line=line, name=f"codebook ({len(codebook)} entries)")
+    return shown.update_layout(bargap=0, showlegend=True)
+
+
+def memory(parts: Mapping[str, Mapping[str, float]], title: str = "Memory (MB)") -> "go.Figure":
+    """Stacked bars: {setting: {part: megabytes}}, e.g. {"4 bit": {"base": 120, "adapter": 3, "optimiser": 6}}."""
+    shown = figure(title, y="MB")
+    names = dict.fromkeys(name for part in parts.values() for name in part)
+    for order, name in enumerate(names):
+        sizes = [part.get(name, 0.0) for part in parts.values()]
+        shown.add_bar(x=list(parts), y=sizes, name=name, marker_pattern_shape=PATTERNS[order % len(PATTERNS)])
+    return shown.update_layout(barmode="stack")
+
+
+def scores(rows: Mapping[str, Mapping[str, Any]], title: str = "Scores") -> "go.Figure":
+    """BLEU, Inform and Success side by side: {name: row with "bleu", "inform", "success" and perhaps "intervals"}."""
+    shown = figure(title, y="score (0 to 100)", height=420)
+    for order, metric in enumerate(("bleu", "inform", "success")):
+        values = [row.get(metric) for row in rows.values()]
+        shown.add_bar(
+            x=list(rows),
+            y=values,
+            name=metric.capitalize() if metric != "bleu" else "BLEU",
+            marker_pattern_shape=PATTERNS[order],
+            error_y=_bars(rows.values(), metric),
+        )
+    return shown.update_layout(barmode="group").update_yaxes(range=[0, 105])
+
+
+def _bars(rows: Iterable[Mapping[str, Any]], metric: str) -> dict[str, Any] | None:
+    """Plotly's error bars from "intervals": {metric: (low, high)}; none where no row has them."""
+    found = [((row.get("intervals") or {}).get(metric), row.get(metric)) for row in rows]
+    if not any(interval for interval, _ in found):
+        return None
+    above = [interval[1] - value if interval and value is not None else 0 for interval, value in found]
+    below = [value - interval[0] if interval and value is not None else 0 for interval, value in found]
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
+
+
+def by_size(rows: Iterable[Mapping[str, Any]], title: str = "Does bigger help?") -> "go.Figure":
+    """Scores against the number of parameters on a logarithmic axis; rows need "parameters", "model" and the scores."""
+    shown = figure(title, x="parameters", y="score (0 to 100)")
+    ordered = sorted(rows, key=lambda row: row["parameters"])
+    for order, metric in enumerate(("bleu", "inform", "success")):
+        shown.add_scatter(
+            x=[row["parameters"] for row in ordered],
+            y=[row[metric] for row in ordered],
+            name=metric,
+            mode="lines+markers",
+            line={"dash": DASHES[order]},
+            marker={"symbol": MARKERS[order], "size": 10},
+            text=[named(row) for row in ordered],
+            error_y=_bars(ordered, metric),
+        )
+    return shown.update_xaxes(type="log")
+
+
+def quality_diversity(
+    rows: Iterable[Mapping[str, Any]], quality: str = "bleu", diversity: str = "", title: str = "Quality and diversity"
+) -> "go.Figure":
+    """One point a setting: a score against a figure of `richness` (by default its first), named by its "decoding"."""
+    rows = list(rows)
+    diversity = diversity or next(iter(rows[0]["richness"]))
+    shown = figure(title, x=diversity.replace("_", " "), y=quality)
+    for order, row in enumerate(rows):
+        name = str(row.get("label") or _changed(row.get("decoding"))) + (" (stand-in)" if row.get("stand_in") else "")
+        mark = {"symbol": MARKERS[order % len(MARKERS)], "size": 12}
+        shown.add_scatter(x=[row["richness"][diversity]], y=[row[quality]], name=name, mode="markers", marker=mark)
+    return shown
+
+
+def named(row: Mapping[str, Any]) -> str:
+    """The model of a row, a stand-in named as one."""
+    return f"{row.get('model')}{' (stand-in)' if row.get('stand_in') else ''}"
+
+
+def _changed(settings: Mapping[str, Any] | None) -> str:
+    """Decoding settings of a row in a few words: the strategy and the filters that are on."""
+    from labkit.decoding import FILTERS
+
+    settings = settings or {}
+    on = [f"{name}={settings[name]}" for name, off in FILTERS.items() if settings.get(name, off) != off]
+    return " ".join([str(settings.get("strategy", "greedy")), *on])

@@ -1,0 +1,176 @@
+"""Figures of notebook 4: the map of utterances, the choice of k, words of clusters, transitions. All plotly.
+
+Colours are Okabe & Ito's, which colour-blind readers tell apart; symbols, labels and hover text say the same again.
+"""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas
+    import plotly.graph_objects as go
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")  # seen on light and dark
+SYMBOLS = ("circle", "diamond", "square", "cross", "x", "triangle-up", "star")
+
+
+def utterance_map(
+    maps: Mapping[str, np.ndarray],
+    table: "pandas.DataFrame",
+    by: Sequence[str] = ("cluster", "speaker", "domain", "act"),
+) -> "go.Figure":
+    """Maps of utterances, {name: [N, 2]}: a menu chooses the column that colour and symbol show, a slider the map.
+
+    `table` has the rows of `representations` and the columns in `by` (assign "cluster" first).
+    """
+    import plotly.graph_objects as go
+
+    points = [[trace for column in by for trace in _points(xy, table, column)] for xy in maps.values()]
+    figure = go.Figure(points[0], {"title": "Utterances, near each other when their vectors are", "height": 640})
+    shown = {column: [trace.legendgroup.startswith(f"{column}:") for trace in figure.data] for column in by}
+    menu = [{"label": column, "method": "restyle", "args": [{"visible": shown[column]}]} for column in by]
+    steps = [
+        {"label": name, "method": "restyle", "args": [{"x": [t.x for t in traces], "y": [t.y for t in traces]}]}
+        for name, traces in zip(maps, points, strict=True)
+    ]
+    for trace, visible in zip(figure.data, shown[by[0]], strict=True):
+        trace.visible = visible
+    figure.update_layout(updatemenus=[{"buttons": menu, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}])
+    if len(maps) > 1:
+        figure.update_layout(sliders=[{"steps": steps, "currentvalue": {"prefix": "map: "}}])
+    return figure.update_xaxes(showticklabels=False).update_yaxes(showticklabels=False)
+
+
+def _points(xy: np.ndarray, table: "pandas.DataFrame", column: str) -> Sequence[Any]:
+    """One trace for each value of the column, its colour and symbol together unlike those of any other."""
+    import plotly.express as px
+
+    values = table[column].astype(str).value_counts().index
+    said = [f"{s}: " + "<br>".join(wrap(escape(u), 60)) for s, u in zip(table.speaker, table.utterance, strict=True)]
+    traces = px.scatter(
+        table.assign(x=xy[:, 0], y=xy[:, 1], said=said, **{column: table[column].astype(str)}),
+        **{"x": "x", "y": "y", "color": column, "symbol": column, "hover_name": "said", "opacity": 0.75},
+        hover_data={"x": False, "y": False, "dialogue_id": True, "turn": True},
+        category_orders={column: list(values)},
+        color_discrete_sequence=COLOURS,
+        symbol_map={value: SYMBOLS[(i + i // 7) % 7] for i, value in enumerate(values)},
+        render_mode="svg" if len(table) < 3000 else "webgl",  # browsers allow only a few WebGL plots on a page
+    ).data
+    return [trace.update(legendgroup=f"{column}:{trace.name}", marker_size=7) for trace in traces]
+
+
+def choose_k_plot(rows: Sequence[Mapping[str, float]]) -> "go.Figure":
+    """Silhouette and stability (with its standard deviation) against k, one above the other: their scales differ."""
+    import pandas
+    import plotly.express as px
+
+    long = pandas.DataFrame(rows).melt(["k", "sd"], ["silhouette", "stability"], "measure")
+    long["sd"] = long["sd"].where(long["measure"] == "stability")
+    style = {"error_y": "sd", "color": "measure", "symbol": "measure", "color_discrete_sequence": COLOURS}
+    figure = px.line(long, x="k", y="value", facet_row="measure", markers=True, title="How many clusters?", **style)
+    return figure.update_yaxes(matches=None).update_layout(showlegend=False)
+
+
+def word_bars(words: Mapping[int, Sequence[tuple[str, float]]], n: int = 6) -> "go.Figure":
+    """The `n` words with the highest class TF-IDF of each cluster, a small bar plot each."""
+    import pandas
+    import plotly.express as px
+
+    rows = [(str(c), word, score) for c, pairs in words.items() for word, score in reversed(pairs[:n])]
+    frame = pandas.DataFrame(rows, columns=["cluster", "word", "class TF-IDF"])
+    layout = {"facet_col": "cluster", "facet_col_wrap": 4, "facet_col_spacing": 0.1, "facet_row_spacing": 0.08}
+    height = 100 + 170 * -(-len(words) // 4)
+    figure = px.bar(frame, x="class TF-IDF", y="word", height=height, color_discrete_sequence=COLOURS, **layout)
+    figure.update_xaxes(matches=None, showticklabels=False, title="")
+    figure.update_yaxes(matches=None, showticklabels=True, title="")
+    return figure.update_layout(title="Words that set a cluster apart (class TF-IDF)")
+
+
+def heat_map(shares: "pandas.DataFrame", title: str) -> "go.Figure":
+    """A table of shares, each written in its cell; the axes take the names of its index and columns."""
+    import plotly.express as px
+
+    figure = px.imshow(shares, text_auto=".0%", zmin=0, zmax=1, color_continuous_scale="Blues", aspect="auto")
+    figure.update_layout(title=title, height=200 + 30 * len(shares), coloraxis_colorbar_tickformat=".0%")
+    return figure.update_xaxes(tickangle=-40)
+
+
+def transition_heat_map(matrix: np.ndarray, names: Mapping[int, str]) -> "go.Figure":
+    """P(next | now): each row sums to one; END has no row since nothing follows, BEGIN no column."""
+    import pandas
+
+    labels = _labels(matrix, names)
+    shares = pandas.DataFrame(matrix, labels, labels).drop(index="END", columns="BEGIN")
+    return heat_map(shares.rename_axis(index="now", columns="next"), "Where a dialogue goes next")
+
+
+def _labels(matrix: np.ndarray, names: Mapping[int, str]) -> list[str]:
+    return [*(names[c] for c in range(len(matrix) - 2)), "BEGIN", "END"]
+
+
+def transition_graph(matrix: np.ndarray, names: Mapping[int, str], threshold: float = 0.12) -> "go.Figure":
+    """The chain as a graph: an arrow for each transition of at least `threshold`, wider when likelier. Further right
+    means nearer the END, in expected turns. A state's hover text has its likeliest successors.
+    """
+    import plotly.graph_objects as go
+
+    k, labels, xy = len(matrix) - 2, _labels(matrix, names), _places(matrix)
+    pairs = [(i, j) for i, j in zip(*np.nonzero(matrix >= threshold), strict=True) if i != j]
+    arrows = [_arrow(xy[i], xy[j], matrix[i, j], f"{labels[i]} → {labels[j]}: {matrix[i, j]:.0%}") for i, j in pairs]
+    stays = [f"<br>↻ {p:.0%}" if p >= threshold and i <= k else "" for i, p in enumerate(matrix.diagonal())]
+    best = [[f"→ {labels[j]} {row[j]:.0%}" for j in np.argsort(-row)[:6] if row[j] > 0] for row in matrix]
+    look = {
+        "size": 20,
+        "color": [COLOURS[0]] * k + [COLOURS[2], COLOURS[5]],
+        "symbol": ["circle"] * k + ["triangle-right", "square"],
+    }
+    nodes = {"text": np.char.add(labels, stays), "hovertext": ["<br>".join(lines) for lines in best], "marker": look}
+    states = go.Scatter(x=xy[:, 0], y=xy[:, 1], mode="markers+text", textposition="bottom center", **nodes)
+    figure = go.Figure([*arrows, states], {"title": f"Transitions of at least {threshold:.0%}", "showlegend": False})
+    figure.update_traces(hoverinfo="text").update_layout(height=640, plot_bgcolor="rgba(0,0,0,0)")
+    return figure.update_xaxes(visible=False).update_yaxes(visible=False, range=[-2.7, 2.4])
+
+
+def _places(matrix: np.ndarray) -> np.ndarray:
+    """[k+2, 2]: x ranks the expected turns to the END, (I - Q)^-1 1 (Kemeny & Snell 1960); y is one of five lanes."""
+    k = len(matrix) - 2
+    turns = np.linalg.lstsq(np.eye(k + 1) - matrix[: k + 1, : k + 1], np.ones(k + 1), rcond=None)[0]
+    xy = np.zeros((k + 2, 2))
+    for rank, state in enumerate([k, *np.argsort(-turns[:k]), k + 1]):
+        xy[state] = rank, 0 if state >= k else (1, -1, 2, -2, 0)[rank % 5]
+    return xy
+
+
+def _arrow(start: np.ndarray, end: np.ndarray, share: float, label: str) -> "go.Scatter":
+    import plotly.graph_objects as go
+
+    t = np.linspace(0.03, 0.96, 24)[:, None]
+    bend = np.array([0, 0.25 * np.sign(end[0] - start[0]) * abs(end[0] - start[0]) ** 0.7])  # the way back passes below
+    curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * ((start + end) / 2 + bend) + t**2 * end
+    head = {"symbol": "arrow", "angleref": "previous", "size": [0] * 23 + [14], "line_width": 0, "opacity": 1}
+    line = {"width": 1 + 7 * share, "color": "#777777"}
+    text = {"text": [label] * 24, "opacity": min(1, 0.45 + share)}
+    return go.Scatter(x=curve[:, 0], y=curve[:, 1], mode="lines+markers", line=line, marker=head, **text)
+
+
+def linked_map(figure: "go.Figure", dialogues: Sequence[Any]) -> Any:
+    """The map, and below it the dialogue of the point that is clicked (this needs a running kernel)."""
+    import ipywidgets
+    import plotly.graph_objects as go
+
+    from labkit.notebook.view import show_dialogue
+
+    by_id = {dialogue.dialogue_id: dialogue for dialogue in dialogues}
+    widget, below = go.FigureWidget(figure), ipywidgets.HTML("Click a point: its dialogue appears here.")
+
+    def clicked(trace: Any, points: Any, _: Any) -> None:
+        for i in points.point_inds[:1]:
+            below.value = show_dialogue(by_id[trace.customdata[i][0]]).html
+
+    for trace in widget.data:
+        trace.on_click(clicked)
+    return ipywidgets.VBox([widget, below])

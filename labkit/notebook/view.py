@@ -1,0 +1,94 @@
+"""Dialogues to look at: HTML that is safe, readable in light and dark themes, with the same as plain text beside it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from labkit.corpora.types import BOT, Dialogue
+from labkit.prompts import current_domain, delexicalise, state_text
+
+PLACEHOLDER = re.compile(r"\[[\w ]+\]")
+# half-transparent greys and blues over whatever colour the theme has; the text colour is inherited
+_BUBBLE = "max-width:70%;padding:.4em .7em;margin:.2em 0;border-radius:.6em;overflow-wrap:anywhere;"
+_USER = _BUBBLE + "align-self:flex-start;background:rgba(128,128,128,.18)"
+_BOT = _BUBBLE + "align-self:flex-end;background:rgba(0,114,178,.18)"
+_SMALL = "font-size:.8em;opacity:.8"
+_MARK = "background:rgba(230,159,0,.3);color:inherit;border-radius:.3em;padding:0 .2em"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Something to see: HTML in a notebook, `text` in a terminal and for a screen reader."""
+
+    html: str
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def show(shown: Any) -> None:
+    """Display in IPython, print elsewhere."""
+    try:
+        from IPython import display, get_ipython
+    except ImportError:
+        return print(shown)
+    return display.display(shown) if get_ipython() else print(shown)
+
+
+def highlighted(text: str) -> str:
+    """Escaped text with its placeholders marked; only placeholders become markup, whatever the text holds."""
+    return PLACEHOLDER.sub(lambda match: f'<mark style="{_MARK}">{match[0]}</mark>', escape(text))
+
+
+def show_dialogue(
+    dialogue: Dialogue,
+    predictions: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    *,
+    delexicalised: bool = False,
+    states: bool = False,
+) -> Shown:
+    """A dialogue with the user on the left and the bot on the right; predicted replies below the references.
+
+    Args:
+        predictions: what `labkit.predict` returns; the entry of this dialogue is shown, others are ignored.
+        delexicalised: show placeholders in place of names and numbers, as the model reads and writes them.
+        states: write the belief state below each user turn.
+    """
+    replies = iter((predictions or {}).get(dialogue.key, ()))
+    rows, lines = [], []
+    for index, turn in enumerate(dialogue.turns):
+        bot = turn.speaker == BOT
+        user = dialogue.turns[max(index - 1, 0)]
+        text = delexicalise(turn, current_domain(turn.state, user)) if delexicalised else turn.utterance
+        shown = [(turn.speaker, text)]
+        if states and not bot and turn.state:
+            shown.append(("state", state_text(turn.state)))
+        if bot and (reply := next(replies, None)) is not None:
+            shown = [("reference", text), ("prediction", str(reply["response"]))]
+        rows.append(_bubble(shown, bot))
+        lines += [f"{label}> {said}" for label, said in shown]
+    head = f"{dialogue.dialogue_id} ({', '.join(dialogue.services)})"
+    body = f'<div role="list" style="display:flex;flex-direction:column;max-width:60em">{"".join(rows)}</div>'
+    return Shown(f"<p><b>{escape(head)}</b></p>{body}", "\n".join([head, *lines]))
+
+
+def _bubble(shown: Sequence[tuple[str, str]], bot: bool) -> str:
+    said = "".join(f'<div><span style="{_SMALL}">{label}:</span> {highlighted(text)}</div>' for label, text in shown)
+    return f'<div role="listitem" style="{_BOT if bot else _USER}">{said}</div>'
+
+
+def side_by_side(replies: Mapping[str, str], title: str = "") -> Shown:
+    """Replies of several systems or settings to one prompt, one column each: {name: reply}."""
+    cells = "".join(
+        f'<div style="flex:1 1 14em;{_BUBBLE}background:rgba(128,128,128,.14)"><b>{escape(name)}</b><br>'
+        f"{highlighted(reply)}</div>"
+        for name, reply in replies.items()
+    )
+    html = f'<p><b>{escape(title)}</b></p><div style="display:flex;flex-wrap:wrap;gap:.6em">{cells}</div>'
+    return Shown(html, "\n".join([title, *(f"{name}: {reply}" for name, reply in replies.items())]).strip())

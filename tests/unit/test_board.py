@@ -1,0 +1,121 @@
+"""The results board: no row is lost or read half, whoever writes; stand-ins are never silent."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from labkit.corpora.types import Corpus
+from labkit.decoding import DecodingConfig
+from labkit.errors import LabError
+from labkit.notebook import board as board_module
+from labkit.notebook.board import Board, result_row
+
+SCORES = SimpleNamespace(
+    bleu=11.6,
+    inform=76.7,
+    success=43.3,
+    combined=71.6,
+    richness={"entropy": 5.1},
+    dst=None,
+    notes=("n",),
+    n_dialogues=30,
+)
+LM = SimpleNamespace(name="mini-pythia", adapter=None, bits=4, n_parameters=8_700_000, stand_in=True, device="cpu")
+CORPUS = Corpus("miniwoz", {}, "generated", stand_in=True)
+
+
+def row(**changes):
+    config = DecodingConfig(strategy="sample", top_p=0.9, seed=7)
+    return result_row("zero-shot", LM, CORPUS, "test", SCORES, config, seconds=12.345) | changes
+
+
+def test_a_row_says_all_that_is_needed_to_repeat_the_run(tmp_path):
+    Board(tmp_path).add(row())
+    (saved,) = Board(tmp_path).rows()
+    for name in ("time", "task", "model", "bits", "corpus", "split", "device", "versions", "training", "parameters"):
+        assert name in saved
+    assert saved["seed"] == 7 and saved["dialogues"] == 30 and saved["seconds"] == 12.3
+    assert saved["decoding"]["top_p"] == 0.9 and saved["stand_in"] is True
+    assert set(saved["versions"]) >= {"labkit", "torch", "transformers"}
+
+
+def test_a_stand_in_corpus_alone_makes_the_row_a_stand_in():
+    real = SimpleNamespace(**vars(LM) | {"stand_in": False})
+    assert result_row("t", real, CORPUS, "test", SCORES)["stand_in"]
+    assert not result_row("t", real, Corpus("multiwoz22", {}, "raw"), "test", SCORES)["stand_in"]
+
+
+def test_a_torn_last_line_costs_only_itself_and_not_the_next_row(tmp_path, capsys):
+    board = Board(tmp_path)
+    board.add(row(task="first"))
+    with board.path.open("a") as file:
+        file.write('{"task": "killed while wri')
+    board.add(row(task="second"))
+    assert [r["task"] for r in board.rows()] == ["first", "second"]
+    assert "1 unfinished line" in capsys.readouterr().out
+
+
+def test_a_full_disk_leaves_earlier_rows_and_no_half_row(tmp_path, monkeypatch):
+    board = Board(tmp_path)
+    board.add(row(task="first"))
+    before = board.path.read_bytes()
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(board_module.os, "fsync", full)
+    with pytest.raises(LabError, match="No space left"):
+        board.add(row(task="second"))
+    assert board.path.read_bytes() == before
+
+
+def test_concurrent_writers_lose_no_row(tmp_path):
+    code = (
+        "import sys; from labkit.notebook.board import Board\n"
+        "for i in range(50): Board(sys.argv[1]).add({'task': sys.argv[2], 'i': i, 'text': 'x' * 5000})"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name]) for name in ("a", "b", "c")]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert len({(r["task"], r["i"]) for r in Board(tmp_path).rows()}) == 150
+
+
+def test_numbers_of_numpy_are_written_as_numbers(tmp_path):
+    Board(tmp_path).add({"a": np.int64(3), "b": np.float32(0.5)})
+    assert json.loads(Board(tmp_path).path.read_text()) == {"a": 3, "b": 0.5}
+
+
+def test_table_sorts_and_shows_only_settings_that_differ(tmp_path):
+    board = Board(tmp_path)
+    for top_p, success in ((0.9, 10.0), (0.5, 30.0)):
+        board.add(row(success=success, decoding={"strategy": "sample", "top_p": top_p, "max_new_tokens": 64}))
+    table = board.table("success")
+    assert table.success.tolist() == [30.0, 10.0]
+    assert table.decoding.tolist() == ["strategy=sample, top_p=0.5", "strategy=sample, top_p=0.9"]
+    assert set(table.stand_in) == {"stand-in"}
+    assert len(board.table(task="nothing")) == 0
+    lines = board.markdown("success").split("\n")
+    assert lines[0].startswith("| task | model | stand_in |") and "| stand-in |" in lines[2] and len(lines) == 4
+
+
+def test_html_of_the_table_escapes_what_rows_hold(tmp_path):
+    Board(tmp_path).add(row(task="<script>alert(1)</script>"))
+    assert "<script>" not in Board(tmp_path).html().html
+
+
+def test_an_empty_board_is_a_table_and_a_figure_too(tmp_path):
+    assert len(Board(tmp_path).table()) == 0 and len(Board(tmp_path).figure().data) == 3
+
+
+def test_figure_has_a_bar_for_each_score_its_interval_and_names_stand_ins(tmp_path):
+    board = Board(tmp_path)
+    board.add(row(intervals={"bleu": (10.0, 13.0)}))
+    board.add(row(inform=None, success=None))  # a corpus without goals
+    bars = board.figure().data
+    assert [bar.y[0] for bar in bars] == [11.6, 76.7, 43.3]
+    assert all("(stand-in)" in name for name in bars[0].x) and len(set(bars[0].x)) == 2
+    assert bars[0].error_y.array[0] == pytest.approx(1.4) and bars[0].error_y.arrayminus[0] == pytest.approx(1.6)
+    assert len({bar.marker.pattern.shape for bar in bars}) == 3  # colour is not the only difference

@@ -1,0 +1,358 @@
+"""Every checker is proved: right answers written two ways pass, plausible wrong ones get their message, and a student's
+blank, raising or endless code ends in a message, never in a traceback."""
+
+import math
+from contextlib import suppress
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+
+from labkit.corpora.slots import placeholder
+from labkit.errors import LabError
+from labkit.notebook import exercises
+from labkit.notebook.exercises import BLANK, RAISED, RIGHT, WRONG, check, every_exercise, hint, judge, solution
+from labkit.notebook.exercises.notebook1 import LOGITS, nucleus
+from labkit.notebook.exercises.notebook2 import NF4
+from labkit.notebook.exercises.record import progress, recorded
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(exercises, "_SECONDS", 0.3)
+    return tmp_path / "home"
+
+
+def softmax(z):
+    z = np.asarray(z, dtype=float)
+    return np.exp(z - z.max()) / np.exp(z - z.max()).sum()
+
+
+def cut(logits, kept):
+    return np.where(kept, logits, -np.inf)
+
+
+def top_p_by_loop(logits, p):
+    probabilities, mass, kept = softmax(logits), 0.0, []
+    for token in sorted(range(len(logits)), key=lambda i: -logits[i]):
+        if mass < p:
+            kept.append(token)
+        mass += probabilities[token]
+    return [logits[i] if i in kept else float("-inf") for i in range(len(logits))]
+
+
+def top_p_without_the_last(logits, p):
+    order = np.argsort(-logits)
+    kept = np.zeros(len(logits), bool)
+    kept[order] = np.cumsum(softmax(logits)[order]) <= p
+    return cut(logits, kept)
+
+
+def delexicalise_right_to_left(text, spans):
+    for span in sorted(spans, key=lambda span: -span.start):
+        text = text[: span.start] + placeholder(span.domain, span.slot) + text[span.end :]
+    return text
+
+
+def delexicalise_in_pieces(text, spans):
+    pieces, end = [], 0
+    for span in spans:
+        pieces += [text[end : span.start], placeholder(span.domain, span.slot)]
+        end = span.end
+    return "".join([*pieces, text[end:]])
+
+
+def delexicalise_left_to_right(text, spans):
+    for span in spans:
+        text = text[: span.start] + placeholder(span.domain, span.slot) + text[span.end :]
+    return text
+
+
+def delexicalise_everywhere(text, spans):
+    for span in spans:
+        text = text.replace(span.value, placeholder(span.domain, span.slot))
+    return text
+
+
+def quantise(weights, codebook):
+    scale = np.abs(weights).max() or 1.0
+    return codebook[np.abs(weights[:, None] / scale - codebook).argmin(axis=1)] * scale
+
+
+def quantise_by_loop(weights, codebook):
+    scale = max(abs(w) for w in weights)
+    return [0.0 if scale == 0 else min(codebook, key=lambda c: abs(w / scale - c)) * scale for w in weights]
+
+
+SWEEP = [
+    {"parameters": 8, "bleu": 9.0, "inform": 50.0, "success": 20.0},
+    {"parameters": 1, "bleu": 5.0, "inform": 60.0, "success": 20.0},
+]
+RIGHT_ANSWERS = {
+    "0.1": ["b", " B "],
+    "0.2": [lambda d: len(d.bot_turns), lambda d: sum(turn.speaker == "bot" for turn in d.turns)],
+    "1.1": [lambda z, t: softmax(z / t), lambda z, t: torch.softmax(torch.as_tensor(z) / t, -1)],
+    "1.2": [
+        lambda z, k: cut(z, np.argsort(np.argsort(-z)) < k),
+        lambda z, k: torch.tensor(z).masked_fill(
+            torch.tensor(z) < torch.tensor(z).topk(min(k, len(z)))[0][-1], -torch.inf
+        ),
+    ],
+    "1.3": [lambda z, p: cut(z, nucleus(z, p)), top_p_by_loop],
+    "1.4": [delexicalise_right_to_left, delexicalise_in_pieces],
+    "1.5": ["b", "B"],
+    "2.1": [
+        lambda ids, flags: [i if f else -100 for i, f in zip(ids, flags, strict=True)],
+        lambda ids, flags: torch.where(torch.tensor(flags), torch.tensor(ids), -100),
+    ],
+    "2.2": [lambda W, A, B, alpha, r: W + alpha / r * B @ A, lambda W, A, B, alpha, r: W + (alpha * (A.T @ B.T).T) / r],
+    "2.3": [quantise, quantise_by_loop],
+    "2.4": ["b", "b "],
+    "3.1": [lambda lp: math.exp(-sum(lp) / len(lp)), lambda lp: float(np.prod(np.exp(lp)) ** (-1 / len(lp)))],
+    "3.2": [(SWEEP, {"bleu"}), (SWEEP[::-1], ["bleu"])],
+}
+WRONG_ANSWERS = {  # (answer, words of the message that it must get)
+    "0.1": [("a", "emulated"), ("d", "stores weights in 4 bits"), ("bf16", "one letter")],
+    "0.2": [
+        (lambda d: len(d.turns), "speaks 1 times; you say 2"),
+        (lambda d: len(d.turns) / 2, "user, bot, user"),
+        (lambda d: 2, "speaks 1 times"),
+    ],
+    "1.1": [
+        (lambda z, t: softmax(z * t), "At temperature 0.5"),
+        (lambda z, t: np.exp(z / t), "sum to 1"),
+        (lambda z, t: np.exp(z / t) / np.exp(z / t).sum(), "overflows"),
+    ],
+    "1.2": [
+        (lambda z, k: np.where(np.argsort(np.argsort(-z)) < k, z, 0), "exp(0) = 1"),
+        (lambda z, k: cut(z, np.argsort(np.argsort(z)) < k), "kept tokens should be"),
+        (lambda z, k: np.sort(z)[-k:], "shape"),
+    ],
+    "1.3": [
+        (top_p_without_the_last, "kept tokens should be"),
+        (lambda z, p: cut(softmax(z), nucleus(z, p)), "leaves them as they are"),
+        (lambda z, p: cut(z, softmax(z) >= p), "kept tokens should be"),
+    ],
+    "1.4": [
+        (delexicalise_left_to_right, "should become"),
+        (delexicalise_everywhere, "north road is in the north"),
+        (lambda text, spans: text, "should become"),
+    ],
+    "1.5": [("a", "constant_predictions"), ("c", "gold replies"), ("d", "drawn")],
+    "2.1": [
+        (
+            lambda ids, flags: [ids[i + 1] if i + 1 < len(ids) and flags[i + 1] else -100 for i in range(len(ids))],
+            "shifted",
+        ),
+        (lambda ids, flags: [-100 if f else i for i, f in zip(ids, flags, strict=True)], "not part of a reply"),
+        (lambda ids, flags: [i for i, f in zip(ids, flags, strict=True) if f], "shape"),
+    ],
+    "2.2": [
+        (lambda W, A, B, alpha, r: W + B @ A, "its scale is not"),
+        (lambda W, A, B, alpha, r: W + r / alpha * B @ A, "norm is"),
+        (lambda W, A, B, alpha, r: alpha / r * B @ A, "with B = 0"),
+    ],
+    "2.3": [
+        (lambda w, c: quantise(w, c) / np.abs(w).max(), "multiply them by the block's scale"),
+        (lambda w, c: c[np.abs(w[:, None] - c).argmin(axis=1)], "come back as"),
+        (lambda w, c: c[np.searchsorted(c, w / np.abs(w).max(), "right") - 1] * np.abs(w).max(), "come back as"),
+    ],
+    "2.4": [("a", "slide is wrong"), ("c", "nothing is computed in 4 bits"), ("d", "exist for the adapter only")],
+    "3.1": [
+        (lambda lp: math.exp(sum(lp) / len(lp)), "a sign is missing"),
+        (lambda lp: math.exp(-sum(lp)), "have perplexity"),
+        (lambda lp: 2 ** (-sum(lp) / len(lp)), "have perplexity"),
+    ],
+    "3.2": [
+        ((SWEEP, {"bleu", "inform"}), "from 60.0 to 50.0"),
+        ((SWEEP, set()), "bleu goes from 5.0 to 9.0"),
+        ((SWEEP, {"accuracy"}), "accuracy"),
+    ],
+}
+
+
+def pairs(answers):
+    return [pytest.param(id, answer, id=f"{id}-{n}") for id, some in answers.items() for n, answer in enumerate(some)]
+
+
+def test_every_exercise_of_notebooks_0_to_3_is_proved_here():
+    ids = {id for id in every_exercise() if id < "4"}
+    assert ids == set(RIGHT_ANSWERS) == set(WRONG_ANSWERS)
+    assert all(len(some) >= 2 for some in RIGHT_ANSWERS.values()) and all(len(s) >= 3 for s in WRONG_ANSWERS.values())
+
+
+@pytest.mark.parametrize("id, answer", pairs(RIGHT_ANSWERS))
+def test_right(id, answer):
+    verdict = judge(id, answer)
+    assert verdict.outcome == RIGHT and verdict.message
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("id, answer", pairs(WRONG_ANSWERS))
+def test_wrong_and_why(id, answer):
+    wrong, words = answer
+    verdict = judge(id, wrong)
+    assert verdict.outcome == WRONG and words in verdict.message
+
+
+FUNCTIONS = sorted(id for id, task in every_exercise().items() if task.kind == "function")
+
+
+@pytest.mark.parametrize("id", every_exercise())
+@pytest.mark.parametrize("blank", [None, ..., (SWEEP, ...)], ids=["None", "dots", "dots in a tuple"])
+def test_blank_answer(id, blank):
+    assert judge(id, blank).outcome == BLANK
+
+
+def released(*_):
+    """What a student finds."""
+    ...  # your code here
+
+
+def begun(*args):
+    half = len(args)
+    half + 1
+    ...  # your code here
+
+
+@pytest.mark.parametrize("id", FUNCTIONS)
+def test_function_that_does_nothing_is_blank_not_wrong(id):
+    for blank in (released, begun, lambda *_: None, lambda *_: ..., lambda *_: ... + 1):
+        assert judge(id, blank).outcome == BLANK
+
+
+@pytest.mark.parametrize("id", FUNCTIONS)
+def test_forgotten_return_is_said(id):
+    def forgetful(*args):
+        result = list(args)
+        result.append(1)
+
+    assert judge(id, forgetful).outcome == WRONG and "return" in judge(id, forgetful).message
+
+
+def raising(*_):
+    return {}["missing key"]
+
+
+@pytest.mark.parametrize("id", FUNCTIONS)
+def test_raising_code_gets_its_own_line_and_no_traceback(id):
+    verdict = judge(id, raising)
+    assert verdict.outcome == RAISED and "KeyError" in verdict.message and '{}["missing key"]' in verdict.message
+
+
+@pytest.mark.parametrize("id", FUNCTIONS)
+def test_endless_loop_is_stopped_even_where_it_catches_everything(id):
+    def endless(*_):
+        while True:
+            with suppress(Exception):
+                sum(range(1000))
+
+    verdict = judge(id, endless)
+    assert verdict.outcome == RAISED and "was stopped" in verdict.message
+
+
+@pytest.mark.parametrize("id", FUNCTIONS)
+def test_nonsense_results_are_no_crash_of_the_checker(id):
+    for nonsense in ("a text", {"a": 1}, [[1], [2, 3]], float("nan"), object()):
+        assert judge(id, lambda *_, value=nonsense: value).outcome in (WRONG, RAISED)
+    assert judge(id, 3).outcome == WRONG  # the function was called instead of given
+
+
+def test_a_function_that_changes_its_input_does_not_change_the_checker():
+    def in_place(logits, temperature):
+        logits /= temperature
+        return softmax(logits)
+
+    before = LOGITS.copy()
+    assert judge("1.1", in_place).outcome == RIGHT
+    assert (before == LOGITS).all()
+
+
+def test_top_p_reference_is_what_transformers_does():
+    from transformers import TopPLogitsWarper
+
+    draw = np.random.default_rng(1)
+    for p in (0.1, 0.5, 0.9, 0.99):
+        logits = draw.normal(scale=3, size=50)
+        theirs = TopPLogitsWarper(p)(None, torch.tensor(logits)[None])[0]
+        assert (torch.isfinite(theirs).numpy() == nucleus(logits, p)).all()
+
+
+def test_quantiser_reference_is_bitsandbytes_nf4():
+    functional = pytest.importorskip("bitsandbytes", reason="no bitsandbytes").functional
+    weights = torch.randn(64, generator=torch.Generator().manual_seed(0))
+    theirs = functional.dequantize_4bit(*functional.quantize_4bit(weights, blocksize=64, quant_type="nf4"))
+    assert np.allclose(theirs.numpy(), quantise(weights.numpy(), NF4), atol=1e-5)
+
+
+def test_check_never_raises_says_the_outcome_in_words_and_keeps_progress(capsys):
+    check("1.1", raising)
+    check("1.1", RIGHT_ANSWERS["1.1"][0])
+    check("1.1", None)
+    check("9.9", 1)
+    out = capsys.readouterr().out
+    assert "⚠ Your code raised · 1.1" in out and "✓ Right · 1.1" in out and "○ Not attempted · 1.1" in out
+    assert "no exercise '9.9'" in out
+    assert recorded()["1.1"] == {"tries": 2, "outcome": "right"}  # once right, a later blank does not take it back
+
+
+def test_check_goes_on_when_progress_cannot_be_saved(capsys, monkeypatch):
+    def full(*_, **__):
+        raise LabError("cannot write progress.json", "No space left on device", "free space")
+
+    monkeypatch.setattr(exercises, "note", full)
+    check("0.1", "b")
+    out = capsys.readouterr().out
+    assert "✓ Right" in out and "Progress not saved" in out
+
+
+def test_spoilt_progress_file_is_no_obstacle(home):
+    home.mkdir()
+    (home / "progress.json").write_text('{"0.1": {"outc')
+    check("0.1", "b")
+    assert recorded()["0.1"]["outcome"] == "right"
+
+
+def test_hints_come_one_more_at_each_call(capsys):
+    for given in (1, 2, 3, 3):
+        hint("1.1")
+        out = capsys.readouterr().out
+        assert f"Hint {given} of 3" in out
+        assert (every_exercise()["1.1"].hints[2] in out) == (given == 3)
+
+
+def test_every_exercise_has_hints_and_a_title():
+    assert all(task.hints and task.title for task in every_exercise().values())
+
+
+def test_message_escapes_what_the_student_wrote(monkeypatch):
+    shown = []
+    monkeypatch.setattr(exercises, "show", shown.append)
+    check("0.1", "<img src=x onerror=alert(1)>")
+    assert "<img" not in shown[0].html and "&lt;img" in shown[0].html
+
+
+def test_solution_unfolds_the_cells_before_the_check_and_says_so(tmp_path, monkeypatch, capsys):
+    block = "def f(x):\n    ### BEGIN SOLUTION\n    return x + {}\n    ### END SOLUTION"
+    sources = [block.format(1), 'check("1.1", f)', block.format(2), "helper = 1", 'check("1.2", f)']
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    (tmp_path / "solutions").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(notebook, tmp_path / "solutions" / "1_test.ipynb")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    solution("1.2")
+    out = capsys.readouterr().out
+    assert "Solution unfolded" in out and "x + 2" in out and "x + 1" not in out
+    assert recorded()["1.2"]["solution"] is True
+    with pytest.raises(LabError, match=r"no solution of 1\.3"):
+        solution("1.3")
+
+
+def test_progress_table_counts_in_words():
+    check("0.1", "b")
+    check("0.2", lambda d: 0)
+    shown = progress()
+    assert shown.text.startswith(f"1 of {len(every_exercise())} exercises solved")
+    assert "✓ right" in shown.html and "✗ wrong" in shown.html and "<progress" in shown.html
