@@ -1,0 +1,128 @@
+"""Sources (`solutions/`) → student notebooks (`notebooks/`): solution blocks become `...`, outputs are stripped."""
+
+import ast
+import re
+from pathlib import Path
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+from labkit.errors import LabError
+from labkit.storage import write_text
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+BEGIN, END, TODO = "### BEGIN SOLUTION", "### END SOLUTION", "...  # your code here"
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+METADATA = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+_REPOSITORY = re.compile(r'^REPOSITORY = ".*?"', re.MULTILINE)
+
+
+def release(
+    solutions: Path | str = "solutions",
+    notebooks: Path | str = "notebooks",
+    *,
+    check: bool = False,
+    repository: str = "",
+    ref: str = "main",
+) -> list[Path]:
+    """Write the student notebooks that are not current, and return their paths; the same sources give the same bytes.
+
+    Args:
+        check: write nothing, fail where something would be written.
+        repository: "owner/name" on GitHub or any address pip knows; written into the set-up cell of the sources first.
+
+    Raises:
+        LabError: no sources; solution markers that do not pair up; with `check`, student notebooks that are stale.
+    """
+    sources = sorted(Path(solutions).glob("*.ipynb"))
+    if not sources:
+        raise LabError(f"no notebooks in {solutions}", "", "run `labkit release` in the root of the repository")
+    if repository and not check:
+        set_repository(sources, repository, ref)
+    wanted = {Path(notebooks) / source.name: student_notebook(source) for source in sources}
+    stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    orphans = [path for path in sorted(Path(notebooks).glob("*.ipynb")) if path not in wanted]
+    if check and (stale or orphans):
+        names = ", ".join(path.name for path in [*stale, *orphans])
+        raise LabError(f"{notebooks}/ is not what the sources make", names, "run `labkit release`, remove orphans")
+    return [] if check else [write_text(path, wanted[path]) for path in stale]
+
+
+def student_notebook(source: Path) -> str:
+    """The student's version of a source notebook, as the text of its file."""
+    notebook = _read(source)
+    notebook.cells = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", ())]
+    for index, cell in enumerate(notebook.cells, 1):
+        if cell.cell_type == "code":
+            cell.source = without_solution(cell.source, f"{source.name}, cell {index} ({cell.id})")
+    return _file_text(strip(notebook))
+
+
+def strip(notebook: "NotebookNode") -> "NotebookNode":
+    """Take out what a run leaves behind: outputs, counts, widget state, front ends' metadata. Works in place."""
+    notebook.metadata = METADATA
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags")
+        cell.metadata = {"tags": tags} if tags else {}
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
+def without_solution(code: str, where: str = "this cell") -> str:
+    """Code with each block between the markers replaced by a `...` at the block's indentation.
+
+    A block that is one assignment keeps its left side (`labels = ...`), so that what follows still has the name.
+
+    Raises:
+        LabError: a marker without its partner; the message says `where`.
+    """
+    kept: list[str] = []
+    block: list[str] | None = None  # the lines since an open BEGIN
+    for line in code.split("\n"):
+        marker = line.strip()
+        if marker == BEGIN and block is None:
+            block, indent = [], line[: line.index("#")]
+        elif marker == END and block is not None:
+            kept.append(indent + _left_side(block) + TODO)
+            block = None
+        elif BEGIN in line or END in line:
+            raise LabError(where, f"a marker that is not alone or not paired: {marker}", "pair the solution markers")
+        else:
+            (kept if block is None else block).append(line)
+    if block is not None:
+        raise LabError(where, f"{BEGIN} is never closed", "pair the solution markers")
+    return "\n".join(kept)
+
+
+def _left_side(block: list[str]) -> str:
+    try:
+        body = ast.parse(dedent("\n".join(block))).body
+    except SyntaxError:  # a magic, or a part of a statement
+        return ""
+    single = len(body) == 1 and isinstance(body[0], ast.Assign) and isinstance(body[0].targets[0], ast.Name)
+    return f"{body[0].targets[0].id} = " if single else ""
+
+
+def set_repository(sources: list[Path], repository: str, ref: str) -> None:
+    """Write the address that the set-up cell installs labkit from into the sources."""
+    known = "://" in repository or Path(repository).exists()
+    address = repository if known else f"git+https://github.com/{repository}@{ref}"
+    for source in sources:
+        notebook = _read(source)
+        for cell in notebook.cells:
+            cell.source = _REPOSITORY.sub(f'REPOSITORY = "{address}"', cell.source)
+        write_text(source, _file_text(notebook))
+
+
+def _read(path: Path) -> "NotebookNode":
+    import nbformat
+
+    return nbformat.read(path, as_version=4)
+
+
+def _file_text(notebook: "NotebookNode") -> str:
+    import nbformat
+
+    return nbformat.writes(notebook, version=4).rstrip("\n") + "\n"

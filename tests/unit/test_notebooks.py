@@ -1,0 +1,111 @@
+"""The notebooks as files: what students open is what the sources make, and holds nothing that it should not."""
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from labkit.course.release import BEGIN, END, release
+from labkit.notebook.exercises import every_exercise
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "solutions").glob("*.ipynb"))
+STUDENT = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTHING = {"pass", "else:", "try:", "return", ")", "]", "}"}
+CHECK = re.compile(r'\bcheck\(\s*"([\d.]+)"')
+
+each_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+each = pytest.mark.parametrize("path", [*SOURCES, *STUDENT], ids=lambda path: f"{path.parent.name}-{path.stem}")
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code(path):
+    return [cell.source for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def markdown(path):
+    return [cell.source for cell in read(path).cells if cell.cell_type == "markdown"]
+
+
+def plain(text):
+    """Without emphasis and line breaks, which a notebook may add."""
+    return " ".join(re.sub(r"[*`]", "", text).split())
+
+
+def solution_lines(path):
+    for source in code(path):
+        for block in re.findall(rf"{BEGIN}\n(.*?){END}", source, re.DOTALL):
+            yield from (line.strip() for line in block.split("\n"))
+
+
+def test_there_are_five_notebooks_and_their_sources():
+    assert [path.name for path in SOURCES] == [path.name for path in STUDENT]
+    assert [path.name[0] for path in SOURCES][:5] == ["0", "1", "2", "3", "4"]
+
+
+def test_student_notebooks_are_what_release_makes():
+    release(ROOT / "solutions", ROOT / "notebooks", check=True)
+
+
+@each
+def test_no_outputs_no_counts_no_widget_state_and_a_kernel(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert "widgets" not in notebook.metadata
+    for cell in notebook.cells:
+        assert not cell.get("outputs") and cell.get("execution_count") is None and cell.id
+
+
+def test_the_first_code_cell_is_the_same_everywhere():
+    assert len({code(path)[0] for path in [*SOURCES, *STUDENT]}) == 1
+    assert "labkit.start()" in code(SOURCES[0])[0]
+
+
+@each_source
+def test_no_line_of_a_solution_is_in_the_student_notebook(path):
+    student = "\n".join(code(ROOT / "notebooks" / path.name))
+    assert BEGIN not in student and END not in student
+    given = {line.strip() for line in student.split("\n")}
+    leaked = [line for line in solution_lines(path) if len(line) > 12 and line not in NOTHING and line in given]
+    assert leaked == []
+
+
+@each_source
+def test_every_exercise_has_a_check_a_solution_and_a_place_for_the_answer(path):
+    number = path.name[0]
+    expected = {id for id in every_exercise() if id.startswith(f"{number}.")}
+    checked = CHECK.findall("\n".join(code(path)))
+    assert len(expected) >= 2 and set(checked) == expected
+    student = "\n".join(code(ROOT / "notebooks" / path.name))
+    assert student.count("your code here") >= len(expected)
+
+
+@each_source
+def test_questions_stand_in_the_notebook_as_the_checker_has_them(path):
+    text = plain(" ".join(markdown(path)))
+    for id, task in every_exercise().items():
+        if id.startswith(f"{path.name[0]}.") and task.choices:
+            assert plain(task.question) in text
+            assert [choice for choice in task.choices.values() if plain(choice) not in text] == []
+
+
+@each
+def test_headings_are_in_order_and_images_have_alt_text(path):
+    text = re.sub(r"```.*?```", "", "\n\n".join(markdown(path)), flags=re.DOTALL)
+    levels = [len(marks) for marks in re.findall(r"^(#+) ", text, re.MULTILINE)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(deeper - level <= 1 for level, deeper in pairwise(levels))
+    assert not re.findall(r"!\[\s*\]\(", text) and all("alt=" in image for image in re.findall(r"<img[^>]*>", text))
+
+
+@each
+def test_no_secret_and_no_path_of_one_machine(path):
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"hf_[A-Za-z0-9]{20,}|/home/\w|/root/|/work/|/Users/\w", text)
+    assert "trust_remote_code" not in "\n".join(code(path))

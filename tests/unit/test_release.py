@@ -1,0 +1,117 @@
+"""Sources → student notebooks: no solution leaks, the same bytes every time, nothing of a run stays."""
+
+import nbformat
+import pytest
+
+from labkit.course import release as module
+from labkit.course.release import release, strip, without_solution
+from labkit.errors import LabError
+
+CODE = "def f(x):\n    ### BEGIN SOLUTION\n    secret = x + 1\n    return secret\n    ### END SOLUTION\n\nf(1)"
+
+
+@pytest.fixture
+def folders(tmp_path):
+    cells = [
+        nbformat.v4.new_markdown_cell("# Title", id="title"),
+        nbformat.v4.new_code_cell('REPOSITORY = ""  # where from\nimport labkit', id="setup"),
+        nbformat.v4.new_code_cell(CODE, id="task", metadata={"tags": ["exercise"], "collapsed": True}),
+        nbformat.v4.new_markdown_cell("the secret explained", id="why", metadata={"tags": ["solution"]}),
+    ]
+    cells[2].update(outputs=[nbformat.v4.new_output("stream", text="2")], execution_count=3)
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {"x": 1}, "colab": {"name": "x"}})
+    (tmp_path / "solutions").mkdir()
+    nbformat.write(notebook, tmp_path / "solutions" / "0_test.ipynb")
+    return tmp_path / "solutions", tmp_path / "notebooks"
+
+
+def test_student_notebook_has_no_solution_no_outputs_no_widget_state(folders):
+    (path,) = release(*folders)
+    text, notebook = path.read_text(), nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert "secret" not in text and "SOLUTION" not in text and "widgets" not in text and "colab" not in text
+    assert [cell.id for cell in notebook.cells] == ["title", "setup", "task"]  # ids are kept
+    task = notebook.cells[2]
+    assert task.source == "def f(x):\n    ...  # your code here\n\nf(1)"
+    assert task.outputs == [] and task.execution_count is None and task.metadata == {"tags": ["exercise"]}
+    assert notebook.metadata.kernelspec.name == "python3"  # without it JupyterLab asks before it opens
+
+
+def test_release_is_deterministic_and_writes_only_what_changed(folders):
+    (path,) = release(*folders)
+    first = path.read_bytes()
+    assert release(*folders) == [] and path.read_bytes() == first
+    path.unlink()
+    assert release(*folders) == [path] and path.read_bytes() == first
+
+
+def test_check_names_stale_and_orphaned_notebooks_and_writes_nothing(folders):
+    (path,) = release(*folders)
+    assert release(*folders, check=True) == []
+    path.write_text("{}")
+    (folders[1] / "9_orphan.ipynb").write_text("{}")
+    with pytest.raises(LabError, match=r"0_test\.ipynb, 9_orphan\.ipynb"):
+        release(*folders, check=True)
+    assert path.read_text() == "{}"
+
+
+def test_no_sources_is_one_clear_line(tmp_path):
+    with pytest.raises(LabError, match="root of the repository"):
+        release(tmp_path, tmp_path)
+
+
+def test_repository_is_written_into_sources_so_that_check_still_holds(folders):
+    release(*folders, repository="someone/lab", ref="v1")
+    assert 'REPOSITORY = "git+https://github.com/someone/lab@v1"  # where from' in strip_sources(folders[1])
+    assert release(*folders, check=True) == []
+    release(*folders, repository="https://example.org/lab.whl")
+    assert 'REPOSITORY = "https://example.org/lab.whl"' in strip_sources(folders[1])
+
+
+def strip_sources(folder):
+    return "\n".join(cell.source for cell in nbformat.read(folder / "0_test.ipynb", as_version=4).cells)
+
+
+@pytest.mark.parametrize(
+    "code, student",
+    [
+        ("### BEGIN SOLUTION\na = 1\n### END SOLUTION", "a = ...  # your code here"),
+        ("### BEGIN SOLUTION\na = [\n  1,\n]\n### END SOLUTION\nb", "a = ...  # your code here\nb"),
+        ("### BEGIN SOLUTION\na = 1\nb = 2\n### END SOLUTION", "...  # your code here"),
+        ("### BEGIN SOLUTION\n%timeit f()\n### END SOLUTION", "...  # your code here"),
+        ("if x:\n\t### BEGIN SOLUTION\n\tg()\n\t### END SOLUTION", "if x:\n\t...  # your code here"),
+        ("### BEGIN SOLUTION\n### END SOLUTION", "...  # your code here"),
+        ("plain", "plain"),
+        ("### BEGIN SOLUTION\na\n### END SOLUTION\nb\n### BEGIN SOLUTION\nc\n### END SOLUTION", None),
+    ],
+)
+def test_blocks(code, student):
+    student = student or "...  # your code here\nb\n...  # your code here"
+    assert without_solution(code) == student
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "### BEGIN SOLUTION\nx",
+        "x\n### END SOLUTION",
+        "### BEGIN SOLUTION\n### BEGIN SOLUTION\n### END SOLUTION",
+        "### END SOLUTION\n### BEGIN SOLUTION",
+        "x = 1  ### BEGIN SOLUTION\ny\n### END SOLUTION",
+        "x = 1  ### BEGIN SOLUTION",
+    ],
+)
+def test_unbalanced_markers_name_notebook_and_cell(folders, code):
+    source = folders[0] / "0_test.ipynb"
+    notebook = nbformat.read(source, as_version=4)
+    notebook.cells[2].source = code
+    nbformat.write(notebook, source)
+    with pytest.raises(LabError, match=r"0_test\.ipynb, cell 3 \(task\)"):
+        release(*folders)
+    assert not folders[1].exists()  # nothing half-released
+
+
+def test_strip_keeps_tags_only():
+    cell = nbformat.v4.new_code_cell("x", metadata={"execution": {"shell": "1"}, "tags": ["skip-execution"]})
+    notebook = strip(nbformat.v4.new_notebook(cells=[cell]))
+    assert notebook.cells[0].metadata == {"tags": ["skip-execution"]} and notebook.metadata == module.METADATA
