@@ -1,0 +1,63 @@
+# make lab    set up and open the course in JupyterLab        make test     every check, as CI runs it
+# make report the whole course, run headless, as HTML         make install  only the set-up; a second run takes seconds
+# All work without the Hugging Face Hub and without code hosts: Python 3.11+ and a package registry are enough.
+
+# The first interpreter that runs (a pyenv shim may not) and is new enough; or: make PYTHON=/path/to/python
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+JOBS ?= 2
+# For a machine without a screen: make lab JUPYTER_FLAGS="--no-browser --allow-root"
+JUPYTER_FLAGS ?=
+NOTEBOOKS = $(wildcard notebooks/*.ipynb solutions/*.ipynb)
+# Results of tests go to a folder of their own; with JOBS processes at once, one thread each.
+TESTING = OMP_NUM_THREADS=1 LAB_PROFILE=smoke LAB_HOME=$(CURDIR)/build/test
+
+.PHONY: install lab test lint test-unit test-notebooks test-floors report bench clean
+.DEFAULT_GOAL := lab
+
+install: .venv/installed
+
+# torch is pinned without a local version: 2.13.0+cpu satisfies ==2.13.0 and outranks 2.13.0, so pip takes a CPU build
+# where the registry has one. In Colab and Kaggle the notebooks install labkit alone and never touch torch.
+.venv/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found → install one, or make PYTHON=/path/to/python"; exit 2; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab,dev]'
+	@touch $@
+
+lab: install
+	$(BIN)/labkit doctor
+	$(BIN)/jupyter lab $(JUPYTER_FLAGS) notebooks/0_setup.ipynb
+
+test: lint test-unit test-notebooks
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+test-unit: install
+	$(TESTING) $(BIN)/python -m pytest -n $(JOBS) tests/unit
+
+test-notebooks: install
+	rm -rf build/test
+	$(TESTING) $(BIN)/python -m pytest -n $(JOBS) --nbmake --nbmake-timeout=600 $(NOTEBOOKS)
+
+# The unit tests on the oldest versions that pyproject.toml allows, which is what Colab has.
+test-floors: .venv-floors/installed
+	$(TESTING) .venv-floors/bin/python -m pytest -n $(JOBS) tests/unit
+
+.venv-floors/installed: pyproject.toml tests/floors.txt
+	test -x .venv-floors/bin/pip || $(PYTHON) -m venv .venv-floors
+	.venv-floors/bin/python -m pip install --quiet --constraint tests/floors.txt --editable '.[lab,dev]'
+	@touch $@
+
+report: install
+	$(BIN)/labkit preflight --html report
+
+bench: install
+	$(BIN)/python tests/benchmarks/speed.py
+
+clean:
+	rm -rf build report .venv-floors

@@ -1,0 +1,511 @@
+"""What this machine can do and what the lab uses on it: decided once, in `start()`, and shown on the READY card."""
+
+import html
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import LabError
+
+REAL_MODEL, REAL_CORPUS = "EleutherAI/pythia-70m", "multiwoz22"
+STAND_IN_MODEL, STAND_IN_CORPUS = "mini-pythia", "miniwoz"
+STAND_IN_SIZES = ("mini-pythia-500k", "mini-pythia-2m", "mini-pythia-8m")
+STAND_INS = (STAND_IN_MODEL, *STAND_IN_SIZES)
+OPTIONAL = {  # package -> what happens without it
+    "mwzeval": "labkit's own metrics score instead",
+    "sentence-transformers": "the language model embeds the utterances",
+    "gguf": "GGUF files cannot be loaded",
+}
+MODULES = {"scikit-learn": "sklearn", "umap-learn": "umap"}  # where the import name is not the package's
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The device and its number type. Memory and disk in GiB (disk: what is free where results go)."""
+
+    device: str  # "cpu" | "cuda" | "mps"
+    gpu_name: str
+    gpu_memory_gb: float
+    cuda: str  # the version that torch was built for; "" for a CPU build
+    threads: int
+    ram_gb: float
+    disk_gb: float
+    dtype: str  # "float32" | "bfloat16" | "float16"
+    dtype_reason: str
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Whether models can be downloaded from the Hugging Face Hub."""
+
+    reachable: bool
+    reason: str
+    endpoint: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that keeps the lab from running as asked, and what to do about it."""
+
+    what: str
+    action: str
+
+
+@dataclass(frozen=True)
+class Version:
+    """A package as it is required, pinned, installed and imported by this process ("" where it is not)."""
+
+    package: str
+    required: str
+    pinned: str
+    installed: str
+    imported: str
+
+
+def _size(help_text: str) -> Any:
+    return field(metadata={"help": help_text})
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sizes, and nothing else: every cell is the same in all profiles."""
+
+    name: str = _size("smoke (tests), cpu or gpu")
+    train_dialogues: int = _size("dialogues to train on, at most")
+    dev_dialogues: int = _size("dialogues for evaluation during training")
+    test_dialogues: int = _size("dialogues that a score is computed on")
+    train_steps: int = _size("optimiser steps of a fine-tuning run")
+    batch_dialogues: int = _size("dialogues per optimiser step")
+    max_new_tokens: int = _size("longest reply, in tokens")
+    max_length: int = _size("longest sequence given to the model, in tokens")
+    utterances: int = _size("utterances to embed and cluster")
+    clusters: int = _size("clusters of utterances")
+    sweep_models: tuple[str, ...] = _size("models of the scaling experiment, small to large")
+    sweep_steps: int = _size("optimiser steps of one run of the scaling experiment")
+
+
+_PYTHIAS = ("EleutherAI/pythia-70m", "EleutherAI/pythia-160m", "EleutherAI/pythia-410m")
+PROFILES = {
+    # smoke: only that every cell runs. cpu: fine-tuning and scoring mini-pythia-8m in under 3 minutes on 2 cores.
+    "smoke": Profile("smoke", 16, 4, 4, 4, 4, 24, 512, 400, 8, STAND_IN_SIZES[:1], 2),
+    "cpu": Profile("cpu", 1000, 20, 100, 150, 8, 64, 1024, 1000, 16, STAND_IN_SIZES, 60),
+    "gpu": Profile("gpu", 8000, 100, 200, 600, 16, 96, 1024, 5000, 32, _PYTHIAS, 300),
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Lab:
+    """What `start()` decided. Notebooks take sizes, paths and the seed from here; results rows take the setting."""
+
+    model: str
+    model_reason: str
+    corpus: str
+    corpus_reason: str
+    scorer: str  # "mwzeval" | "labkit"
+    scorer_reason: str
+    profile: Profile
+    profile_reason: str
+    hardware: Hardware
+    hub: Hub
+    versions: tuple[Version, ...]
+    home: Path
+    seed: int
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def setting(self) -> str:
+        """ "real" only if both the corpus and the model are; else "stand-in"."""
+        stand_in = self.corpus == STAND_IN_CORPUS or self.model in STAND_INS
+        return "stand-in" if stand_in else "real"
+
+    @property
+    def verdict(self) -> str:
+        """ "READY", "READY (stand-in)" or "BLOCKED"."""
+        return "BLOCKED" if self.problems else "READY" if self.setting == "real" else "READY (stand-in)"
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """The card as (label, value, reason)."""
+        hw = self.hardware
+        gpu = f"{hw.gpu_name}, {hw.gpu_memory_gb:.0f} GiB, CUDA {hw.cuda or '-'}" if hw.gpu_name else "no GPU"
+        card = [
+            ("model", self.model, self.model_reason),
+            ("corpus", self.corpus, self.corpus_reason),
+            ("scorer", self.scorer, self.scorer_reason),
+            ("profile", self.profile.name, self.profile_reason),
+            ("device", hw.device, f"{gpu}; {hw.threads} threads, {hw.ram_gb:.1f} GiB RAM, {hw.disk_gb:.0f} GiB free"),
+            ("dtype", hw.dtype, hw.dtype_reason),
+            ("Hub", "reachable" if self.hub.reachable else "not used", f"{self.hub.endpoint}: {self.hub.reason}"),
+            ("versions", f"Python {sys.version.split()[0]}", _version_line(self.versions)),
+            ("results", f"seed {self.seed}", str(self.home)),
+        ]
+        card += [("note", "", note) for note in self.notes]
+        return card + [("PROBLEM", problem.what, f"→ {problem.action}") for problem in self.problems]
+
+    def __repr__(self) -> str:
+        return "\n".join([self.verdict, *(f"  {label:<9} {value:<22} {why}" for label, value, why in self.rows())])
+
+    def _repr_html_(self) -> str:
+        mark, colour = {"READY": ("✓", "#1a7f37"), "BLOCKED": ("✗", "#cf222e")}.get(self.verdict, ("◐", "#9a6700"))
+        cell = '<td style="text-align:left">{}</td>'
+        rows = ("".join(cell.format(html.escape(text)) for text in row) for row in self.rows())
+        table = "".join(f"<tr>{row}</tr>" for row in rows)
+        style = f"border-left:6px solid {colour};padding-left:12px"
+        return f'<div style="{style}"><b>{mark} {html.escape(self.verdict)}</b><table>{table}</table></div>'
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything on the card as plain values (`labkit doctor --json`)."""
+        return {"verdict": self.verdict, "setting": self.setting, **asdict(self), "home": str(self.home)}
+
+
+def _version_line(versions: tuple[Version, ...]) -> str:
+    shown = ", ".join(f"{v.package} {v.installed}" for v in versions if v.package in ("torch", "transformers", "peft"))
+    pinned = [v for v in versions if v.pinned and v.installed]
+    moved = ", ".join(f"{v.package} {v.installed} (pin {v.pinned})" for v in pinned if not _same(v.pinned, v.installed))
+    return f"{shown}; " + (f"not as pinned: {moved}" if moved else f"{len(pinned)} of {len(versions)} as pinned")
+
+
+def start(profile: str | None = None, seed: int = 42, quiet: bool = False) -> Lab:
+    """Decide device, model, corpus, scorer and sizes; show the READY card (not if `quiet`); seed everything.
+
+    Raises:
+        LabError: the verdict is BLOCKED; every problem is named with its next action.
+    """
+    from IPython.display import display
+
+    lab = decide(profile, seed)
+    if not quiet:
+        display(lab)  # HTML in a notebook, text in a terminal
+    if lab.problems:
+        actions = "; ".join(dict.fromkeys(problem.action for problem in lab.problems))
+        raise LabError("the lab is BLOCKED", "; ".join(problem.what for problem in lab.problems), actions)
+    seed_everything(seed)
+    return lab
+
+
+def decide(profile: str | None = None, seed: int = 42) -> Lab:
+    """All that `start()` decides, problems included, without showing anything.
+
+    Raises:
+        LabError: a required package is not installed.
+    """
+    packages = versions()
+    if missing := [f"'{v.package}{v.required}'" for v in packages if not v.installed]:
+        raise LabError("packages are missing", ", ".join(missing), f"make install, or pip install {' '.join(missing)}")
+    hub, answers = look_outside()  # before transformers is imported: offline mode must be on by then
+    *model, model_problems = choose_model(*answers[:1])
+    *corpus, corpus_problems = choose_corpus(*answers[1:])
+    hw, home = hardware(), lab_home()
+    *sizes, profile_problems = _choose_profile(profile, hw, model[0])
+    problems = (
+        *model_problems,
+        *corpus_problems,
+        *profile_problems,
+        *_version_problems(packages),
+        *_disk_problems(home, hw),
+    )
+    chosen = (*model, *corpus, *_choose_scorer(corpus[0]), *sizes)
+    return Lab(*chosen, hw, hub, packages, home, seed, problems, tuple(_notes(hw)))
+
+
+# --- hardware ---------------------------------------------------------------------------------------------------------
+
+
+def hardware() -> Hardware:
+    """The device that torch would use, and a number type that it is fast in."""
+    import psutil
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    gpu = torch.cuda.get_device_properties(0) if device == "cuda" else None
+    name, memory = (gpu.name, gpu.total_memory) if gpu else ("Apple GPU" if device == "mps" else "", 0)
+    ram = min(psutil.virtual_memory().total, _container_memory())
+    home = next(folder for folder in (lab_home(), *lab_home().parents) if folder.exists())
+    sizes = (torch.get_num_threads(), ram / GIB, shutil.disk_usage(home).free / GIB)
+    return Hardware(device, name, memory / GIB, torch.version.cuda or "", *sizes, *choose_dtype(device))
+
+
+def choose_dtype(device: str) -> tuple[str, str]:
+    """(dtype, reason) for a device. float32 on a CPU even where bfloat16 is fast: scores stay comparable."""
+    import torch
+
+    if device == "cuda":
+        major, minor = torch.cuda.get_device_capability()
+        if major >= 8 and torch.cuda.is_bf16_supported():  # which is True for emulation as well: ask both
+            return "bfloat16", f"compute capability {major}.{minor} has bfloat16 units"
+        return "float16", f"compute capability {major}.{minor} has no bfloat16 units"
+    if device == "mps":
+        return "float32", "the safe type on an Apple GPU"
+    speedup = bf16_speedup()
+    if speedup >= 1.5:
+        return "float32", f"scores stay comparable; bfloat16 is {speedup:.1f}x as fast here, bits=16 takes it"
+    return "float32", f"bfloat16 has {speedup:.2g}x its speed here, measured"
+
+
+@cache
+def bf16_speedup() -> float:
+    """Measured speed of a bfloat16 matrix product over a float32 one on this CPU; 0.02 to 1 without hardware for it."""
+    import torch
+    from torch.utils.benchmark import Timer
+
+    def seconds(dtype: torch.dtype) -> float:
+        factors = {"x": torch.ones(64, 512, dtype=dtype), "w": torch.ones(512, 512, dtype=dtype)}  # [T, D], [D, D]
+        timer = Timer("x @ w", globals=factors, num_threads=torch.get_num_threads())
+        return timer.blocked_autorange(min_run_time=0.02).median
+
+    return seconds(torch.float32) / seconds(torch.bfloat16)
+
+
+def _container_memory() -> float:
+    """The container's limit in bytes, which psutil does not see; infinite without one."""
+    try:
+        return float(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # no cgroup v2, or "max"
+        return float("inf")
+
+
+def _disk_problems(home: Path, hw: Hardware) -> Iterator[Problem]:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        yield Problem(f"no results folder {home}: {error.strerror}", "set LAB_HOME to a folder that you may write to")
+    if hw.disk_gb < 0.5:
+        yield Problem(f"{hw.disk_gb:.2f} GiB of disk free at {home}", "free some, or set LAB_HOME to another disk")
+
+
+def _notes(hw: Hardware) -> Iterator[str]:
+    for package, without in OPTIONAL.items():
+        if importlib.util.find_spec(package.replace("-", "_")) is None:
+            yield f"{package} is not installed: {without}"
+    if hw.device == "cpu" and shutil.which("nvidia-smi"):
+        yield "an NVIDIA driver is here, but torch sees no GPU: choose a GPU runtime, or a CUDA build of torch"
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch (all devices)."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+# --- paths ------------------------------------------------------------------------------------------------------------
+
+
+def clone_root() -> Path | None:
+    """The clone of the repository around the working directory, or around labkit's own file."""
+    folders = [Path.cwd(), *Path.cwd().parents, Path(__file__).resolve().parents[1]]
+    return next((f for f in folders if (f / "pyproject.toml").is_file() and (f / "labkit").is_dir()), None)
+
+
+def lab_home() -> Path:
+    """Where results go: LAB_HOME, else a mounted Google Drive, Kaggle's working folder, or outputs/ of the clone."""
+    drive, kaggle = Path("/content/drive/MyDrive"), Path("/kaggle/working")
+    if named := os.environ.get("LAB_HOME"):
+        return Path(named).expanduser().absolute()
+    if drive.is_dir():
+        return drive / "neural-dialogue-lab"
+    return kaggle if kaggle.is_dir() else (clone_root() or Path.cwd()) / "outputs"
+
+
+def cache_dir() -> Path:
+    """Where downloads go: LAB_CACHE, else the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("LAB_CACHE") or f"{base}/neural-dialogue-lab").expanduser().absolute()
+
+
+# --- network ----------------------------------------------------------------------------------------------------------
+
+
+def multiwoz_url() -> str:
+    """The code host that MultiWOZ 2.2 is downloaded from; LAB_MULTIWOZ_URL names a mirror."""
+    return (os.environ.get("LAB_MULTIWOZ_URL") or "https://raw.githubusercontent.com").rstrip("/")
+
+
+def hub_status(timeout: float = 3.0) -> Hub:
+    """Whether the Hub answers within `timeout` seconds in all; where it does not, offline mode is set."""
+    return look_outside(timeout)[0]
+
+
+def look_outside(timeout: float = 3.0) -> tuple[Hub, list[int | str]]:
+    """The Hub, and what it says about the model and what MultiWOZ's host says: HTTP codes, or what went wrong."""
+    from huggingface_hub import constants, utils
+
+    endpoint = constants.ENDPOINT
+    if constants.is_offline_mode():
+        return Hub(False, "offline mode is on (HF_HUB_OFFLINE)", endpoint), []
+    model = f"{endpoint}/{os.environ.get('LAB_MODEL') or REAL_MODEL}/resolve/main/config.json"
+    token = utils.build_hf_headers()  # for the Hub only
+    hub, *answers = _probe([(endpoint, {}), (model, token), (multiwoz_url(), {})], timeout)
+    if isinstance(hub, int) and hub < 500:
+        return Hub(True, "answers", endpoint), answers
+    os.environ["HF_HUB_OFFLINE"] = "1"  # else transformers asks an absent Hub for up to 70 s, again and again
+    constants.HF_HUB_OFFLINE = True
+    return Hub(False, f"{hub}; offline mode is on from here", endpoint), answers
+
+
+def _probe(targets: list[tuple[str, dict[str, str]]], timeout: float) -> list[int | str]:
+    """HEAD each (URL, headers) in its own thread; who has not answered after `timeout` s in all is left behind."""
+    import httpx
+
+    answers: list[int | str] = [f"no answer within {timeout:g} s"] * len(targets)
+
+    def ask(index: int, url: str, headers: dict[str, str]) -> None:
+        try:
+            answers[index] = httpx.head(url, headers=headers, timeout=timeout).status_code
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            answers[index] = f"no answer: {type(error).__name__}"
+
+    threads = [threading.Thread(target=ask, args=(i, *target), daemon=True) for i, target in enumerate(targets)]
+    deadline = time.monotonic() + timeout
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return list(answers)
+
+
+# --- choices ----------------------------------------------------------------------------------------------------------
+
+
+def choose_model(answer: int | str = "offline mode is on") -> tuple[str, str, list[Problem]]:
+    """(name, reason, problems) from LAB_MODEL, the cache and the Hub's answer; the stand-in only for the default."""
+    name = os.environ.get("LAB_MODEL") or REAL_MODEL
+    path = Path(name).expanduser()
+    if name in STAND_INS:
+        where = "a stand-in that ships with the lab"
+    elif name.startswith(("/", ".", "~")) or path.suffix == ".gguf" or name.count("/") > 1 or path.exists():
+        usable = path.is_file() if path.suffix == ".gguf" else (path / "config.json").is_file()
+        where, answer = "local files" * usable, "no such folder or file, or no model in it"
+    elif _model_cached(name):
+        where = "in the local cache"
+    else:
+        where = "can be downloaded" * (isinstance(answer, int) and answer < 400)
+    forms = "a Hub id, a folder with config.json, a .gguf file, or mini-pythia"
+    return _settle("LAB_MODEL", name, where, answer, STAND_IN_MODEL, forms)
+
+
+def _model_cached(name: str) -> bool:
+    """Configuration and weights: a download that was cut off after config.json is no model."""
+    from huggingface_hub import errors, try_to_load_from_cache
+
+    try:
+        files = ("config.json", "model.safetensors", "model.safetensors.index.json")
+        config, *weights = (isinstance(try_to_load_from_cache(name, file), str) for file in files)
+    except errors.HFValidationError:  # no name that the Hub could have
+        return False
+    return config and any(weights)
+
+
+def choose_corpus(answer: int | str = "offline mode is on") -> tuple[str, str, list[Problem]]:
+    """(name, reason, problems) from LAB_CORPUS, the cache and the code host's answer, likewise."""
+    name = os.environ.get("LAB_CORPUS") or REAL_CORPUS
+    if name == STAND_IN_CORPUS:
+        where = "a stand-in that is generated, not downloaded"
+    elif name != REAL_CORPUS:
+        where, answer = (
+            "local files" * any(Path(name).expanduser().rglob("*.json*")),
+            "no such folder, or no dialogues in it",
+        )
+    elif (cache_dir() / name / "COMPLETE").is_file():
+        where = "in the local cache"
+    else:
+        where = "can be downloaded" * (isinstance(answer, int) and answer < 500)
+    forms = "miniwoz, multiwoz22, or a folder in the MultiWOZ 2.2 layout"
+    return _settle("LAB_CORPUS", name, where, answer, STAND_IN_CORPUS, forms)
+
+
+def _settle(
+    variable: str, name: str, where: str, answer: int | str, stand_in: str, forms: str
+) -> tuple[str, str, list[Problem]]:
+    """The name that was asked for, where it is to be had; else a problem, or a stand-in where nobody asked."""
+    why = f"HTTP {answer}" if isinstance(answer, int) else answer
+    asked = f"asked for by {variable}" if os.environ.get(variable) else "the default"
+    if where:
+        return name, f"{asked}; {where}", []
+    if asked == "the default":
+        return stand_in, f"stand-in for {name}, which is not to be had ({why})", []
+    problem = Problem(f"{variable}={name} is not to be had ({why})", f"set {variable} to {forms}; or unset it")
+    return name, problem.what, [problem]
+
+
+def _choose_scorer(corpus: str) -> tuple[str, str]:
+    if corpus == STAND_IN_CORPUS:
+        return "labkit", "mwzeval knows MultiWOZ only"
+    if importlib.util.find_spec("mwzeval"):
+        return "mwzeval", "the benchmark's own scorer is installed"
+    return "labkit", "mwzeval is not installed; labkit's figures agree with it"
+
+
+def _choose_profile(argument: str | None, hw: Hardware, model: str) -> tuple[Profile, str, list[Problem]]:
+    wanted, automatic = os.environ.get("LAB_PROFILE") or argument, "gpu" if hw.device == "cuda" else "cpu"
+    reason = "asked for" if wanted else f"for a {hw.device} device"
+    problems = []
+    if wanted and wanted not in PROFILES:
+        problems = [Problem(f"no profile {wanted!r}", f"set LAB_PROFILE to {', '.join(PROFILES)}, or unset it")]
+    profile = PROFILES.get(wanted or automatic, PROFILES[automatic])
+    if profile.name == "gpu" and model in (
+        STAND_IN_MODEL,
+        *STAND_IN_SIZES,
+    ):  # the scaling experiment needs models that are there
+        profile = replace(profile, sweep_models=STAND_IN_SIZES)
+    return profile, reason, problems
+
+
+# --- versions ---------------------------------------------------------------------------------------------------------
+
+
+def versions() -> tuple[Version, ...]:
+    """Every package that labkit requires, as pinned, installed and already imported."""
+    from packaging.requirements import Requirement
+
+    root, pins = clone_root(), {}
+    if root:
+        lines = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+        text = (root / "constraints.txt").read_text(encoding="utf-8") if (root / "constraints.txt").is_file() else ""
+        pins = dict(re.findall(r"^([\w.-]+)==(\S+)", text.lower(), re.MULTILINE))
+    else:  # installed without its clone: no pins
+        lines = [line for line in importlib.metadata.requires("labkit") or [] if "extra ==" not in line]
+    requirements = map(Requirement, lines)
+    return tuple(_version(need.name, str(need.specifier), pins.get(need.name.lower(), "")) for need in requirements)
+
+
+def _version(name: str, required: str, pinned: str) -> Version:
+    try:
+        installed = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        installed = ""
+    imported = str(getattr(sys.modules.get(MODULES.get(name, name)), "__version__", ""))
+    return Version(name, required, pinned, installed, imported)
+
+
+def _version_problems(packages: tuple[Version, ...]) -> Iterator[Problem]:
+    from packaging.specifiers import SpecifierSet
+
+    for v in packages:
+        if not SpecifierSet(v.required).contains(v.installed, prereleases=True):
+            what = f"{v.package} {v.installed} is installed, {v.required} is needed"
+            yield Problem(what, f"make install, or pip install '{v.package}{v.required}'")
+        elif v.imported and not _same(v.imported, v.installed):
+            what = f"{v.package} {v.installed} is installed, but {v.imported} is imported"
+            yield Problem(what, "restart the kernel and run the first cell again")
+
+
+def _same(left: str, right: str) -> bool:
+    return left.split("+")[0] == right.split("+")[0]  # 2.13.0+cpu is 2.13.0

@@ -1,0 +1,240 @@
+"""The command line: scripts outside the repository call it, so flags, exit codes and files are promises."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from labkit import cli
+from labkit.cli import add_fields, main
+from labkit.errors import LabError
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch, tmp_path):
+    monkeypatch.setenv("LAB_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def corpus(monkeypatch, miniwoz):
+    """MiniWOZ is generated once for all tests, not once a command."""
+    from labkit import corpora
+
+    real = corpora.load_corpus
+    monkeypatch.setattr(corpora, "load_corpus", lambda name, **_: miniwoz if name == "miniwoz" else real(name, **_))
+    return miniwoz
+
+
+@pytest.fixture
+def shipped(monkeypatch, corpus, tiny_lm):
+    """`load_model` gives the tiny model under any name."""
+    monkeypatch.setattr("labkit.models.load_model", lambda *_, **__: tiny_lm)
+
+
+def generate(*flags):
+    common = [
+        "--model",
+        "mini-pythia",
+        "--corpus",
+        "miniwoz",
+        "--split",
+        "test",
+        "--max-new-tokens",
+        "2",
+        "--batch_size",
+        "1",
+    ]
+    return main(["generate", *common, "--out", "predictions.json", *flags])
+
+
+def rows():
+    path = Path("home/results.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.mark.parametrize(
+    "command", ["doctor", "generate", "evaluate", "finetune", "merge", "pretrain", "release", "preflight"]
+)
+def test_every_subcommand_has_help(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    assert command in capsys.readouterr().out
+
+
+def test_every_field_of_the_configurations_is_a_flag_with_its_help(capsys):
+    from dataclasses import fields
+
+    from labkit.decoding import DecodingConfig
+    from labkit.finetuning import FinetuneConfig
+
+    for command, config in (("generate", DecodingConfig), ("finetune", FinetuneConfig)):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        page = capsys.readouterr().out
+        missing = [
+            f.name for f in fields(config) if f"--{f.name.replace('_', '-')}" not in page or not f.metadata["help"]
+        ]
+        assert not missing
+
+
+def test_a_typo_in_a_flag_names_the_nearest_one_even_when_a_required_flag_is_what_is_misspelt(capsys):
+    assert main(["evaluate", "p.json", "--corpsu", "miniwoz"]) == 2
+    error = capsys.readouterr().err
+    assert error == "labkit: unknown flag --corpsu. → did you mean --corpus?\n"
+
+
+def test_flags_are_not_abbreviated():
+    """`--max 5` would change its meaning when a field is added."""
+    assert main(["generate", "--max-new", "5"]) == 2
+
+
+def test_fields_become_flags_of_their_type():
+    @dataclass
+    class Config:
+        steps: int = field(default=3, metadata={"help": "100 % of them"})
+        rate: float | None = field(default=None, metadata={"help": "rate"})
+        double_quant: bool = field(default=True, metadata={"help": "quantise twice"})
+        modules: str = field(default="linear", metadata={"help": "layers"})
+
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    add_fields(parser, Config)
+    parser.format_help()  # a lone % in a help text would raise here
+    given = ["--steps", "5", "--rate", "1e-3", cli._dashed("--no-double_quant"), cli._dashed("--modules=a_b")]
+    assert vars(parser.parse_args(given)) == {"steps": 5, "rate": 1e-3, "double_quant": False, "modules": "a_b"}
+    assert vars(parser.parse_args([])) == {}  # what is not given keeps the configuration's default
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["evaluate", "nothing.json", "--corpus", "miniwoz"], "nothing.json"),
+        (["evaluate", "nothing.json", "--corpus", "multiwoz24"], "multiwoz24"),
+        (["generate", "--model", "./none", "--corpus", "miniwoz", "--out", "p.json"], "none"),
+        (["generate", "--model", "m", "--corpus", "miniwoz", "--out", "p.json", "--strategy", "greddy"], "greddy"),
+        (["merge", "--model", "./none", "--adapter", "a", "--out", "m"], "none"),
+    ],
+)
+def test_a_problem_is_one_line_without_a_traceback(argv, said, corpus, capsys):
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert said in error and "→" in error and error.count("\n") == 1 and error.startswith("labkit: ")
+    assert not Path("p.json").exists() and not rows()
+
+
+def test_an_interrupt_is_one_line(monkeypatch, capsys):
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("labkit.environment.decide", interrupted)
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_doctor_prints_the_card_writes_json_and_fails_when_blocked(monkeypatch, capsys):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("LAB_MODEL", "mini-pythia")
+    assert main(["doctor", "--json", "card.json"]) == 0
+    assert "READY (stand-in)" in capsys.readouterr().out
+    assert json.loads(Path("card.json").read_text())["model"] == "mini-pythia"
+    monkeypatch.setenv("LAB_MODEL", "./nowhere")
+    assert main(["doctor"]) == 1
+    assert "BLOCKED" in capsys.readouterr().out
+
+
+def test_a_limit_counts_whole_dialogues(shipped, corpus):
+    """The original's first N turns cut a dialogue in half."""
+    assert generate("--limit", "2") == 0
+    predictions = json.loads(Path("predictions.json").read_text())
+    wanted = {dialogue.key: len(dialogue.bot_turns) for dialogue in corpus["test"][:2]}
+    assert {key: len(turns) for key, turns in predictions.items()} == wanted
+    assert all(isinstance(turn["response"], str) for turns in predictions.values() for turn in turns)
+    assert sorted(path.name for path in Path().glob("predictions*")) == ["predictions.json", "predictions.run.json"]
+
+
+def test_an_interrupted_generation_goes_on_where_it_stopped(shipped, monkeypatch):
+    assert generate("--limit", "3") == 0
+    whole = json.loads(Path("predictions.json").read_text())
+    Path("predictions.json").unlink()
+    from labkit import decoding
+
+    real, asked = decoding.predict, []
+
+    def predict(lm, dialogues, config, *, on_batch, **prompt):
+        asked.append(len(dialogues))
+        return real(lm, dialogues, config, on_batch=on_batch, **prompt)
+
+    def interrupted(lm, dialogues, config, *, on_batch, **prompt):
+        on_batch(real(lm, dialogues[:1], config, **prompt))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(decoding, "predict", interrupted)
+    assert generate("--limit", "3") == 130
+    assert not Path("predictions.json").exists() and Path("predictions.json.partial").exists()
+    monkeypatch.setattr(decoding, "predict", predict)
+    assert generate("--limit", "3", "--max-length", "100") == 0  # another run: nothing of the old one is taken
+    assert asked == [3]
+    monkeypatch.setattr(decoding, "predict", interrupted)
+    assert generate("--limit", "3") == 130
+    monkeypatch.setattr(decoding, "predict", predict)
+    assert generate("--limit", "3") == 0
+    assert asked == [3, 2] and json.loads(Path("predictions.json").read_text()) == whole
+
+
+def test_evaluate_prints_a_table_writes_mwzevals_shape_and_adds_a_row(corpus, capsys):
+    from labkit.metrics import gold_predictions
+
+    Path("gold.json").write_text(json.dumps(gold_predictions(corpus["test"])))
+    Path("gold.run.json").write_text(
+        json.dumps({"name": "someone", "bits": 4, "decoding": {"strategy": "beam"}, "seconds": 2.5})
+    )
+    assert main(["evaluate", "gold.json", "--corpus", "miniwoz", "--json", "scores.json"]) == 0
+    out = capsys.readouterr().out
+    assert "100.00" in out and "restaurant" in out and "stand-in" in out
+    assert json.loads(Path("scores.json").read_text())["bleu"] == {"mwz22": pytest.approx(100)}
+    (row,) = rows()
+    assert (row["model"], row["bits"], row["decoding"], row["corpus"]) == (
+        "someone",
+        4,
+        {"strategy": "beam"},
+        "miniwoz",
+    )
+    assert row["stand_in"] is True and row["bleu"] == pytest.approx(100)
+
+
+def test_predictions_of_others_get_a_row_under_the_files_name(corpus):
+    from labkit.metrics import constant_predictions
+
+    Path("ok.json").write_text(json.dumps(constant_predictions(corpus["test"][:5])))
+    assert main(["evaluate", "ok.json", "--corpus", "miniwoz"]) == 0
+    assert rows()[0]["model"] == "ok.json" and rows()[0]["bits"] is None
+
+
+def test_finetune_passes_its_flags_on(monkeypatch, corpus, capsys):
+    from labkit import finetuning
+
+    seen = {}
+
+    def finetune(lm, corpus, config, out):
+        seen.update(corpus=corpus.name, config=config, out=out)
+        return SimpleNamespace(adapter=out, trainable=1, total=4, seconds=2.0, tokens_per_second=3.0)
+
+    monkeypatch.setattr(finetuning, "finetune", finetune)
+    flags = ["--model", "mini-pythia-500k", "--corpus", "miniwoz", "--out", "adapter"]
+    assert main(["finetune", *flags]) == 0
+    assert seen["corpus"] == "miniwoz" and seen["out"] == Path("adapter")
+    assert "1 of 4 parameters (25.00%)" in capsys.readouterr().out
+
+
+def test_release_check_fails_with_one_line_where_a_notebook_is_stale(monkeypatch, capsys):
+    def stale(*_, check, **__):
+        raise LabError("notebooks/ is not what the sources make", "0.ipynb", "run `labkit release`") if check else None
+
+    monkeypatch.setattr("labkit.course.release.release", stale)
+    assert main(["release", "--check"]) == 2
+    assert "labkit release" in capsys.readouterr().err
