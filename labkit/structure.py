@@ -145,7 +145,9 @@ def _pooled(lm: "LanguageModel", texts: list[str], layer: int, max_length: int =
     """Mean hidden state over each text's tokens, padding left out, [B, D]; long texts lose their beginning."""
     import torch
 
-    tokens = [lm.codec.prefix + lm.tokenizer.encode(text, add_special_tokens=False)[-max_length:] for text in texts]
+    # a space before each line, as after `user>`: without it a byte-level BPE spells the first word as no text does
+    spaced = [" " + text.replace("\n", "\n ") for text in texts]
+    tokens = [lm.codec.prefix + lm.tokenizer.encode(text, add_special_tokens=False)[-max_length:] for text in spaced]
     tokens = [torch.tensor(ids or [lm.codec.pad_id]) for ids in tokens]
     ids = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=lm.codec.pad_id)  # [B, T]
     lengths = torch.tensor([len(each) for each in tokens])  # [B]
@@ -334,7 +336,7 @@ def chain_bits(train: Iterable[Sequence[int]], held_out: Iterable[Sequence[int]]
     for gram in steps(held_out):
         p = 1 / (k + 1)
         for n in reversed(range(order + 1)):  # from the empty context to the full one
-            p = (grams[gram[n:]] + 2 * p) / (contexts[gram[n:-1]] + 2)
+            p = (grams[gram[n:]] + 5 * p) / (contexts[gram[n:-1]] + 5)  # as if 5 steps had followed it
         bits.append(-np.log2(p))
     return float(np.mean(bits))
 

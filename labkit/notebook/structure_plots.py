@@ -94,7 +94,7 @@ def heat_map(shares: "pandas.DataFrame", title: str) -> "go.Figure":
     """A table of shares, each written in its cell; the axes take the names of its index and columns."""
     import plotly.express as px
 
-    figure = px.imshow(shares, text_auto=".0%", zmin=0, zmax=1, color_continuous_scale="Blues", aspect="auto")
+    figure = px.imshow(shares, text_auto=".0%", zmin=0, color_continuous_scale="Blues", aspect="auto")
     figure.update_layout(title=title, height=200 + 30 * len(shares), coloraxis_colorbar_tickformat=".0%")
     return figure.update_xaxes(tickangle=-40)
 
@@ -129,10 +129,11 @@ def transition_graph(matrix: np.ndarray, names: Mapping[int, str], threshold: fl
         "symbol": ["circle"] * k + ["triangle-right", "square"],
     }
     nodes = {"text": np.char.add(labels, stays), "hovertext": ["<br>".join(lines) for lines in best], "marker": look}
-    states = go.Scatter(x=xy[:, 0], y=xy[:, 1], mode="markers+text", textposition="bottom center", **nodes)
+    nodes["textposition"] = ["top center" if y > 0 else "bottom center" for y in xy[:, 1]]  # away from the arrows
+    states = go.Scatter(x=xy[:, 0], y=xy[:, 1], mode="markers+text", **nodes)
     figure = go.Figure([*arrows, states], {"title": f"Transitions of at least {threshold:.0%}", "showlegend": False})
     figure.update_traces(hoverinfo="text").update_layout(height=640, plot_bgcolor="rgba(0,0,0,0)")
-    return figure.update_xaxes(visible=False).update_yaxes(visible=False, range=[-2.7, 2.4])
+    return figure.update_xaxes(visible=False).update_yaxes(visible=False, range=[-2.7, 2.8])
 
 
 def _places(matrix: np.ndarray) -> np.ndarray:

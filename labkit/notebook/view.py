@@ -57,7 +57,7 @@ def show_dialogue(
 
     Args:
         predictions: what `labkit.predict` returns; the entry of this dialogue is shown, others are ignored.
-        delexicalised: show placeholders in place of names and numbers, as the model reads and writes them.
+        delexicalised: show the bot's turns with placeholders, as the model reads and writes them.
         states: write the belief state below each user turn.
     """
     replies = iter((predictions or {}).get(dialogue.key, ()))
@@ -65,7 +65,7 @@ def show_dialogue(
     for index, turn in enumerate(dialogue.turns):
         bot = turn.speaker == BOT
         user = dialogue.turns[max(index - 1, 0)]
-        text = delexicalise(turn, current_domain(turn.state, user)) if delexicalised else turn.utterance
+        text = delexicalise(turn, current_domain(turn.state, user)) if bot and delexicalised else turn.utterance
         shown = [(turn.speaker, text)]
         if states and not bot and turn.state:
             shown.append(("state", state_text(turn.state)))

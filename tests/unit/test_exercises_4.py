@@ -89,7 +89,7 @@ WRONG_ANSWERS = {  # (answer, words of the message that it must get)
         (lambda s, k: rows_to_one(counted(s, k) + 1), "Count these pairs"),
         (lambda s, k: rows_to_one(counted(s, k))[:k, :k], "shape"),
     ],
-    "4.5": [("a", "no worse"), ("c", "the same dialogues"), ("d", "they fell")],
+    "4.5": [("a", "no worse"), ("c", "the same dialogues"), ("d", "they fall")],
 }
 
 

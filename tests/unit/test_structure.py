@@ -74,7 +74,7 @@ def test_pooled_vectors_do_not_depend_on_what_shares_their_batch(tiny_lm):
 def test_a_pooled_vector_is_the_mean_of_a_layers_hidden_states(tiny_lm, layer):
     import torch
 
-    ids = torch.tensor([tiny_lm.codec.prefix + tiny_lm.tokenizer.encode("i want a hotel", add_special_tokens=False)])
+    ids = torch.tensor([tiny_lm.codec.prefix + tiny_lm.tokenizer.encode(" i want a hotel", add_special_tokens=False)])
     with torch.no_grad():
         state = tiny_lm.model(ids, output_hidden_states=True).hidden_states[layer][0].mean(0).numpy()
     np.testing.assert_allclose(

@@ -135,7 +135,10 @@ choice(
             "Most of its contexts were seen once or never. With more dialogues order 2 catches up: try it.",
         ),
         "c": ("It was trained on other dialogues than order 1.", "Both saw the same dialogues: look at the cell."),
-        "d": ("Bits per step always grow with the order.", "From order 0 to order 1 they fell."),
+        "d": (
+            "Bits per step always grow with the order.",
+            "With enough dialogues they fall from order 0 to order 1, and on to order 2.",
+        ),
     },
     right="b",
     hints=("How many contexts of two states are there, and how many turns did you count?",),
