@@ -1,6 +1,6 @@
 """Dialogue → text → tokens: one format for history and target, so that every prompt is a prefix of what was trained.
 
-    turns    user> i want a [restaurant_food] place\\nbot> how about [restaurant_name] ?\\n
+    turns    user> i want a cheap place to eat\\nbot> how about [restaurant_name] ?\\n
     state    the same, with `state> restaurant food=italian; area=centre\\n` before each reply
     dialogs  `turns> 8\\n` and then the whole dialogue, all of it target
 
@@ -100,8 +100,9 @@ Exchange = list[Segment]  # a user turn and the bot turn that answers it; the re
 def exchanges(dialogue: Dialogue, format: str = "turns", lexical: bool = False) -> list[Exchange]:
     """A dialogue as segments, one list for each user turn with its reply.
 
-    `lexical` keeps names and numbers in both speakers' text. In the `state` format user turns are always lexical, since
-    a state cannot be read off placeholders.
+    Replies are delexicalised, in history and target, since BLEU, Inform and Success are defined on placeholders; a user
+    turn stays as the user said it, since nobody marks its values for a system that runs. `lexical` keeps names and
+    numbers in the replies too.
 
     Raises:
         LabError: unknown format, or two turns in a row by one speaker.
@@ -132,9 +133,8 @@ def _check_alternation(dialogue: Dialogue) -> None:
 
 
 def _exchange(user: Turn, bot: Turn, format: str, lexical: bool) -> Exchange:
-    domain = current_domain(bot.state, user)
-    said = one_line(user.utterance) if lexical or format == "state" else delexicalise(user, domain)
-    reply = one_line(bot.utterance) if lexical else delexicalise(bot, domain)
+    said = one_line(user.utterance)
+    reply = one_line(bot.utterance) if lexical else delexicalise(bot, current_domain(bot.state, user))
     if format == "dialogs":
         return [
             Segment("user>", True),
