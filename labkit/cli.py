@@ -10,13 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from labkit.errors import LabError
 from labkit.storage import read_json, write_json
-
-if TYPE_CHECKING:
-    from labkit.metrics import Scores
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,13 +56,8 @@ def generate(a: argparse.Namespace) -> None:
     dialogues = load_corpus(a.corpus, splits=[a.split])[a.split][: a.limit]
     lm = load_model(a.model, bits=a.bits, adapter=a.adapter)
     run = {name: getattr(lm, name) for name in ("name", "adapter", "bits", "n_parameters", "stand_in", "device")}
-    run |= {
-        "corpus": a.corpus,
-        "split": a.split,
-        "limit": a.limit,
-        "decoding": asdict(config),
-        "training": _training(a),
-    }
+    run |= {name: getattr(a, name) for name in ("corpus", "split", "limit")}
+    run |= {"decoding": asdict(config), "training": _training(a)}
     run["prompt"] = {"format": a.format, "max_length": a.max_length, "instruction": a.instruction}
     started, partial = time.perf_counter(), Path(f"{a.out}.partial")
     write_json(a.out, _predict(lm, dialogues, config, run, partial))
@@ -99,17 +91,17 @@ def evaluate(a: argparse.Namespace) -> None:
     corpus, predictions = load_corpus(a.corpus, splits=[a.split]), metrics.read_predictions(a.predictions)
     scores = metrics.evaluate(predictions, corpus, a.split, scorer=a.scorer, allow_lexical=a.allow_lexical)
     print(table(scores))
-    unknown = {"name": a.predictions.name, "adapter": None, "bits": None, "n_parameters": None, "stand_in": False}
+    unknown = dict.fromkeys(("adapter", "bits", "n_parameters")) | {"stand_in": False, "device": ""}
     run = read_json(_run_file(a.predictions)) if _run_file(a.predictions).is_file() else {}
-    writer = types.SimpleNamespace(**unknown | {"device": ""} | run)
+    writer = types.SimpleNamespace(**{"name": a.predictions.name} | unknown | run)
     told = {name: run.get(name) for name in ("decoding", "training", "seconds")}
     Board().add(result_row("evaluate", writer, corpus, a.split, scores, **told))
     if a.json:
         write_json(a.json, scores.to_mwzeval())
 
 
-def table(scores: "Scores") -> str:
-    """Scores as lines of text: in all, and by domain."""
+def table(scores: Any) -> str:
+    """`metrics.Scores` as lines of text: in all, and by domain."""
     rates = scores.per_domain or {"inform": {}, "success": {}}
     lines = [f"{name:<11} {rate:6.1f}  {rates['success'][name]:7.1f}" for name, rate in sorted(rates["inform"].items())]
     return "\n".join([str(scores), *([f"{'':<11} Inform  Success", *lines] if lines else [])])
@@ -148,7 +140,7 @@ def release(a: argparse.Namespace) -> None:
     from labkit.environment import clone_root
 
     root = clone_root() or Path()
-    written = release(root / "solutions", root / "notebooks", check=a.check, repository=a.repository)
+    written = release(root / "solutions", root / "notebooks", check=a.check, repository=a.repository, ref=a.ref)
     print("\n".join(f"wrote {path}" for path in written) or "notebooks/ is what solutions/ makes")
 
 
@@ -172,52 +164,57 @@ def _training(a: argparse.Namespace) -> Any:
 # --- flags ------------------------------------------------------------------------------------------------------------
 
 
+FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "predictions": ("PREDICTIONS.json", {"type": Path}),
+    "--model": ("a Hub id, a folder, a .gguf file or mini-pythia", {"required": True}),
+    "--adapter": ("folder of a LoRA adapter", {}),
+    "--bits": ("4, 8, 16 or 32; by default what the device is fast in", {"type": int}),
+    "--corpus": ("miniwoz, multiwoz22 or a folder in the MultiWOZ 2.2 layout", {"required": True}),
+    "--split": ("train, dev or test", {"default": "test"}),
+    "--limit": ("only the first so many dialogues (whole ones)", {"type": int}),
+    "--out": ("where to write", {"type": Path, "required": True}),
+    "--json": ("write it as JSON, too", {"type": Path}),
+    "--format": ("of the prompt: turns or state", {"default": "turns"}),
+    "--max-length": ("of the prompt, in tokens", {"type": int, "default": 1024}),
+    "--instruction": ("text before the dialogue", {"default": ""}),
+    "--scorer": ("labkit or mwzeval", {"default": "labkit"}),
+    "--allow-lexical": ("score replies with names and numbers, too", {"action": "store_true"}),
+    "--push-to-hub": ("upload it, too", {"metavar": "OWNER/NAME"}),
+    "--size": ("500k, 2m or 8m", {}),
+    "--steps": ("optimiser steps", {"type": int}),
+    "--minutes": ("as many steps as fit into so many minutes", {"type": float}),
+    "--seed": ("of data and weights", {"type": int, "default": 2022}),
+    "--check": ("write nothing, fail where a notebook is stale", {"action": "store_true"}),
+    "--repository": ("owner/name that the notebooks install labkit from", {"default": ""}),
+    "--ref": ("its branch, tag or commit", {"default": "main"}),
+    "--html": ("folder to write into", {"type": Path, "required": True}),
+}
+
+
 def _parser(argv: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     parser = argparse.ArgumentParser("labkit", description="Neural Conversational AI Lab", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(run: Callable, *flags: tuple[str, dict[str, Any]], config: str = "") -> None:
+    def command(run: Callable, flags: str, config: str = "") -> None:
         sub = commands.add_parser(run.__name__, help=run.__doc__, description=run.__doc__, allow_abbrev=False)
         sub.set_defaults(run=run)
-        for flag, options in flags:
-            sub.add_argument(flag, **options)
+        for flag in flags.split():
+            help_text, options = FLAGS[flag]
+            sub.add_argument(flag, help=help_text, **options)
         if config and argv[:1] == [run.__name__]:  # doctor must not depend on modules that it does not need
             module, name = config.split(":")
             add_fields(sub, getattr(import_module(module), name))
 
-    model = _flag("--model", "a Hub id, a folder, a .gguf file or mini-pythia", required=True)
-    adapter = _flag("--adapter", "folder of a LoRA adapter")
-    bits = _flag("--bits", "4, 8, 16 or 32; by default what the device is fast in", type=int)
-    corpus = _flag("--corpus", "miniwoz, multiwoz22 or a folder in the MultiWOZ 2.2 layout", required=True)
-    split = _flag("--split", "train, dev or test", default="test")
-    limit = _flag("--limit", "only the first so many dialogues (whole ones)", type=int)
-    out = _flag("--out", "where to write", type=Path, required=True)
-    json = _flag("--json", "write it as JSON, too", type=Path)
-    prompt = (
-        _flag("--format", "of the prompt: turns or state", default="turns"),
-        _flag("--max-length", "of the prompt, in tokens", type=int, default=1024),
-        _flag("--instruction", "text before the dialogue", default=""),
-    )
-    scorer = _flag("--scorer", "labkit or mwzeval", default="labkit")
-    lexical = _flag("--allow-lexical", "score replies with names and numbers, too", action="store_true")
-    command(doctor, json)
-    command(generate, model, adapter, bits, corpus, split, limit, out, *prompt, config="labkit.decoding:DecodingConfig")
-    command(evaluate, _flag("predictions", "PREDICTIONS.json", type=Path), corpus, split, scorer, json, lexical)
-    command(finetune, model, corpus, out, config="labkit.finetuning:FinetuneConfig")
-    command(merge, model, adapter, out, _flag("--push-to-hub", "upload it, too", metavar="OWNER/NAME"))
-    seed = _flag("--seed", "of data and weights", type=int, default=2022)
-    minutes = _flag("--minutes", "as many steps as fit into so many minutes", type=float)
-    command(
-        pretrain, _flag("--size", "500k, 2m or 8m"), out, _flag("--steps", "optimiser steps", type=int), minutes, seed
-    )
-    check = _flag("--check", "write nothing, fail where a notebook is stale", action="store_true")
-    command(release, check, _flag("--repository", "owner/name that the notebooks install labkit from", default=""))
-    command(preflight, _flag("--html", "folder to write into", type=Path, required=True))
+    command(doctor, "--json")
+    generating = "--model --adapter --bits --corpus --split --limit --out --format --max-length --instruction"
+    command(generate, generating, config="labkit.decoding:DecodingConfig")
+    command(evaluate, "predictions --corpus --split --scorer --json --allow-lexical")
+    command(finetune, "--model --corpus --out", config="labkit.finetuning:FinetuneConfig")
+    command(merge, "--model --adapter --out --push-to-hub")
+    command(pretrain, "--size --out --steps --minutes --seed")
+    command(release, "--check --repository --ref")
+    command(preflight, "--html")
     return parser, commands.choices
-
-
-def _flag(name: str, help_text: str, **options: Any) -> tuple[str, dict[str, Any]]:
-    return name, {"help": help_text, **options}
 
 
 def add_fields(parser: argparse.ArgumentParser, config: type) -> None:
@@ -227,13 +224,9 @@ def add_fields(parser: argparse.ArgumentParser, config: type) -> None:
         flag, hint = f"--{field.name.replace('_', '-')}", hints[field.name]
         if flag in parser._option_string_actions:
             continue
-        kind = next(kind for kind in (*typing.get_args(hint), hint) if kind is not type(None))  # of `float | None`
+        kind = next((kind for kind in (int, float) if kind in (hint, *typing.get_args(hint))), str)  # of `float | None`
+        how = {"action": argparse.BooleanOptionalAction} if hint is bool else {"type": kind}
         help_text = f"{field.metadata.get('help', '')} ({field.default})".replace("%", "%%")
-        how = (
-            {"action": argparse.BooleanOptionalAction}
-            if hint is bool
-            else {"type": kind if kind in (int, float) else str}
-        )
         parser.add_argument(flag, dest=field.name, default=argparse.SUPPRESS, help=help_text, **how)
 
 
@@ -254,6 +247,5 @@ def _check_flags(parser: argparse.ArgumentParser | None, argv: Sequence[str]) ->
     for flag in (token.split("=")[0] for token in argv[1:] if token.startswith("--") and token != "--"):
         if parser and flag not in known:
             near = difflib.get_close_matches(flag, known, 1)
-            raise LabError(
-                f"unknown flag {flag}", "", f"did you mean {near[0]}?" if near else f"see {parser.prog} --help"
-            )
+            action = f"did you mean {near[0]}?" if near else f"see {parser.prog} --help"
+            raise LabError(f"unknown flag {flag}", "", action)

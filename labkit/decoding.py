@@ -360,6 +360,9 @@ def generate(
 ) -> list[list[int]]:
     """New token ids for each prompt, without the stop token; in the order of `prompts`.
 
+    In float32 a prompt gets what it would get alone. In half precision its neighbours can tip a near tie, and in 8 bit
+    they matter by design: LLM.int8 takes columns with outliers out of a whole batch.
+
     Args:
         keys: a name for each prompt's random numbers; by default the prompt itself and how often it came before.
         on_batch: called with {index: reply} when some are done, so that an interrupted run can keep them.

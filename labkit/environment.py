@@ -11,7 +11,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ REAL_MODEL, REAL_CORPUS = "EleutherAI/pythia-70m", "multiwoz22"
 STAND_IN_MODEL, STAND_IN_CORPUS = "mini-pythia", "miniwoz"
 STAND_IN_SIZES = ("mini-pythia-500k", "mini-pythia-2m", "mini-pythia-8m")
 STAND_INS = (STAND_IN_MODEL, *STAND_IN_SIZES)
-OPTIONAL = {  # package -> what happens without it
-    "mwzeval": "labkit's own metrics score instead",
-    "sentence-transformers": "the language model embeds the utterances",
-    "gguf": "GGUF files cannot be loaded",
+STAND_IN = {"LAB_MODEL": STAND_IN_MODEL, "LAB_CORPUS": STAND_IN_CORPUS}
+OTHERS = {  # what a variable may name instead
+    "LAB_MODEL": "a Hub id, a folder with config.json, a .gguf file, or mini-pythia",
+    "LAB_CORPUS": "miniwoz, multiwoz22, or a folder in the MultiWOZ 2.2 layout",
 }
 MODULES = {"scikit-learn": "sklearn", "umap-learn": "umap"}  # where the import name is not the package's
 GIB = 2**30
@@ -128,8 +128,7 @@ class Lab:
     @property
     def setting(self) -> str:
         """ "real" only if both the corpus and the model are; else "stand-in"."""
-        stand_in = self.corpus == STAND_IN_CORPUS or self.model in STAND_INS
-        return "stand-in" if stand_in else "real"
+        return "stand-in" if self.corpus == STAND_IN_CORPUS or self.model in STAND_INS else "real"
 
     @property
     def verdict(self) -> str:
@@ -138,32 +137,30 @@ class Lab:
 
     def rows(self) -> list[tuple[str, str, str]]:
         """The card as (label, value, reason)."""
-        hw = self.hardware
+        hw, hub = self.hardware, self.hub
         gpu = f"{hw.gpu_name}, {hw.gpu_memory_gb:.0f} GiB, CUDA {hw.cuda or '-'}" if hw.gpu_name else "no GPU"
-        card = [
-            ("model", self.model, self.model_reason),
-            ("corpus", self.corpus, self.corpus_reason),
-            ("scorer", self.scorer, self.scorer_reason),
+        machine = f"{gpu}; {hw.threads} threads, {hw.ram_gb:.1f} GiB RAM, {hw.disk_gb:.0f} GiB free"
+        return [
+            *((name, getattr(self, name), getattr(self, f"{name}_reason")) for name in ("model", "corpus", "scorer")),
             ("profile", self.profile.name, self.profile_reason),
-            ("device", hw.device, f"{gpu}; {hw.threads} threads, {hw.ram_gb:.1f} GiB RAM, {hw.disk_gb:.0f} GiB free"),
+            ("device", hw.device, machine),
             ("dtype", hw.dtype, hw.dtype_reason),
-            ("Hub", "reachable" if self.hub.reachable else "not used", f"{self.hub.endpoint}: {self.hub.reason}"),
+            ("Hub", "reachable" if hub.reachable else "not used", f"{hub.endpoint}: {hub.reason}"),
             ("versions", f"Python {sys.version.split()[0]}", _version_line(self.versions)),
             ("results", f"seed {self.seed}", str(self.home)),
+            *(("note", "", note) for note in self.notes),
+            *(("PROBLEM", problem.what, f"→ {problem.action}") for problem in self.problems),
         ]
-        card += [("note", "", note) for note in self.notes]
-        return card + [("PROBLEM", problem.what, f"→ {problem.action}") for problem in self.problems]
 
     def __repr__(self) -> str:
         return "\n".join([self.verdict, *(f"  {label:<9} {value:<22} {why}" for label, value, why in self.rows())])
 
     def _repr_html_(self) -> str:
         mark, colour = {"READY": ("✓", "#1a7f37"), "BLOCKED": ("✗", "#cf222e")}.get(self.verdict, ("◐", "#9a6700"))
-        cell = '<td style="text-align:left">{}</td>'
-        rows = ("".join(cell.format(html.escape(text)) for text in row) for row in self.rows())
-        table = "".join(f"<tr>{row}</tr>" for row in rows)
+        cell = '<td style="text-align:left">{}</td>'.format
+        table = "".join(f"<tr>{''.join(cell(html.escape(text)) for text in row)}</tr>" for row in self.rows())
         style = f"border-left:6px solid {colour};padding-left:12px"
-        return f'<div style="{style}"><b>{mark} {html.escape(self.verdict)}</b><table>{table}</table></div>'
+        return f'<div style="{style}"><b>{mark} {self.verdict}</b><table>{table}</table></div>'
 
     def to_json(self) -> dict[str, Any]:
         """Everything on the card as plain values (`labkit doctor --json`)."""
@@ -171,9 +168,9 @@ class Lab:
 
 
 def _version_line(versions: tuple[Version, ...]) -> str:
-    shown = ", ".join(f"{v.package} {v.installed}" for v in versions if v.package in ("torch", "transformers", "peft"))
-    pinned = [v for v in versions if v.pinned and v.installed]
+    pinned = [v for v in versions if v.pinned]
     moved = ", ".join(f"{v.package} {v.installed} (pin {v.pinned})" for v in pinned if not _same(v.pinned, v.installed))
+    shown = ", ".join(f"{v.package} {v.installed}" for v in versions if v.package in ("torch", "transformers", "peft"))
     return f"{shown}; " + (f"not as pinned: {moved}" if moved else f"{len(pinned)} of {len(versions)} as pinned")
 
 
@@ -189,8 +186,8 @@ def start(profile: str | None = None, seed: int = 42, quiet: bool = False) -> La
     if not quiet:
         display(lab)  # HTML in a notebook, text in a terminal
     if lab.problems:
-        actions = "; ".join(dict.fromkeys(problem.action for problem in lab.problems))
-        raise LabError("the lab is BLOCKED", "; ".join(problem.what for problem in lab.problems), actions)
+        found, actions = (dict.fromkeys(parts) for parts in zip(*map(astuple, lab.problems), strict=True))
+        raise LabError("the lab is BLOCKED", "; ".join(found), "; ".join(actions))
     seed_everything(seed)
     return lab
 
@@ -205,19 +202,13 @@ def decide(profile: str | None = None, seed: int = 42) -> Lab:
     if missing := [f"'{v.package}{v.required}'" for v in packages if not v.installed]:
         raise LabError("packages are missing", ", ".join(missing), f"make install, or pip install {' '.join(missing)}")
     hub, answers = look_outside()  # before transformers is imported: offline mode must be on by then
+    hw, home = hardware(), lab_home()
     *model, model_problems = choose_model(*answers[:1])
     *corpus, corpus_problems = choose_corpus(*answers[1:])
-    hw, home = hardware(), lab_home()
     *sizes, profile_problems = _choose_profile(profile, hw, model[0])
-    problems = (
-        *model_problems,
-        *corpus_problems,
-        *profile_problems,
-        *_version_problems(packages),
-        *_disk_problems(home, hw),
-    )
-    chosen = (*model, *corpus, *_choose_scorer(corpus[0]), *sizes)
-    return Lab(*chosen, hw, hub, packages, home, seed, problems, tuple(_notes(hw)))
+    problems = (*model_problems, *corpus_problems, *profile_problems, *_version_problems(packages))
+    chosen = (*model, *corpus, *_choose_scorer(corpus[0]), *sizes, hw, hub, packages, home, seed)
+    return Lab(*chosen, (*problems, *_disk_problems(home, hw)), tuple(_notes(hw)))
 
 
 # --- hardware ---------------------------------------------------------------------------------------------------------
@@ -229,12 +220,13 @@ def hardware() -> Hardware:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    gpu = torch.cuda.get_device_properties(0) if device == "cuda" else None
-    name, memory = (gpu.name, gpu.total_memory) if gpu else ("Apple GPU" if device == "mps" else "", 0)
+    gpu, memory = "Apple GPU" if device == "mps" else "", 0
+    if device == "cuda":
+        gpu, memory = torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory
     ram = min(psutil.virtual_memory().total, _container_memory())
-    home = next(folder for folder in (lab_home(), *lab_home().parents) if folder.exists())
-    sizes = (torch.get_num_threads(), ram / GIB, shutil.disk_usage(home).free / GIB)
-    return Hardware(device, name, memory / GIB, torch.version.cuda or "", *sizes, *choose_dtype(device))
+    disk = shutil.disk_usage(next(folder for folder in (lab_home(), *lab_home().parents) if folder.exists())).free
+    sizes = (torch.get_num_threads(), ram / GIB, disk / GIB)
+    return Hardware(device, gpu, memory / GIB, torch.version.cuda or "", *sizes, *choose_dtype(device))
 
 
 def choose_dtype(device: str) -> tuple[str, str]:
@@ -248,10 +240,7 @@ def choose_dtype(device: str) -> tuple[str, str]:
         return "float16", f"compute capability {major}.{minor} has no bfloat16 units"
     if device == "mps":
         return "float32", "the safe type on an Apple GPU"
-    speedup = bf16_speedup()
-    if speedup >= 1.5:
-        return "float32", f"scores stay comparable; bfloat16 is {speedup:.1f}x as fast here, bits=16 takes it"
-    return "float32", f"bfloat16 has {speedup:.2g}x its speed here, measured"
+    return "float32", f"scores stay comparable; bfloat16 (bits=16) has {bf16_speedup():.2g}x its speed here, measured"
 
 
 @cache
@@ -261,9 +250,8 @@ def bf16_speedup() -> float:
     from torch.utils.benchmark import Timer
 
     def seconds(dtype: torch.dtype) -> float:
-        factors = {"x": torch.ones(64, 512, dtype=dtype), "w": torch.ones(512, 512, dtype=dtype)}  # [T, D], [D, D]
-        timer = Timer("x @ w", globals=factors, num_threads=torch.get_num_threads())
-        return timer.blocked_autorange(min_run_time=0.02).median
+        x, threads = torch.ones(512, 512, dtype=dtype), torch.get_num_threads()
+        return Timer("x[:64] @ x", globals={"x": x}, num_threads=threads).blocked_autorange(min_run_time=0.02).median
 
     return seconds(torch.float32) / seconds(torch.bfloat16)
 
@@ -286,9 +274,6 @@ def _disk_problems(home: Path, hw: Hardware) -> Iterator[Problem]:
 
 
 def _notes(hw: Hardware) -> Iterator[str]:
-    for package, without in OPTIONAL.items():
-        if importlib.util.find_spec(package.replace("-", "_")) is None:
-            yield f"{package} is not installed: {without}"
     if hw.device == "cpu" and shutil.which("nvidia-smi"):
         yield "an NVIDIA driver is here, but torch sees no GPU: choose a GPU runtime, or a CUDA build of torch"
 
@@ -316,9 +301,9 @@ def clone_root() -> Path | None:
 
 def lab_home() -> Path:
     """Where results go: LAB_HOME, else a mounted Google Drive, Kaggle's working folder, or outputs/ of the clone."""
-    drive, kaggle = Path("/content/drive/MyDrive"), Path("/kaggle/working")
     if named := os.environ.get("LAB_HOME"):
         return Path(named).expanduser().absolute()
+    drive, kaggle = Path("/content/drive/MyDrive"), Path("/kaggle/working")
     if drive.is_dir():
         return drive / "neural-dialogue-lab"
     return kaggle if kaggle.is_dir() else (clone_root() or Path.cwd()) / "outputs"
@@ -365,6 +350,7 @@ def _probe(targets: list[tuple[str, dict[str, str]]], timeout: float) -> list[in
     import httpx
 
     answers: list[int | str] = [f"no answer within {timeout:g} s"] * len(targets)
+    end = time.monotonic() + timeout
 
     def ask(index: int, url: str, headers: dict[str, str]) -> None:
         try:
@@ -373,11 +359,10 @@ def _probe(targets: list[tuple[str, dict[str, str]]], timeout: float) -> list[in
             answers[index] = f"no answer: {type(error).__name__}"
 
     threads = [threading.Thread(target=ask, args=(i, *target), daemon=True) for i, target in enumerate(targets)]
-    deadline = time.monotonic() + timeout
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        thread.join(max(0.0, end - time.monotonic()))
     return list(answers)
 
 
@@ -387,61 +372,51 @@ def _probe(targets: list[tuple[str, dict[str, str]]], timeout: float) -> list[in
 def choose_model(answer: int | str = "offline mode is on") -> tuple[str, str, list[Problem]]:
     """(name, reason, problems) from LAB_MODEL, the cache and the Hub's answer; the stand-in only for the default."""
     name = os.environ.get("LAB_MODEL") or REAL_MODEL
-    path = Path(name).expanduser()
+    path, where = Path(name).expanduser(), ""
     if name in STAND_INS:
         where = "a stand-in that ships with the lab"
-    elif name.startswith(("/", ".", "~")) or path.suffix == ".gguf" or name.count("/") > 1 or path.exists():
-        usable = path.is_file() if path.suffix == ".gguf" else (path / "config.json").is_file()
-        where, answer = "local files" * usable, "no such folder or file, or no model in it"
+    elif path.exists() or name[0] in "/.~" or path.suffix == ".gguf":
+        answer = "no such folder or file, or no model in it"
+        where = "local files" * (path.is_file() if path.suffix == ".gguf" else (path / "config.json").is_file())
     elif _model_cached(name):
         where = "in the local cache"
-    else:
-        where = "can be downloaded" * (isinstance(answer, int) and answer < 400)
-    forms = "a Hub id, a folder with config.json, a .gguf file, or mini-pythia"
-    return _settle("LAB_MODEL", name, where, answer, STAND_IN_MODEL, forms)
+    elif isinstance(answer, int) and answer < 400:
+        where = "can be downloaded"
+    return _settle("LAB_MODEL", name, where, answer)
 
 
 def _model_cached(name: str) -> bool:
     """Configuration and weights: a download that was cut off after config.json is no model."""
-    from huggingface_hub import errors, try_to_load_from_cache
+    from huggingface_hub import constants
 
-    try:
-        files = ("config.json", "model.safetensors", "model.safetensors.index.json")
-        config, *weights = (isinstance(try_to_load_from_cache(name, file), str) for file in files)
-    except errors.HFValidationError:  # no name that the Hub could have
-        return False
-    return config and any(weights)
+    snapshots = Path(constants.HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "snapshots")
+    return all(any(snapshots.glob(f"*/{file}")) for file in ("config.json", "model*.safetensors*"))
 
 
 def choose_corpus(answer: int | str = "offline mode is on") -> tuple[str, str, list[Problem]]:
     """(name, reason, problems) from LAB_CORPUS, the cache and the code host's answer, likewise."""
-    name = os.environ.get("LAB_CORPUS") or REAL_CORPUS
+    name, where = os.environ.get("LAB_CORPUS") or REAL_CORPUS, ""
     if name == STAND_IN_CORPUS:
         where = "a stand-in that is generated, not downloaded"
     elif name != REAL_CORPUS:
-        where, answer = (
-            "local files" * any(Path(name).expanduser().rglob("*.json*")),
-            "no such folder, or no dialogues in it",
-        )
+        answer = "no such folder, or no dialogues in it"
+        where = "local files" * any(Path(name).expanduser().rglob("*.json*"))
     elif (cache_dir() / name / "COMPLETE").is_file():
         where = "in the local cache"
-    else:
-        where = "can be downloaded" * (isinstance(answer, int) and answer < 500)
-    forms = "miniwoz, multiwoz22, or a folder in the MultiWOZ 2.2 layout"
-    return _settle("LAB_CORPUS", name, where, answer, STAND_IN_CORPUS, forms)
+    elif isinstance(answer, int) and answer < 500:
+        where = "can be downloaded"
+    return _settle("LAB_CORPUS", name, where, answer)
 
 
-def _settle(
-    variable: str, name: str, where: str, answer: int | str, stand_in: str, forms: str
-) -> tuple[str, str, list[Problem]]:
-    """The name that was asked for, where it is to be had; else a problem, or a stand-in where nobody asked."""
-    why = f"HTTP {answer}" if isinstance(answer, int) else answer
-    asked = f"asked for by {variable}" if os.environ.get(variable) else "the default"
+def _settle(variable: str, name: str, where: str, answer: int | str) -> tuple[str, str, list[Problem]]:
+    """The name that was asked for, where it is to be had; else a problem, or the stand-in where nobody asked."""
+    asked = os.environ.get(variable)
     if where:
-        return name, f"{asked}; {where}", []
-    if asked == "the default":
-        return stand_in, f"stand-in for {name}, which is not to be had ({why})", []
-    problem = Problem(f"{variable}={name} is not to be had ({why})", f"set {variable} to {forms}; or unset it")
+        return name, f"asked for by {variable}; {where}" if asked else f"the default; {where}", []
+    why = f"not to be had ({f'HTTP {answer}' if isinstance(answer, int) else answer})"
+    if not asked:
+        return STAND_IN[variable], f"stand-in for {name}, which is {why}", []
+    problem = Problem(f"{variable}={name} is {why}", f"set {variable} to {OTHERS[variable]}; or unset it")
     return name, problem.what, [problem]
 
 
@@ -454,18 +429,14 @@ def _choose_scorer(corpus: str) -> tuple[str, str]:
 
 
 def _choose_profile(argument: str | None, hw: Hardware, model: str) -> tuple[Profile, str, list[Problem]]:
-    wanted, automatic = os.environ.get("LAB_PROFILE") or argument, "gpu" if hw.device == "cuda" else "cpu"
-    reason = "asked for" if wanted else f"for a {hw.device} device"
-    problems = []
-    if wanted and wanted not in PROFILES:
-        problems = [Problem(f"no profile {wanted!r}", f"set LAB_PROFILE to {', '.join(PROFILES)}, or unset it")]
+    wanted = os.environ.get("LAB_PROFILE") or argument
+    automatic = "gpu" if hw.device == "cuda" else "cpu"
+    known = f"set LAB_PROFILE to {', '.join(PROFILES)}, or unset it"
+    problems = [Problem(f"no profile {wanted!r}", known)] if wanted and wanted not in PROFILES else []
     profile = PROFILES.get(wanted or automatic, PROFILES[automatic])
-    if profile.name == "gpu" and model in (
-        STAND_IN_MODEL,
-        *STAND_IN_SIZES,
-    ):  # the scaling experiment needs models that are there
+    if profile.name == "gpu" and model in STAND_INS:  # the scaling experiment needs models that are there
         profile = replace(profile, sweep_models=STAND_IN_SIZES)
-    return profile, reason, problems
+    return profile, "asked for" if wanted else f"for a {hw.device} device", problems
 
 
 # --- versions ---------------------------------------------------------------------------------------------------------
@@ -475,15 +446,18 @@ def versions() -> tuple[Version, ...]:
     """Every package that labkit requires, as pinned, installed and already imported."""
     from packaging.requirements import Requirement
 
-    root, pins = clone_root(), {}
-    if root:
-        lines = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-        text = (root / "constraints.txt").read_text(encoding="utf-8") if (root / "constraints.txt").is_file() else ""
-        pins = dict(re.findall(r"^([\w.-]+)==(\S+)", text.lower(), re.MULTILINE))
-    else:  # installed without its clone: no pins
-        lines = [line for line in importlib.metadata.requires("labkit") or [] if "extra ==" not in line]
-    requirements = map(Requirement, lines)
-    return tuple(_version(need.name, str(need.specifier), pins.get(need.name.lower(), "")) for need in requirements)
+    root = clone_root() or Path(__file__).resolve().parents[1]
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", _text(root / "constraints.txt").lower(), re.MULTILINE))
+    try:
+        lines = importlib.metadata.requires("labkit") or []
+    except importlib.metadata.PackageNotFoundError:  # a clone that is only on sys.path
+        lines = tomllib.loads(_text(root / "pyproject.toml")).get("project", {}).get("dependencies", [])
+    needs = [Requirement(line) for line in lines if "extra ==" not in line]
+    return tuple(_version(need.name, str(need.specifier), pins.get(need.name.lower(), "")) for need in needs)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _version(name: str, required: str, pinned: str) -> Version:
@@ -500,8 +474,8 @@ def _version_problems(packages: tuple[Version, ...]) -> Iterator[Problem]:
 
     for v in packages:
         if not SpecifierSet(v.required).contains(v.installed, prereleases=True):
-            what = f"{v.package} {v.installed} is installed, {v.required} is needed"
-            yield Problem(what, f"make install, or pip install '{v.package}{v.required}'")
+            action = f"make install, or pip install '{v.package}{v.required}'"
+            yield Problem(f"{v.package} {v.installed} is installed, {v.required} is needed", action)
         elif v.imported and not _same(v.imported, v.installed):
             what = f"{v.package} {v.installed} is installed, but {v.imported} is imported"
             yield Problem(what, "restart the kernel and run the first cell again")

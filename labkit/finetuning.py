@@ -141,9 +141,10 @@ def finetune(
     _check_fit(base, config)
     write_json(out / "run.json", run)
     with memory_errors(_smaller(config, base.bits)):
-        tuned = _trainable(base, config)
+        checkpoint = last_checkpoint(out / "checkpoints")
+        tuned = _trainable(base, config, checkpoint)
         trainer = _trainer(tuned, _dataset(train, base.codec, config), _dataset(dev, base.codec, config), config, out)
-        seconds = _train(trainer, tuned, config, out)
+        seconds = _train(trainer, tuned, config, out, checkpoint)
     trainable, total = count_parameters(tuned.model)
     result = FinetuneResult(out, _history(trainer), trainable, total, seconds, trainer.target_tokens / seconds)
     write_json(out / "result.json", {**asdict(result), "adapter": "."})
@@ -219,12 +220,15 @@ def split_dialogues(corpus: Corpus, config: FinetuneConfig) -> tuple[list[Dialog
 # --- model and data ---------------------------------------------------------------------------------------------------
 
 
-def _trainable(lm: LanguageModel, config: FinetuneConfig) -> LanguageModel:
+def _trainable(lm: LanguageModel, config: FinetuneConfig, checkpoint: str | None) -> LanguageModel:
     """The model with what is to be trained: a new LoRA, or all its weights in float32."""
     if config.full_finetune:
         if config.gradient_checkpointing:
             lm.model.gradient_checkpointing_enable({"use_reentrant": False})
-        return replace(lm, model=lm.model.float().requires_grad_(True))
+        model = lm.model.float().requires_grad_(True)
+        if checkpoint:  # Trainer 5.17 resumes without the output head of a GPT-NeoX, and only warns
+            model.load_state_dict(type(model).from_pretrained(checkpoint).state_dict())
+        return replace(lm, model=model)
     lora = {name: getattr(config, f"lora_{name}") for name in ("r", "alpha", "dropout", "modules")}
     lora |= {name: getattr(config, name) for name in ("gradient_checkpointing", "use_dora", "use_rslora")}
     tuned = attach_adapter(lm, **lora)
@@ -366,11 +370,11 @@ def _optimizer(name: str, device: str) -> str:
 # --- run, stop, go on -------------------------------------------------------------------------------------------------
 
 
-def _train(trainer: "Trainer", lm: LanguageModel, config: FinetuneConfig, out: Path) -> float:
-    """Train, from the last checkpoint if there is one, and write the adapter; returns seconds."""
+def _train(trainer: "Trainer", lm: LanguageModel, config: FinetuneConfig, out: Path, checkpoint: str | None) -> float:
+    """Train, from the checkpoint if there is one, and write the adapter; returns seconds."""
     started = time.perf_counter()
     with _interruptible(trainer):
-        trainer.train(resume_from_checkpoint=last_checkpoint(out / "checkpoints"))
+        trainer.train(resume_from_checkpoint=checkpoint)
     lm.model.eval()
     _publish(lm, config, out)
     if trainer.state.global_step < config.max_steps:

@@ -3,11 +3,12 @@
 import gzip
 import json
 import os
-import tempfile
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from labkit.errors import LabError
 
@@ -20,24 +21,18 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         LabError: the disk is full or the folder cannot be written; the old file is left as it was.
     """
     target = Path(target)
+    partial = target.with_name(f".{target.name}.{uuid4().hex[:8]}")  # not tempfile's: its mode shuts others out
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        os.close(handle)
-    except OSError as error:
-        raise LabError(
-            f"cannot write {target}", str(error), "free space or choose another folder (LAB_HOME)"
-        ) from error
-    partial = Path(name)
-    try:
         yield partial
         os.replace(partial, target)
     except OSError as error:
-        raise LabError(
-            f"cannot write {target}", str(error), "free space or choose another folder (LAB_HOME)"
-        ) from error
+        action = "free space or choose another folder (LAB_HOME)"
+        raise LabError(f"cannot write {target}", str(error), action) from error
     finally:
-        partial.unlink(missing_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)  # where it was made a folder
+        with suppress(OSError):
+            partial.unlink()
 
 
 def write_text(target: Path | str, text: str) -> Path:

@@ -17,15 +17,8 @@ ACTION = "try again (it resumes), or set LAB_CORPUS to miniwoz, the stand-in, or
 
 
 def pins() -> dict[str, dict[str, str]]:
-    """{place in the corpus folder: {"repository", "commit", "path", "blob"}}."""
-    placed = {}  # a database that both have is mwzeval's, the later one, since scores refer to it
-    for repository, pinned in read_json(Path(__file__).with_name("pins.json")).items():
-        for path, blob in pinned["git_blob_sha1"].items():
-            place = path.removeprefix("data/MultiWOZ_2.2/").removeprefix("mwzeval/data/").replace("database/", "db/")
-            # not needed: other systems' predictions, and a database of buses that is a copy of the trains
-            if not place.startswith("references/") and place != "db/bus_db.json":
-                placed[place] = {"repository": repository, "commit": pinned["commit"], "path": path, "blob": blob}
-    return placed
+    """{place in the corpus folder: {"repository", "commit", "path", "blob"}}; mwzeval's database, for scoring."""
+    return read_json(Path(__file__).with_name("pins.json"))
 
 
 def pinned_source() -> str:
@@ -79,18 +72,17 @@ def _fetch(client: httpx.Client, pin: dict[str, str], target: Path) -> None:
     for attempt in range(ATTEMPTS):
         time.sleep(BACKOFF * 2 ** (attempt - 1) if attempt else 0)
         try:
-            resumed = _stream(client, url, partial)
+            again = _stream(client, url, partial)
+            if git_blob_id(partial) == pin["blob"]:
+                partial.replace(target)
+                return
+            partial.unlink()  # a resumed file may have had a wrong beginning; a whole one would come again as it is
+            problem = "it is not what was pinned (another git blob id), so it was thrown away"
         except httpx.TransportError as error:
             problem, again = f"no connection, or it was cut ({error})", True
         except httpx.HTTPStatusError as error:
             status = error.response.status_code
             problem, again = f"the server answers {status}", status in (416, 429) or status >= 500
-        else:
-            if git_blob_id(partial) == pin["blob"]:
-                partial.replace(target)
-                return
-            partial.unlink()  # a resumed file may have had a wrong beginning; a whole one would come again as it is
-            problem, again = "it is not what was pinned (another git blob id), so it was thrown away", resumed
         if not again:
             break
     raise LabError(f"cannot download {url}", problem, ACTION)

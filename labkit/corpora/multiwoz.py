@@ -48,12 +48,13 @@ def from_raw(raw: dict[str, Any], name: str, source: str, stand_in: bool = False
     seen: dict[str, str] = {}
     acts, database = raw.get("dialog_acts", {}), raw.get("database", {})
     splits = {split: _parse_all(items, acts, f"{name} {split}", seen) for split, items in raw["splits"].items()}
-    goals, booked = (
-        {dialogue_id.split(".")[0].lower(): value for dialogue_id, value in raw.get(part, {}).items()}
-        for part in ("goals", "booked_domains")
-    )
-    goals = goals if database else {}  # a goal is met by entities: without a database it cannot be scored
+    goals = _by_key(raw.get("goals", {})) if database else {}  # met by entities: not to be scored without a database
+    booked = _by_key(raw.get("booked_domains", {}))
     return Corpus(name, splits, source, stand_in, goals, booked, database, raw.get("schema", []))
+
+
+def _by_key(by_id: dict[str, Any]) -> dict[str, Any]:
+    return {dialogue_id.split(".")[0].lower(): value for dialogue_id, value in by_id.items()}
 
 
 @contextmanager

@@ -83,11 +83,8 @@ class Corpus:
         """
         split = SPLIT_ALIASES.get(split, split)
         if split not in self.splits:
-            raise LabError(
-                f"{self.name} has no split {split!r}",
-                f"it has {', '.join(self.splits)}",
-                "choose one of these",
-            )
+            found = f"it has {', '.join(self.splits)}"
+            raise LabError(f"{self.name} has no split {split!r}", found, "choose one of these")
         return self.splits[split]
 
     def __iter__(self) -> Iterator[str]:
@@ -97,13 +94,8 @@ class Corpus:
         """The split as a `datasets.Dataset`, one row a dialogue: dialogue_id, services, turns (speaker, utterance)."""
         import datasets
 
-        return datasets.Dataset.from_list(
-            [
-                {
-                    "dialogue_id": dialogue.dialogue_id,
-                    "services": list(dialogue.services),
-                    "turns": [{"speaker": turn.speaker, "utterance": turn.utterance} for turn in dialogue.turns],
-                }
-                for dialogue in self[split]
-            ]
-        )
+        def row(dialogue: Dialogue) -> dict[str, Any]:
+            turns = [{"speaker": turn.speaker, "utterance": turn.utterance} for turn in dialogue.turns]
+            return {"dialogue_id": dialogue.dialogue_id, "services": list(dialogue.services), "turns": turns}
+
+        return datasets.Dataset.from_list([row(dialogue) for dialogue in self[split]])

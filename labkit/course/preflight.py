@@ -35,39 +35,33 @@ class Run:
     slowest: tuple[tuple[float, int, str], ...]
 
 
-def preflight(
-    html: Path | str, notebooks: Sequence[Path | str] | None = None, profile: str | None = None, *, both: bool = False
-) -> list[Run]:
+def preflight(html: Path | str, notebooks: Sequence[Path | str] | None = None, profile: str | None = None) -> list[Run]:
     """Execute notebooks in order and write each as HTML, with an index and the results board, into the folder `html`.
 
     Args:
-        notebooks: by default those in solutions/; with `both` also the students' in notebooks/.
+        notebooks: by default those in solutions/.
         profile: smoke, cpu or gpu; by default what LAB_PROFILE or the hardware says.
 
     Raises:
         LabError: nothing to run, or a notebook failed (after everything has run and is written).
     """
-    html = Path(html)
-    folders = ("solutions", "notebooks") if both else ("solutions",)
-    paths = [Path(path) for path in notebooks or _in(folders)]
+    from plotly.offline import get_plotlyjs
+
+    html, root = Path(html), clone_root() or Path()
+    paths = [Path(path) for path in notebooks or sorted(root.glob("solutions/*.ipynb"))]
     if not paths:
         raise LabError("no notebooks to run", "", "run this in the root of the repository")
     home = Path(os.environ.get("LAB_HOME") or html / "outputs").absolute()
-    # plotly_mimetype keeps the data of a figure in the notebook; `_embed` turns it into HTML that needs no network
+    # plotly_mimetype keeps the data of a figure in the notebook; `_page` turns it into HTML that needs no network
     env = os.environ | {"LAB_HOME": str(home), "PLOTLY_RENDERER": "plotly_mimetype"}
     env |= {"LAB_PROFILE": profile} if profile else {}
-    _write_plotly(html)
+    write_text(html / "plotly.min.js", get_plotlyjs())
     runs = [_run(path, html, env) for path in paths]
     write_text(html / "index.html", _index(runs, Board(home), env.get("LAB_PROFILE", "")))
     if failed := [run for run in runs if run.error]:
         names = ", ".join(str(run.notebook) for run in failed)
         raise LabError(f"{len(failed)} of {len(runs)} notebooks failed", names, f"open {html / 'index.html'}")
     return runs
-
-
-def _in(folders: Sequence[str]) -> list[Path]:
-    root = clone_root() or Path()
-    return [path for name in folders for path in sorted((root / name).glob("*.ipynb"))]
 
 
 def _run(path: Path, html: Path, env: dict[str, str]) -> Run:
@@ -77,10 +71,9 @@ def _run(path: Path, html: Path, env: dict[str, str]) -> Run:
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     notebook = nbformat.read(path, as_version=4)
-    where = {"metadata": {"path": str(path.parent)}}
-    quiet = ["--log-level=ERROR"]  # a kernel warns about its own TCP port
+    kernel = {"kernel_name": "python3", "extra_arguments": ["--log-level=ERROR"]}  # it warns about its own TCP port
     client = NotebookClient(
-        notebook, timeout=CELL_SECONDS, kernel_name="python3", resources=where, extra_arguments=quiet
+        notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(path.parent)}}, **kernel
     )
     print(f"{path} …", end=" ", flush=True)
     start, error = time.perf_counter(), ""
@@ -111,48 +104,41 @@ def _page(notebook: "NotebookNode", title: str) -> str:
     """The executed notebook as HTML that draws its figures without a network."""
     from nbconvert import HTMLExporter
 
-    for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
-        _embed(output)
+    for data in (output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())):
+        if figure := data.pop("application/vnd.plotly.v1+json", None):
+            data["text/html"] = _drawn({key: figure[key] for key in ("data", "layout")})
     exporter = HTMLExporter(template_name="lab", embed_images=True, require_js_url="")
     return exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
-
-
-def _embed(output: "NotebookNode") -> None:
-    data = output.get("data", {})
-    if "application/vnd.plotly.v1+json" in data:
-        data["text/html"] = _drawn(data.pop("application/vnd.plotly.v1+json"))
 
 
 def _drawn(figure: dict[str, Any]) -> str:
     import plotly.io
 
-    shown = plotly.io.from_json(json.dumps({key: figure[key] for key in ("data", "layout")}), skip_invalid=True)
+    shown = plotly.io.from_json(json.dumps(figure), skip_invalid=True)
     return plotly.io.to_html(shown, full_html=False, include_plotlyjs="plotly.min.js")
 
 
-def _write_plotly(html: Path) -> None:
-    from plotly.offline import get_plotlyjs
-
-    write_text(html / "plotly.min.js", get_plotlyjs())
-
-
 def _index(runs: Sequence[Run], board: Board, profile: str) -> str:
-    rows = "".join(
-        f'<tr><th scope="row"><a href="{run.page}">{escape(f"{run.notebook.parent.name}/{run.notebook.name}")}</a></th>'
-        f"<td>{'✗ failed' if run.error else '✓ passed'}</td><td>{run.seconds:.0f} s</td>"
-        f"<td>{'<br>'.join(f'{s:.1f} s · cell {n} <code>{escape(line)}</code>' for s, n, line in run.slowest)}</td>"
-        f"<td>{escape(run.error)}</td></tr>"
-        for run in runs
-    )
     head = "".join(f'<th scope="col">{name}</th>' for name in ("notebook", "outcome", "time", "slowest cells", "error"))
-    passed = sum(not run.error for run in runs)
-    when = time.strftime("%Y-%m-%d %H:%M")
-    facts = f"{passed} of {len(runs)} notebooks passed · {when} · profile {profile or 'by hardware'}"
+    facts = (
+        f"{sum(not run.error for run in runs)} of {len(runs)} notebooks passed",
+        time.strftime("%Y-%m-%d %H:%M"),
+        f"profile {profile or 'by hardware'}",
+    )
     results = "<p>No results yet.</p>"
     if board.rows():
         results = board.html().html + _drawn(json.loads(board.figure().to_json()))
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Lab report</title><style>{_STYLE}</style>'
-        f"<h1>Neural Conversational AI Lab: report</h1><p>{facts}</p><h2>Notebooks</h2>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><h2>Results board</h2>{results}</html>"
+        f"<h1>Neural Conversational AI Lab: report</h1><p>{' · '.join(facts)}</p><h2>Notebooks</h2>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(map(_row, runs))}</tbody></table>"
+        f"<h2>Results board</h2>{results}</html>"
     )
+
+
+def _row(run: Run) -> str:
+    cells = (f"{seconds:.1f} s · cell {n} <code>{escape(line)}</code>" for seconds, n, line in run.slowest)
+    outcome = ("✗ failed" if run.error else "✓ passed", f"{run.seconds:.0f} s", "<br>".join(cells), escape(run.error))
+    name = escape(f"{run.notebook.parent.name}/{run.notebook.name}")
+    link = f'<th scope="row"><a href="{run.page}">{name}</a></th>'
+    return f"<tr>{link}{''.join(f'<td>{text}</td>' for text in outcome)}</tr>"

@@ -1,6 +1,7 @@
 """Sources (`solutions/`) → student notebooks (`notebooks/`): solution blocks become `...`, outputs are stripped."""
 
 import ast
+import json
 import re
 from pathlib import Path
 from textwrap import dedent
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 BEGIN, END, TODO = "### BEGIN SOLUTION", "### END SOLUTION", "...  # your code here"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 METADATA = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
-_REPOSITORY = re.compile(r'^REPOSITORY = ".*?"', re.MULTILINE)
+_REPOSITORY = re.compile(r'(?<=")REPOSITORY = \\".*?\\"')  # in a notebook's JSON
 
 
 def release(
@@ -51,12 +52,14 @@ def release(
 
 def student_notebook(source: Path) -> str:
     """The student's version of a source notebook, as the text of its file."""
-    notebook = _read(source)
+    import nbformat
+
+    notebook = nbformat.read(source, as_version=4)
     notebook.cells = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", ())]
     for index, cell in enumerate(notebook.cells, 1):
         if cell.cell_type == "code":
             cell.source = without_solution(cell.source, f"{source.name}, cell {index} ({cell.id})")
-    return _file_text(strip(notebook))
+    return nbformat.writes(strip(notebook), version=4).rstrip("\n") + "\n"
 
 
 def strip(notebook: "NotebookNode") -> "NotebookNode":
@@ -108,21 +111,7 @@ def _left_side(block: list[str]) -> str:
 def set_repository(sources: list[Path], repository: str, ref: str) -> None:
     """Write the address that the set-up cell installs labkit from into the sources."""
     known = "://" in repository or Path(repository).exists()
-    address = repository if known else f"git+https://github.com/{repository}@{ref}"
+    address = json.dumps(repository if known else f"git+https://github.com/{repository}@{ref}")
+    line = json.dumps(f"REPOSITORY = {address}")[1:-1]  # as it stands in the notebook's JSON
     for source in sources:
-        notebook = _read(source)
-        for cell in notebook.cells:
-            cell.source = _REPOSITORY.sub(f'REPOSITORY = "{address}"', cell.source)
-        write_text(source, _file_text(notebook))
-
-
-def _read(path: Path) -> "NotebookNode":
-    import nbformat
-
-    return nbformat.read(path, as_version=4)
-
-
-def _file_text(notebook: "NotebookNode") -> str:
-    import nbformat
-
-    return nbformat.writes(notebook, version=4).rstrip("\n") + "\n"
+        write_text(source, _REPOSITORY.sub(lambda _: line, source.read_text(encoding="utf-8")))

@@ -3,6 +3,7 @@
 from labkit.corpora.types import Corpus
 from labkit.errors import LabError
 from labkit.metrics.evaluation import Evaluation, gold_of
+from labkit.metrics.perplexity import reply_perplexity
 from labkit.metrics.predictions import (
     Predictions,
     checked,
@@ -14,7 +15,7 @@ from labkit.metrics.predictions import (
 from labkit.metrics.scores import Explanation, Scores, compare
 
 __all__ = ["Explanation", "Predictions", "Scores", "compare", "constant_predictions", "evaluate", "gold_predictions"]
-__all__ += ["read_predictions", "write_predictions"]
+__all__ += ["read_predictions", "reply_perplexity", "write_predictions"]
 SCORERS = ("labkit", "mwzeval")
 
 

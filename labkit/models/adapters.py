@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LabError
-from labkit.models.loading import LanguageModel, _quiet, atomic_folder, load_model, memory_errors
+from labkit.models.loading import LanguageModel, atomic_folder, first_line, load_model, memory_errors, quiet
 
 if TYPE_CHECKING:
     import torch
@@ -80,21 +80,16 @@ def attach_adapter(
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     _without_adapter(lm)
-    config = LoraConfig(
-        r=r,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        target_modules=lora_targets(lm.model, modules),
-        task_type="CAUSAL_LM",
-        **options,
-    )
+    options |= {"r": r, "lora_alpha": alpha, "lora_dropout": dropout, "target_modules": lora_targets(lm.model, modules)}
     model = lm.model
     if lm.bits < 16:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=gradient_checkpointing)
-    elif gradient_checkpointing:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     model.config.name_or_path = model.name_or_path = lm.name  # saved with the adapter: a name, not this machine's path
-    return replace(lm, model=get_peft_model(model, config), adapter="new")
+    with quiet():
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **options))
+    return replace(lm, model=model, adapter="new")
 
 
 def _without_adapter(lm: LanguageModel) -> None:
@@ -124,11 +119,11 @@ def load_adapter(lm: LanguageModel, folder: Path | str, *, trainable: bool = Fal
     if Path(folder).exists() and not (Path(folder) / "adapter_config.json").is_file():
         raise LabError(f"{folder} is no adapter folder", "it has no adapter_config.json", "give the output of finetune")
     try:
-        with _quiet(), memory_errors("choose fewer bits or a smaller model"):
+        with quiet(), memory_errors("choose fewer bits or a smaller model"):
             model = PeftModel.from_pretrained(lm.model, str(folder), is_trainable=trainable)
     except (ValueError, RuntimeError, OSError, KeyError) as error:
-        found = str(error).strip().splitlines()[0][:300]
-        raise LabError(f"adapter {folder} does not fit {lm.name}", found, "load the model it was trained on") from error
+        found, action = first_line(error), "load the model it was trained on"
+        raise LabError(f"adapter {folder} does not fit {lm.name}", found, action) from error
     return replace(lm, model=model.train(trainable), adapter=str(folder))
 
 
@@ -178,6 +173,6 @@ def push_to_hub(lm: LanguageModel, repo: str, *, private: bool = True) -> str:
             url = HfApi().create_repo(repo, private=private, exist_ok=True)
             HfApi().upload_folder(repo_id=url.repo_id, folder_path=Path(folder) / "model")
     except (errors.HfHubHTTPError, errors.HFValidationError, errors.OfflineModeIsEnabled, OSError) as error:
-        found = str(error).strip().splitlines()[0][:300]
-        raise LabError(f"cannot push to {repo}", found, "check the network and HF_TOKEN (with write access)") from error
+        action = "check the network and HF_TOKEN (with write access)"
+        raise LabError(f"cannot push to {repo}", first_line(error), action) from error
     return str(url)

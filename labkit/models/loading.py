@@ -5,16 +5,16 @@ import hashlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.environment import STAND_IN_MODEL, STAND_IN_SIZES, cache_dir, choose_dtype, hardware, hub_status
+from labkit.environment import STAND_IN_MODEL, STAND_IN_SIZES, STAND_INS, cache_dir, choose_dtype, hardware, hub_status
 from labkit.errors import LabError
 from labkit.prompts import TextCodec
+from labkit.storage import atomic_path
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -91,22 +91,16 @@ def load_model(
     native = choose_dtype(device)[0]
     bits = bits or (32 if native == "float32" else 16)
     dtype = {32: "float32", 16: "bfloat16" if native == "float32" else native}.get(bits, native)
-    with _quiet(), _clear_errors(str(name), folder), memory_errors("choose fewer bits or a smaller model"):
+    with quiet(), _clear_errors(str(name), folder), memory_errors("choose fewer bits or a smaller model"):
         tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.clean_up_tokenization_spaces = False  # made for WordPiece; it eats the space before a full stop
         quantised = _quantisation(bits, dtype, device, quant_type, double_quant)
         model = _fresh(folder, dtype, seed) if reinitialise else _read(folder, dtype, quantised)
         model = model if quantised else model.to(device)
-    lm = LanguageModel(
-        name=STAND_IN_SIZES[-1] if name == STAND_IN_MODEL else str(name),
-        model=model.eval(),
-        tokenizer=tokenizer,
-        codec=TextCodec(tokenizer),
-        bits=bits,
-        dtype=dtype,
-        device=device,
-        stand_in=stand_in,
-        source=str(folder),
-    )
+    stand_in = model.config.lab_stand_in = stand_in or getattr(model.config, "lab_stand_in", False)  # kept when saved
+    shown = STAND_IN_SIZES[-1] if name == STAND_IN_MODEL else str(name)
+    weights = (model.eval(), tokenizer, TextCodec(tokenizer), bits, dtype, device)
+    lm = LanguageModel(shown, *weights, stand_in, source=str(folder))
     if adapter is None:
         return lm
     from labkit.models.adapters import load_adapter
@@ -120,14 +114,9 @@ def _quantisation(bits: int, dtype: str, device: str, quant_type: str, double_qu
 
     if bits >= 16:
         return {}
-    config = BitsAndBytesConfig(
-        load_in_4bit=bits == 4,
-        load_in_8bit=bits == 8,
-        bnb_4bit_quant_type=quant_type,
-        bnb_4bit_use_double_quant=double_quant,
-        bnb_4bit_compute_dtype=dtype,
-    )
-    return {"quantization_config": config, "device_map": {"": device}}
+    four = {"quant_type": quant_type, "use_double_quant": double_quant, "compute_dtype": dtype}
+    options = {f"load_in_{bits}bit": True, **{f"bnb_4bit_{name}": value for name, value in four.items()}}
+    return {"quantization_config": BitsAndBytesConfig(**options), "device_map": {"": device}}
 
 
 def _read(folder: Path, dtype: str, quantised: dict[str, Any]) -> "PreTrainedModel":
@@ -168,7 +157,7 @@ def find_model(name: str) -> tuple[Path, bool]:
     Raises:
         LabError: the name is neither a stand-in, a model folder, a GGUF file nor on a Hub that can be reached.
     """
-    if name == STAND_IN_MODEL or name in STAND_IN_SIZES:
+    if name in STAND_INS:
         return _complete(WEIGHTS / (STAND_IN_SIZES[-1] if name == STAND_IN_MODEL else name)), True
     path = Path(name).expanduser()
     if path.is_dir() and not (path / "config.json").exists() and len(files := list(path.glob("*.gguf"))) == 1:
@@ -185,15 +174,14 @@ def find_model(name: str) -> tuple[Path, bool]:
 def _complete(folder: Path) -> Path:
     """The folder, if a model is in it."""
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise LabError(
-            f"{folder} is an adapter, not a model", "", f"load_model(its base model, adapter={str(folder)!r})"
-        )
+        action = f"load_model(its base model, adapter={str(folder)!r})"
+        raise LabError(f"{folder} is an adapter, not a model", "", action)
     needed = {
-        "config.json": ["config.json"],
-        "model.safetensors": ["*.safetensors", "*.safetensors.index.json"],
-        "tokenizer.json": ["tokenizer.json", "tokenizer.model", "vocab.json"],
+        "config.json": "config.json",
+        "model.safetensors": "*.safetensors *.safetensors.index.json",
+        "tokenizer.json": "tokenizer.json tokenizer.model vocab.json",
     }
-    missing = [file for file, patterns in needed.items() if not any(any(folder.glob(p)) for p in patterns)]
+    missing = [name for name, patterns in needed.items() if not any(any(folder.glob(p)) for p in patterns.split())]
     if missing:
         raise LabError(f"{folder} is no model folder", f"missing {', '.join(missing)}", _NAMES)
     return folder
@@ -216,13 +204,12 @@ def _downloaded(name: str) -> Path:
         found = f"not a stand-in, not cached, and no Hub: {hub.reason}{_nearest(name)}"
         raise LabError(f"cannot load model {name!r}", found, f"connect to the network, or {_NAMES}") from error
     except (errors.HfHubHTTPError, OSError) as error:
-        raise LabError(
-            f"download of {name} failed", _first_line(error), "try again: it goes on where it stopped"
-        ) from error
+        action = "try again: it goes on where it stopped"
+        raise LabError(f"download of {name} failed", first_line(error), action) from error
 
 
 def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name.split("/")[-1], (STAND_IN_MODEL, *STAND_IN_SIZES), n=2, cutoff=0.5)
+    near = difflib.get_close_matches(name.split("/")[-1], STAND_INS, n=2, cutoff=0.5)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
@@ -234,7 +221,7 @@ def _converted(path: Path) -> Path:
     mark = hashlib.sha256(f"{path.resolve()}/{stat.st_size}/{stat.st_mtime_ns}".encode()).hexdigest()[:12]
     folder = cache_dir() / "gguf" / f"{path.stem}-{mark}"
     if not folder.is_dir():
-        with _quiet(), _clear_errors(str(path), path), atomic_folder(folder) as partial:
+        with quiet(), _clear_errors(str(path), path), atomic_folder(folder) as partial:
             _convert(path, partial)
     return folder
 
@@ -267,21 +254,13 @@ def atomic_folder(target: Path | str) -> Iterator[Path]:
         LabError: the disk is full or the folder cannot be written; what was there is left as it was.
     """
     target = Path(target).absolute()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        partial.chmod(0o755)
-        try:
-            yield partial
-            old = partial.with_name(f"{partial.name}.old")
-            if target.exists():
-                os.replace(target, old)
-            os.replace(partial, target)
-            shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise LabError(f"cannot write {target}", _first_line(error), "free space or choose another folder") from error
+    with atomic_path(target) as partial:
+        partial.mkdir()
+        yield partial
+        old = partial.with_name(f"{partial.name}.old")
+        if target.exists():
+            os.replace(target, old)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
@@ -295,7 +274,7 @@ def memory_errors(action: str) -> Iterator[None]:
         on_cpu = any(words in str(error) for words in ("not enough memory", "can't allocate memory"))
         if not (on_cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)):
             raise
-        raise LabError("out of memory", _first_line(error), action) from error
+        raise LabError("out of memory", first_line(error), action) from error
 
 
 @contextmanager
@@ -306,27 +285,24 @@ def _clear_errors(name: str, path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
-        raise LabError(f"cannot load model {name!r}", f"{_first_line(error)} (in {path.name})", _NAMES) from error
+        raise LabError(f"cannot load model {name!r}", f"{first_line(error)} (in {path.name})", _NAMES) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).strip().splitlines()[0][:300]
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the loggers and progress bars that tell a student nothing; errors still come through."""
-    from transformers.utils import logging as transformers_logging
+    from transformers.utils import logging as bars
 
-    loggers = [logging.getLogger(name) for name in ("bitsandbytes", "transformers")]
-    levels, bars = [logger.level for logger in loggers], transformers_logging.is_progress_bar_enabled()
+    shown, before = bars.is_progress_bar_enabled(), logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    bars.disable_progress_bar()
     try:
-        transformers_logging.disable_progress_bar()
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
+        logging.disable(before)
+        if shown:
+            bars.enable_progress_bar()

@@ -1,4 +1,4 @@
-"""Useful tokens per second of LoRA training: one pass per dialogue with the head on targets, against one turn at a time.
+"""Useful tokens per second of LoRA training: one pass per dialogue with the head on targets, against turn by turn.
 
     python tests/benchmarks/bench_training.py [number of dialogues]
 

@@ -238,3 +238,10 @@ def test_release_check_fails_with_one_line_where_a_notebook_is_stale(monkeypatch
     monkeypatch.setattr("labkit.course.release.release", stale)
     assert main(["release", "--check"]) == 2
     assert "labkit release" in capsys.readouterr().err
+
+
+def test_release_takes_a_repository_and_a_ref(monkeypatch):
+    seen = {}
+    monkeypatch.setattr("labkit.course.release.release", lambda *_, **options: seen.update(options) or [])
+    assert main(["release", "--repository", "someone/lab", "--ref", "v1"]) == 0
+    assert seen == {"check": False, "repository": "someone/lab", "ref": "v1"}

@@ -269,6 +269,32 @@ def test_every_requirement_is_pinned_in_the_clone():
     assert not unpinned
 
 
+def test_requirements_are_known_without_an_installed_labkit(monkeypatch, tmp_path):
+    """In Colab the clone may only be on sys.path: start() must still know what it needs, or need nothing."""
+    from importlib import metadata
+
+    def nothing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    installed = {version.package for version in environment.versions()}
+    monkeypatch.setattr(metadata, "requires", nothing)
+    assert {version.package for version in environment.versions()} == installed
+    monkeypatch.setattr(environment, "clone_root", lambda: tmp_path)  # and no pyproject.toml in it
+    assert environment.versions() == ()
+
+
+def test_what_is_written_can_be_read_by_others(tmp_path):
+    """mkstemp's files are for their owner only, and a report has readers."""
+    from labkit.storage import write_text
+
+    before = os.umask(0o022)
+    try:
+        assert write_text(tmp_path / "new" / "report.html", "x").stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["report.html"]
+
+
 def test_a_full_disk_and_a_folder_that_cannot_be_are_problems(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("LAB_HOME", str(tmp_path / "file" / "out"))

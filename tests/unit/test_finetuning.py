@@ -130,14 +130,16 @@ def test_finished_run_is_returned_and_another_configuration_refused(corpus: Corp
         finetune(_lm(), corpus, replace(TINY, learning_rate=0.5), tmp_path)
 
 
-def test_interrupted_run_goes_on_to_the_same_weights(corpus: Corpus, tmp_path: Path) -> None:
-    """Trap: no resume; or one that repeats or loses a step, or draws other dialogues."""
-    finetune(_lm(), corpus, TINY, tmp_path / "whole")
+@pytest.mark.parametrize("full", [False, True])
+def test_interrupted_run_goes_on_to_the_same_weights(full: bool, corpus: Corpus, tmp_path: Path) -> None:
+    """Traps: no resume; a step lost or made twice; other dialogues; GPT-NeoX's output head left out by Trainer."""
+    config = replace(TINY, full_finetune=full, eval_steps=0)
+    finetune(_lm(), corpus, config, tmp_path / "whole")
     with pytest.raises(LabError, match="the same call again goes on"):
-        _interrupted_at(4, lambda: finetune(_lm(), corpus, TINY, tmp_path / "parts"))
-    assert (tmp_path / "parts" / "adapter_model.safetensors").exists()
-    finetune(_lm(), corpus, TINY, tmp_path / "parts")
-    whole, parts = (path.read_bytes() for path in sorted(tmp_path.glob("*/adapter_model.safetensors")))
+        _interrupted_at(4, lambda: finetune(_lm(), corpus, config, tmp_path / "parts"))
+    assert not (tmp_path / "parts" / "result.json").exists()
+    finetune(_lm(), corpus, config, tmp_path / "parts")
+    whole, parts = (next((tmp_path / run).glob("*model.safetensors")).read_bytes() for run in ("whole", "parts"))
     assert whole == parts
 
 

@@ -225,7 +225,10 @@ def test_pretraining_knows_neither_domains_nor_placeholders():
 
 def test_grammar():
     """Trap: a value that moves when the text around it is tidied."""
-    rules = {"ask": ["(hello |)i want a [area|place in the {area}] [!area|place] [area|,] (x {b}|{food}) (.|.)"], "bad": ["(open"]}
+    rules = {
+        "ask": ["(hello |)i want a [area|place in the {area}] [!area|place] [area|,] (x {b}|{food}) (.|.)"],
+        "bad": ["(open"],
+    }
     text, spans = Grammar(rules).expand("ask", Random(1), {"food": "italian", "area": "east"})
     assert text in ("i want a place in the east, italian.", "hello i want a place in the east, italian.")
     assert [text[span.start : span.end] for span in spans] == ["east", "italian"]

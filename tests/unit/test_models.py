@@ -1,6 +1,7 @@
 """Models: every way to name one, the number types, adapters, and one clear line for whatever is wrong."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import tiny_models
@@ -17,6 +18,7 @@ from labkit.models import (
     load_model,
     lora_targets,
     merge,
+    push_to_hub,
     save_adapter,
     save_model,
 )
@@ -310,6 +312,38 @@ def test_a_saved_model_is_whole(folder, tmp_path):
         with pytest.raises(LabError):
             save_model(wrong, tmp_path / "wrong")
     assert not (tmp_path / "wrong").exists()
+
+
+def test_a_stand_in_stays_one_when_it_is_saved(folder, tmp_path, monkeypatch):
+    """A merged mini-pythia is still a stand-in, and its numbers must say so."""
+    monkeypatch.setattr(loading, "WEIGHTS", tmp_path)
+    save_model(load_model(str(folder)), tmp_path / "mini-pythia-2m")
+    assert not load_model(str(tmp_path / "mini-pythia-2m")).stand_in
+    lm = load_model("mini-pythia-2m")
+    assert lm.stand_in
+    save_model(merge(attach_adapter(lm)), tmp_path / "tuned")
+    assert load_model(str(tmp_path / "tuned")).stand_in
+
+
+def test_a_push_creates_the_repository_and_uploads_the_whole_model(folder, monkeypatch):
+    """The original uploaded without creating the repository, and the base's tokenizer instead of the model's."""
+    import huggingface_hub
+
+    calls = []
+
+    class Api:
+        def create_repo(self, repo, **_):
+            calls.append(repo)
+            return SimpleNamespace(repo_id=repo)
+
+        def upload_folder(self, repo_id, folder_path):
+            calls.append((repo_id, {path.name for path in folder_path.iterdir()}))
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    push_to_hub(load_model(str(folder)), "someone/tuned")
+    assert calls[0] == "someone/tuned"
+    assert calls[1][0] == "someone/tuned"
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= calls[1][1]
 
 
 def test_the_stop_tokens_of_a_tokenizer(architecture):

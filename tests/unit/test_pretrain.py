@@ -1,6 +1,7 @@
 """Pre-training mini-pythia: the script on a tiny scale, and what the shipped models must be."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_pretraining_writes_a_model_that_loads(tmp_path: Path) -> None:
 
 
 def test_stopped_pretraining_goes_on_and_refuses_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trap: a resumed run that begins again, or that mixes two configurations."""
+    """Traps: a resumed run that begins again, that mixes two configurations, or that loses the output head."""
     whole = pretrain.pretrain("500k", tmp_path / "whole", steps=4, n_texts=30)
     with monkeypatch.context() as patch:
         patch.setattr("transformers.trainer.Trainer.training_step", _stopping_at(4))
@@ -75,7 +76,7 @@ def test_shipped_models_spread_fourfold_and_a_larger_one_predicts_better() -> No
     """The claim of notebook 1 about size, on texts of another seed than the training's."""
     models = [load_model(folder.name) for folder in SHIPPED]
     sizes = [lm.n_parameters for lm in models]
-    assert all(larger / smaller >= 4 for smaller, larger in zip(sizes, sizes[1:], strict=False))
+    assert all(larger / smaller >= 4 for smaller, larger in pairwise(sizes))
     texts = pretraining_texts(seed=1, n=12)
     losses = [_loss(lm, texts) for lm in models]
     assert losses == sorted(losses, reverse=True) and losses[0] < math.log(models[0].model.config.vocab_size) / 2

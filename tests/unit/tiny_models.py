@@ -1,4 +1,4 @@
-"""Random models of two architectures with a tokenizer of their own kind: right in every shape, useless in what they say."""
+"""Random models of two architectures, each with its kind of tokenizer: right in shape, useless in what they say."""
 
 from labkit.models import LanguageModel
 from labkit.prompts import TextCodec
@@ -36,7 +36,7 @@ def sentencepiece_like():
 
 
 def build(architecture: str, vocab_size: int | None = None):
-    """(model, tokenizer); weights wide enough that replies differ from prompt to prompt and end at different lengths."""
+    """(model, tokenizer); weights so wide that replies differ from prompt to prompt, and in length."""
     import torch
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 

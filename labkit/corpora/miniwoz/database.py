@@ -1,5 +1,6 @@
 """Halderby, the city of MiniWOZ: its venues and trains, with the fields of MultiWOZ's database files."""
 
+import itertools
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -32,12 +33,9 @@ def _trains() -> list[Entity]:
         for departure, destination, start in ((here, station, first[0]), (station, here, first[1])):
             route = {"departure": departure, "destination": destination}
             route |= {"duration": f"{duration} minutes", "price": f"{price:.2f} pounds"}
-            times = [start + EVERY * n for n in range(DEPARTURES)]
-            trains += [
-                route | {"day": day, "leaveAt": clock(time), "arriveBy": clock(time + duration)}
-                for day in DAYS
-                for time in times
-            ]
+            for day, number in itertools.product(DAYS, range(DEPARTURES)):
+                time = start + EVERY * number
+                trains.append(route | {"day": day, "leaveAt": clock(time), "arriveBy": clock(time + duration)})
     return [train | {"trainID": f"HR{1000 + 7 * number}"} for number, train in enumerate(trains)]
 
 
@@ -60,9 +58,9 @@ def query(domain: str, constraints: dict[str, str]) -> list[Entity]:
 
 
 def _meets(entity: Entity, slot: str, value: str) -> bool:
-    if slot == "arriveby":
-        return entity["arriveBy"] <= value
-    return entity["leaveAt"] >= value if slot == "leaveat" else entity.get(slot, value) == value
+    if slot in ("arriveby", "leaveat"):
+        return entity["arriveBy"] <= value if slot == "arriveby" else entity["leaveAt"] >= value
+    return entity.get(slot, value) == value
 
 
 @cache

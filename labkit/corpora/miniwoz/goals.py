@@ -135,9 +135,8 @@ def _train(domain: str, rng: Random, before: list[Task]) -> Task:
     if rng.random() < 0.53:
         _book(task, rng, before)
     else:
-        task.requests = [
-            slot for slot in ("price", "trainid", "duration") if rng.random() < (0.33 if slot == "trainid" else 0.6)
-        ]
+        shares = {"price": 0.6, "trainid": 0.33, "duration": 0.6}
+        task.requests = [slot for slot, share in shares.items() if rng.random() < share]
     return task
 
 

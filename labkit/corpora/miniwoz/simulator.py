@@ -38,15 +38,11 @@ class Conversation:
 
     def user(self, *parts: Say | None, lead: str = "", tail: str = "", share: float = 0.3) -> None:
         """A user turn; what it says about a domain enters the belief state. `lead` and `tail` are small talk."""
-        said = [
-            self._perhaps(Say("", lead), share if lead else 0),
-            *parts,
-            self._perhaps(Say("", tail), share if tail else 0),
-        ]
-        for part in filter(None, said):
+        begin, end = (self._perhaps(Say("", rule), share if rule else 0) for rule in (lead, tail))
+        for part in filter(None, parts):
             if part.act.endswith("-Inform"):
                 self.state.setdefault(part.act.split("-")[0].lower(), {}).update(part.values)
-        self._turn("user", said)
+        self._turn("user", [begin, *parts, end])
 
     def bot(self, *parts: Say | None) -> None:
         """A system turn; the first one may greet."""
@@ -73,9 +69,8 @@ class Conversation:
         same = [slot for slot in values if slot in task.same and slot not in explicit]
         flags = {f"_same{slot}": "" for slot in same} | {"_domain": task.domain} | dict(more)
         flags |= {f"_other{n or ''}": task.same[slot] for n, slot in enumerate(same)}
-        return Say(
-            f"{task.domain.capitalize()}-Inform", rule, values, flags=flags | ({} if self.turns else {"_first": ""})
-        )
+        flags |= {} if self.turns else {"_first": ""}
+        return Say(f"{task.domain.capitalize()}-Inform", rule, values, flags=flags)
 
     def _open(self, task: Task, rule: str, values: Values) -> None:
         """Bring up a domain, now and then with a word about the occasion."""
@@ -89,18 +84,14 @@ class Conversation:
         while todo:
             asked = todo if self._chance(together) else todo[:1]
             found = query("train", self.state["train"]) if task.domain == "train" and rule == "train_give" else []
-            self.bot(
-                self._count("train", found) if len(found) > 1 and self._chance(0.55) else None,
-                self._request(task.domain, asked),
-            )
+            self.bot(self._narrow("train", found, 0.55), self._request(task.domain, asked))
             todo = self._tell(task, rule, wanted, todo, len(asked))
 
     def _tell(self, task: Task, rule: str, wanted: Values, todo: list[str], least: int = 1) -> list[str]:
         """The user says at least so many of the slots; the rest is returned."""
         given = self._some(todo, least)
-        self.user(
-            self._inform(task, rule, {slot: wanted[slot] for slot in given}), lead="lead", tail="tail_short", share=0.12
-        )
+        say = self._inform(task, rule, {slot: wanted[slot] for slot in given})
+        self.user(say, lead="lead", tail="tail_short", share=0.12)
         return todo[len(given) :]
 
     def _request(self, domain: str, slots: list[str]) -> Say:
@@ -156,34 +147,31 @@ class Conversation:
                 todo = self._tell(task, f"{domain}_give", wanted, todo)
             elif len(found) > 2 and spare and not shrugged and self._chance(0.3):
                 shrugged = True
-                self.bot(self._narrow(domain, found), self._request(domain, [pick(self.rng, spare)]))
-                self._shrug(task, self._asked())
+                count, slot = self._narrow(domain, found), pick(self.rng, spare)
+                self.bot(count, self._request(domain, [slot]))
+                self._shrug(task, slot)
             elif todo:
                 self.bot(self._narrow(domain, found), self._request(domain, todo[:1]))
                 todo = self._tell(task, f"{domain}_give", wanted, todo)
             else:
                 return found
 
-    def _asked(self) -> str:
-        """The slot that the last turn asked for."""
-        return next(slot for pairs in self.turns[-1]["acts"].values() for slot, value in pairs if value == "?")
-
     def _spare(self, domain: str, found: list[Entity]) -> list[str]:
         """Slots that the user has not spoken of and in which the venues found differ."""
-        return [
-            slot for slot in SLOTS[domain] if slot not in self.state[domain] and len({one[slot] for one in found}) > 1
-        ]
+        unsaid = [slot for slot in SLOTS[domain] if slot not in self.state[domain]]
+        return [slot for slot in unsaid if len({one[slot] for one in found}) > 1]
 
-    def _narrow(self, domain: str, found: list[Entity]) -> Say | None:
-        return self._count(domain, found) if len(found) > 1 and self._chance(0.65) else None
+    def _narrow(self, domain: str, found: list[Entity], share: float = 0.65) -> Say | None:
+        return self._count(domain, found) if len(found) > 1 and self._chance(share) else None
 
     def _count(self, domain: str, found: list[Entity]) -> Say:
         number = str(len(found)) if self._chance(0.6) or len(found) < 4 else pick(self.rng, VAGUE)
-        shown = [
-            slot for slot, value in self.state[domain].items() if value not in ("yes", "dontcare") and self._chance(0.5)
-        ]
-        values = {"choice": number} | {slot: self.state[domain][slot] for slot in shown}
+        values = {"choice": number} | {slot: value for slot, value in self._said(domain) if self._chance(0.5)}
         return Say(f"{domain.capitalize()}-Inform", f"{domain}_count", values)
+
+    def _said(self, domain: str) -> list[tuple[str, str]]:
+        """Slots and values of the belief state that can be repeated to the user."""
+        return [pair for pair in self.state[domain].items() if pair[1] not in ("yes", "dontcare")]
 
     def _shrug(self, task: Task, slot: str) -> None:
         what = {"_what": nouns(self.rng, [slot])}
@@ -192,13 +180,12 @@ class Conversation:
 
     def _mend(self, task: Task, slot: str, found: list[Entity]) -> None:
         """Nothing was found, or the user misspoke: the value is changed to the one of the goal, or given up."""
-        domain, what = task.domain, {"_what": nouns(self.rng, [slot])}
-        shown = {one: value for one, value in self.state[domain].items() if value not in ("yes", "dontcare")}
-        ask = Say(f"{domain.capitalize()}-Request", "tryelse", asks=(slot,), flags=what)
-        nothing = (Say(f"{domain.capitalize()}-NoOffer", f"{domain}_nooffer", shown), self._perhaps(ask, 0.6))
-        self.bot(*((self._count(domain, found),) if found else nothing))
+        act, what = task.domain.capitalize(), {"_what": nouns(self.rng, [slot])}
+        nothing = Say(f"{act}-NoOffer", f"{task.domain}_nooffer", dict(self._said(task.domain)))
+        ask = self._perhaps(Say(f"{act}-Request", "tryelse", asks=(slot,), flags=what), 0.6)
+        self.bot(*((self._count(task.domain, found),) if found else (nothing, ask)))
         if slot in task.informable:
-            rule = "correct" if task.slip else f"{domain}_relax"
+            rule = "correct" if task.slip else f"{task.domain}_relax"
             self.user(self._inform(task, rule, {slot: task.informable[slot]}))
         else:
             self._shrug(task, slot)
@@ -242,9 +229,8 @@ class Conversation:
         self.user(book, self._perhaps(ref, 0.07), lead="accept" if self._chance(0.6) else "lead", share=0.5)
         self._fill(task, wanted, todo[len(given) :], f"{task.domain}_detail", together=0.65)
         for slot, value in task.unlucky.items():
-            again = Say(
-                "Booking-Request", "tryagain", asks=(f"book{slot}",), flags={"_what": nouns(self.rng, [f"book{slot}"])}
-            )
+            what = {"_what": nouns(self.rng, [f"book{slot}"])}
+            again = Say("Booking-Request", "tryagain", asks=(f"book{slot}",), flags=what)
             self.bot(Say("Booking-NoBook", "nobook", {f"book{slot}": value}), self._perhaps(again, 0.6))
             self.user(self._inform(task, "retry", {f"book{slot}": task.booking[slot]}))
         self._confirm(task, entity)

@@ -64,9 +64,8 @@ class Voice:
             said = part.values.items() if self.speaker == "user" else [one[:2] for one in found]
             if part.act:
                 pairs = acts.setdefault(part.act, [])
-                pairs += [
-                    list(pair) for pair in (*said, *((slot, "?") for slot in part.asks)) if list(pair) not in pairs
-                ]
+                told = map(list, (*said, *((slot, "?") for slot in part.asks)))
+                pairs += [pair for pair in told if pair not in pairs]
                 spans += [[part.act, *one] for one in found]
         acts = {act: pairs or [["none", "none"]] for act, pairs in acts.items()}
         return {"speaker": self.speaker, "utterance": utterance, "acts": acts, "spans": spans}
