@@ -73,6 +73,9 @@ class FinetuneConfig:
     lora_modules: str = _option("linear", "layers with a LoRA: linear, attention, ffn, or a regular expression")
     use_dora: bool = _option(False, "train magnitude and direction apart (DoRA, Liu et al. 2024)")
     use_rslora: bool = _option(False, "scale by alpha / sqrt(r) (rank-stabilised LoRA, Kalajdzievski 2023)")
+    train_embeddings: bool | None = _option(
+        None, "train the input and output embeddings too, in full; default: for the stand-ins, which never saw [names]"
+    )
     full_finetune: bool = _option(False, "train all weights instead of a LoRA")
     reinitialise: bool = _option(False, "begin with random weights instead of the pretrained ones")
     format: str = _option("turns", "text format: turns, state or dialogs")
@@ -139,6 +142,7 @@ def finetune(
     seed_everything(config.seed)
     base = lm or load_model(config.model, **{name: getattr(config, name) for name in LOADING})
     _check_fit(base, config)
+    embeddings = base.model.get_input_embeddings(), base.model.get_output_embeddings()
     write_json(out / "run.json", run)
     with memory_errors(_smaller(config, base.bits)):
         checkpoint = last_checkpoint(out / "checkpoints")
@@ -149,7 +153,9 @@ def finetune(
     result = FinetuneResult(out, _history(trainer), trainable, total, seconds, trainer.target_tokens / seconds)
     write_json(out / "result.json", {**asdict(result), "adapter": "."})
     if lm is not None and not config.full_finetune:
-        tuned.model.unload()  # the caller's model stays the base model
+        tuned.model.unload()  # the caller's model stays the base model,
+        lm.model.set_input_embeddings(embeddings[0])  # which peft leaves with the trained embeddings
+        lm.model.set_output_embeddings(embeddings[1])
     return result
 
 
@@ -231,10 +237,22 @@ def _trainable(lm: LanguageModel, config: FinetuneConfig, checkpoint: str | None
         return replace(lm, model=model)
     lora = {name: getattr(config, f"lora_{name}") for name in ("r", "alpha", "dropout", "modules")}
     lora |= {name: getattr(config, name) for name in ("gradient_checkpointing", "use_dora", "use_rslora")}
+    lora["modules_to_save"] = _embeddings(lm) if _trains_embeddings(lm, config) else None
     tuned = attach_adapter(lm, **lora)
     # no vocabulary was resized; without this, peft asks the Hub about it at every checkpoint
     tuned.model.save_pretrained = partial(tuned.model.save_pretrained, save_embedding_layers=False)
     return tuned
+
+
+def _trains_embeddings(lm: LanguageModel, config: FinetuneConfig) -> bool:
+    """A LoRA cannot reach the rows of tokens that pre-training never used, such as a stand-in's placeholders."""
+    return lm.stand_in if config.train_embeddings is None else config.train_embeddings
+
+
+def _embeddings(lm: LanguageModel) -> list[str]:
+    """The names of the input and output embeddings."""
+    wanted = (lm.model.get_input_embeddings(), lm.model.get_output_embeddings())
+    return [name for name, module in lm.model.named_modules() if any(module is one for one in wanted)]
 
 
 def _dataset(dialogues: Sequence[Dialogue], codec: TextCodec, config: FinetuneConfig) -> Any:

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
 END = "<|endoftext|>"
 VOCABULARY, CONTEXT, LENGTH, BATCH, SAVE_STEPS = 2048, 1024, 512, 4, 100  # three in tokens; sequences a step
-PERIODS = (1, 2, 3, 4, 6, 8, 12, 16)  # tokens that are repeated together
 # size -> (hidden size, layers, attention heads, peak learning rate); each about four times the last
-SIZES = {"500k": (80, 3, 5, 4e-3), "2m": (160, 5, 5, 3e-3), "8m": (320, 6, 5, 2e-3)}
+SIZES = {"500k": (64, 4, 4, 4e-3), "2m": (160, 4, 5, 3e-3), "8m": (320, 6, 5, 2e-3)}
 
 
 def pretrain(
@@ -59,7 +58,7 @@ def pretrain(
     tokenizer = train_tokenizer(texts)
     held_out = max(4, len(texts) // 50)
     test, text = blocks(texts[:held_out], tokenizer), blocks(texts[held_out:], tokenizer)
-    data = datasets.concatenate_datasets([text, repeats(max(1, len(text) // 8), seed)])
+    data = datasets.concatenate_datasets([text, repeats(max(1, len(text) // 20), seed)])
     checkpoint = last_checkpoint(out / ".checkpoint")
     model = build(size, checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
     run = _plan({"size": size, "seed": seed, "n_texts": n_texts, "minutes": minutes, "steps": steps}, model, out)
@@ -84,7 +83,7 @@ def build(size: str, checkpoint: str | None = None) -> "GPTNeoXForCausalLM":
         return GPTNeoXForCausalLM.from_pretrained(checkpoint)
     hidden, layers, heads, _ = SIZES[size]
     shape = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads}
-    ids = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "tie_word_embeddings": True}
+    ids = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0}
     return GPTNeoXForCausalLM(
         GPTNeoXConfig(**shape, **ids, intermediate_size=4 * hidden, max_position_embeddings=CONTEXT)
     )
@@ -123,16 +122,15 @@ def blocks(texts: list[str], tokenizer: "PreTrainedTokenizerFast") -> "datasets.
 
 
 def repeats(n: int, seed: int) -> "datasets.Dataset":
-    """`n` blocks of random tokens, one to sixteen of them said again and again for 64 tokens.
+    """`n` blocks of random tokens, each 32 of them said twice (Olsson et al. 2022, induction heads).
 
-    They teach copying (Olsson et al. 2022, induction heads) and give every token an embedding that can be read and
-    written: LoRA leaves embeddings as they are, and cannot mend those of a token that pre-training never met.
+    They teach copying, and show the model every token: LoRA cannot mend the frozen embedding of one it never saw.
     """
     import datasets
 
     rng = Random(seed)
-    pieces = [rng.choices(range(1, VOCABULARY), k=rng.choice(PERIODS)) * 64 for _ in range(n * LENGTH // 64)]
-    stream = [token for piece in pieces for token in piece[:64]]
+    pieces = [rng.choices(range(1, VOCABULARY), k=32) * 2 for _ in range(n * LENGTH // 64)]
+    stream = [token for piece in pieces for token in piece]
     cut = [stream[i : i + LENGTH] for i in range(0, len(stream), LENGTH)]  # [N, T]
     return datasets.Dataset.from_dict({"input_ids": cut, "labels": cut})
 

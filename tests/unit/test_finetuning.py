@@ -10,9 +10,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from labkit.corpora.types import BOT, USER, Corpus, Dialogue, Turn
+from labkit.decoding import next_token_logits
 from labkit.errors import LabError
 from labkit.finetuning import Collator, FinetuneConfig, finetune, split_dialogues, target_loss
-from labkit.models import LanguageModel, attach_adapter, load_model, save_model
+from labkit.models import LanguageModel, attach_adapter, load_adapter, load_model, merge, save_model
 from labkit.prompts import Example, TextCodec, examples
 
 TINY = FinetuneConfig(
@@ -214,3 +215,21 @@ def test_out_of_memory_names_the_smallest_change(corpus: Corpus, tmp_path: Path,
     monkeypatch.setattr("labkit.finetuning.target_loss", full)
     with pytest.raises(LabError, match="batch_size=1 with gradient_accumulation_steps=2"):
         finetune(_lm(), corpus, TINY, tmp_path)
+
+
+def test_trained_embeddings_are_in_the_adapter_and_not_in_the_base(corpus: Corpus, tmp_path: Path) -> None:
+    """A stand-in's placeholders were never seen in pre-training: a LoRA alone cannot tell them apart."""
+    lm = _lm()
+    prompt = lm.codec.encode("user> hello\nbot>")
+    before = next_token_logits(lm, prompt)
+    config = replace(TINY, train_embeddings=True)
+    run = finetune(lm, corpus, config, tmp_path / "run")
+    assert (next_token_logits(lm, prompt) == before).all()
+    plain = finetune(lm, corpus, replace(config, train_embeddings=False), tmp_path / "plain")
+    embeddings = 2 * lm.model.get_input_embeddings().weight.numel()
+    assert run.trainable == plain.trainable + embeddings
+    tuned = load_adapter(lm, run.adapter)
+    trained = tuned.model.get_output_embeddings().weight
+    assert not torch.equal(trained, _lm().model.get_output_embeddings().weight)
+    merged, unmerged = next_token_logits(merge(tuned), prompt), next_token_logits(tuned, prompt)
+    torch.testing.assert_close(torch.tensor(merged), torch.tensor(unmerged), atol=1e-4, rtol=0)
