@@ -93,16 +93,16 @@ SWEEP = [
 RIGHT_ANSWERS = {
     "0.1": ["b", " B "],
     "0.2": [lambda d: len(d.bot_turns), lambda d: sum(turn.speaker == "bot" for turn in d.turns)],
-    "1.1": [lambda z, t: softmax(z / t), lambda z, t: torch.softmax(torch.as_tensor(z) / t, -1)],
-    "1.2": [
+    "1.3": [lambda z, t: softmax(z / t), lambda z, t: torch.softmax(torch.as_tensor(z) / t, -1)],
+    "1.4": [
         lambda z, k: cut(z, np.argsort(np.argsort(-z)) < k),
         lambda z, k: torch.tensor(z).masked_fill(
             torch.tensor(z) < torch.tensor(z).topk(min(k, len(z)))[0][-1], -torch.inf
         ),
     ],
-    "1.3": [lambda z, p: cut(z, nucleus(z, p)), top_p_by_loop],
-    "1.4": [delexicalise_right_to_left, delexicalise_in_pieces],
-    "1.5": ["b", "B"],
+    "1.5": [lambda z, p: cut(z, nucleus(z, p)), top_p_by_loop],
+    "1.2": [delexicalise_right_to_left, delexicalise_in_pieces],
+    "1.1": ["b", "B"],
     "2.1": [
         lambda ids, flags: [i if f else -100 for i, f in zip(ids, flags, strict=True)],
         lambda ids, flags: torch.where(torch.tensor(flags), torch.tensor(ids), -100),
@@ -120,27 +120,27 @@ WRONG_ANSWERS = {  # (answer, words of the message that it must get)
         (lambda d: len(d.turns) / 2, "user, bot, user"),
         (lambda d: 2, "speaks 1 times"),
     ],
-    "1.1": [
+    "1.3": [
         (lambda z, t: softmax(z * t), "At temperature 0.5"),
         (lambda z, t: np.exp(z / t), "sum to 1"),
         (lambda z, t: np.exp(z / t) / np.exp(z / t).sum(), "overflows"),
     ],
-    "1.2": [
+    "1.4": [
         (lambda z, k: np.where(np.argsort(np.argsort(-z)) < k, z, 0), "exp(0) = 1"),
         (lambda z, k: cut(z, np.argsort(np.argsort(z)) < k), "kept tokens should be"),
         (lambda z, k: np.sort(z)[-k:], "shape"),
     ],
-    "1.3": [
+    "1.5": [
         (top_p_without_the_last, "kept tokens should be"),
         (lambda z, p: cut(softmax(z), nucleus(z, p)), "leaves them as they are"),
         (lambda z, p: cut(z, softmax(z) >= p), "kept tokens should be"),
     ],
-    "1.4": [
+    "1.2": [
         (delexicalise_left_to_right, "should become"),
         (delexicalise_everywhere, "north road is in the north"),
         (lambda text, spans: text, "should become"),
     ],
-    "1.5": [("a", "constant_predictions"), ("c", "gold replies"), ("d", "drawn")],
+    "1.1": [("a", "constant_predictions"), ("c", "gold replies"), ("d", "drawn")],
     "2.1": [
         (
             lambda ids, flags: [ids[i + 1] if i + 1 < len(ids) and flags[i + 1] else -100 for i in range(len(ids))],
@@ -266,7 +266,7 @@ def test_a_function_that_changes_its_input_does_not_change_the_checker():
         return softmax(logits)
 
     before = LOGITS.copy()
-    assert judge("1.1", in_place).outcome == RIGHT
+    assert judge("1.3", in_place).outcome == RIGHT
     assert (before == LOGITS).all()
 
 
@@ -288,14 +288,14 @@ def test_quantiser_reference_is_bitsandbytes_nf4():
 
 
 def test_check_never_raises_says_the_outcome_in_words_and_keeps_progress(capsys):
-    check("1.1", raising)
-    check("1.1", RIGHT_ANSWERS["1.1"][0])
-    check("1.1", None)
+    check("1.3", raising)
+    check("1.3", RIGHT_ANSWERS["1.3"][0])
+    check("1.3", None)
     check("9.9", 1)
     out = capsys.readouterr().out
-    assert "⚠ Your code raised · 1.1" in out and "✓ Right · 1.1" in out and "○ Not attempted · 1.1" in out
+    assert "⚠ Your code raised · 1.3" in out and "✓ Right · 1.3" in out and "○ Not attempted · 1.3" in out
     assert "no exercise '9.9'" in out
-    assert recorded()["1.1"] == {"tries": 2, "outcome": "right"}  # once right, a later blank does not take it back
+    assert recorded()["1.3"] == {"tries": 2, "outcome": "right"}  # once right, a later blank does not take it back
 
 
 def test_check_goes_on_when_progress_cannot_be_saved(capsys, monkeypatch):
@@ -317,10 +317,10 @@ def test_spoilt_progress_file_is_no_obstacle(home):
 
 def test_hints_come_one_more_at_each_call(capsys):
     for given in (1, 2, 3, 3):
-        hint("1.1")
+        hint("1.3")
         out = capsys.readouterr().out
         assert f"Hint {given} of 3" in out
-        assert (every_exercise()["1.1"].hints[2] in out) == (given == 3)
+        assert (every_exercise()["1.3"].hints[2] in out) == (given == 3)
 
 
 def test_every_exercise_has_hints_and_a_title():
@@ -336,18 +336,18 @@ def test_message_escapes_what_the_student_wrote(monkeypatch):
 
 def test_solution_unfolds_the_cells_before_the_check_and_says_so(tmp_path, monkeypatch, capsys):
     block = "def f(x):\n    ### BEGIN SOLUTION\n    return x + {}\n    ### END SOLUTION"
-    sources = [block.format(1), 'check("1.1", f)', block.format(2), "helper = 1", 'check("1.2", f)']
+    sources = [block.format(1), 'check("1.3", f)', block.format(2), "helper = 1", 'check("1.4", f)']
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     (tmp_path / "solutions").mkdir()
     (tmp_path / "notebooks").mkdir()
     nbformat.write(notebook, tmp_path / "solutions" / "1_test.ipynb")
     monkeypatch.chdir(tmp_path / "notebooks")
-    solution("1.2")
+    solution("1.4")
     out = capsys.readouterr().out
     assert "Solution unfolded" in out and "x + 2" in out and "x + 1" not in out
-    assert recorded()["1.2"]["solution"] is True
-    with pytest.raises(LabError, match=r"no solution of 1\.3"):
-        solution("1.3")
+    assert recorded()["1.4"]["solution"] is True
+    with pytest.raises(LabError, match=r"no solution of 1\.5"):
+        solution("1.5")
 
 
 def test_progress_table_counts_in_words():

@@ -24,7 +24,7 @@ def vector(value: Any, like: np.ndarray, what: str) -> np.ndarray:
 
 
 @exercise(
-    "1.1",
+    "1.3",
     "Softmax with temperature",
     hints=(
         "Divide the logits by the temperature, then take the softmax: exponentials divided by their sum.",
@@ -64,7 +64,7 @@ def check_filter(got: Any, logits: np.ndarray, kept: np.ndarray, case: str) -> N
 
 
 @exercise(
-    "1.2",
+    "1.4",
     "Top-k filter",
     hints=(
         "Find the k-th largest logit first; every token below it is cut.",
@@ -91,7 +91,7 @@ def nucleus(logits: np.ndarray, p: float) -> np.ndarray:
 
 
 @exercise(
-    "1.3",
+    "1.5",
     "Top-p filter",
     hints=(
         "Sort the probabilities, largest first, and add them up.",
@@ -108,7 +108,7 @@ def top_p_filter(top_p: Callable) -> str:
 
 
 @exercise(
-    "1.4",
+    "1.2",
     "Delexicalise",
     hints=(
         "A span has `start`, `end`, `domain` and `slot`; `placeholder(span.domain, span.slot)` spells the placeholder.",
@@ -138,7 +138,7 @@ def _span(text: str, slot: str, value: str) -> Span:
 
 
 choice(
-    "1.5",
+    "1.1",
     "A constant reply",
     "A system that answers every turn with `ok` gets BLEU 0. What are its Inform and Success, and why?",
     {
