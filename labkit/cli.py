@@ -100,6 +100,16 @@ def evaluate(a: argparse.Namespace) -> None:
         write_json(a.json, scores.to_mwzeval())
 
 
+def compare(a: argparse.Namespace) -> None:
+    """Compare two prediction files on the same dialogues: difference, interval and p of every score (B - A)."""
+    from labkit import metrics
+    from labkit.corpora import load_corpus
+
+    corpus = load_corpus(a.corpus, splits=[a.split])
+    files = (a.predictions, a.predictions_b)
+    print(metrics.compare(*(metrics.evaluate(metrics.read_predictions(file), corpus, a.split) for file in files)))
+
+
 def table(scores: Any) -> str:
     """`metrics.Scores` as lines of text: in all, and by domain."""
     rates = scores.per_domain or {"inform": {}, "success": {}}
@@ -166,6 +176,7 @@ def _training(a: argparse.Namespace) -> Any:
 
 FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     "predictions": ("PREDICTIONS.json", {"type": Path}),
+    "predictions_b": ("the other PREDICTIONS.json", {"type": Path}),
     "--model": ("a Hub id, a folder, a .gguf file or mini-pythia", {"required": True}),
     "--adapter": ("folder of a LoRA adapter", {}),
     "--bits": ("4, 8, 16 or 32; by default what the device is fast in", {"type": int}),
@@ -209,6 +220,7 @@ def _parser(argv: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, arg
     generating = "--model --adapter --bits --corpus --split --limit --out --format --max-length --instruction"
     command(generate, generating, config="labkit.decoding:DecodingConfig")
     command(evaluate, "predictions --corpus --split --scorer --json --allow-lexical")
+    command(compare, "predictions predictions_b --corpus --split")
     command(finetune, "--model --corpus --out", config="labkit.finetuning:FinetuneConfig")
     command(merge, "--model --adapter --out --push-to-hub")
     command(pretrain, "--size --out --steps --minutes --seed")
@@ -225,7 +237,7 @@ def add_fields(parser: argparse.ArgumentParser, config: type) -> None:
         if flag in parser._option_string_actions:
             continue
         kind = next((kind for kind in (int, float) if kind in (hint, *typing.get_args(hint))), str)  # of `float | None`
-        how = {"action": argparse.BooleanOptionalAction} if hint is bool else {"type": kind}
+        how = {"action": argparse.BooleanOptionalAction} if bool in (hint, *typing.get_args(hint)) else {"type": kind}
         help_text = f"{field.metadata.get('help', '')} ({field.default})".replace("%", "%%")
         parser.add_argument(flag, dest=field.name, default=argparse.SUPPRESS, help=help_text, **how)
 

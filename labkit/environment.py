@@ -171,7 +171,8 @@ def _version_line(versions: tuple[Version, ...]) -> str:
     pinned = [v for v in versions if v.pinned]
     moved = ", ".join(f"{v.package} {v.installed} (pin {v.pinned})" for v in pinned if not _same(v.pinned, v.installed))
     shown = ", ".join(f"{v.package} {v.installed}" for v in versions if v.package in ("torch", "transformers", "peft"))
-    return f"{shown}; " + (f"not as pinned: {moved}" if moved else f"{len(pinned)} of {len(versions)} as pinned")
+    state = f"{len(pinned)} of {len(versions)} as pinned" if pinned else "no pins here"
+    return f"{shown}; " + (f"not as pinned: {moved}" if moved else state)
 
 
 def start(profile: str | None = None, seed: int = 42, quiet: bool = False) -> Lab:
