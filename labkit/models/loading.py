@@ -289,6 +289,7 @@ def _clear_errors(name: str, path: Path) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
+    """What an error says, without the pages that some libraries add."""
     return (str(error) or type(error).__name__).strip().splitlines()[0][:300]
 
 
