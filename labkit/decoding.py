@@ -5,9 +5,10 @@ the trunk, fills a key-value cache, and the rows that branch off it write togeth
 """
 
 import random
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING, Any
 
 from labkit.corpora.types import Dialogue
@@ -17,7 +18,7 @@ from labkit.prompts import parse_state, prompts
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
+    from torch import Tensor
 
 STRATEGIES = ("greedy", "sample", "beam", "contrastive")
 FILTERS = {  # setting -> value that switches it off, in the order they are applied
@@ -28,8 +29,10 @@ FILTERS = {  # setting -> value that switches it off, in the order they are appl
     "min_p": 0.0,
     "typical_p": 1.0,
 }
+RANGES = {"top_p": "(0, 1]", "typical_p": "(0, 1]", "min_p": "[0, 1)", "penalty_alpha": "[0, 1]", "top_k": "[0, inf)"}
+RANGES |= {"max_new_tokens": "[1, inf)", "batch_size": "[1, inf)", "repetition_penalty": "(0, inf)"}
 STATE_TOKENS = 192  # room for a belief state, which is longer than a reply; rows leave at its newline
-BLOCK = 8  # tokens; how much prompts share of a beginning is found in steps of this many
+_Asked = dict[str, list[list[int]]]  # {Dialogue.key: prompts}
 Predictions = dict[str, list[dict[str, Any]]]  # {Dialogue.key: [{"response": str, "state": State}]}, mwzeval's format
 
 
@@ -67,14 +70,10 @@ class DecodingConfig:
         yield self.strategy not in STRATEGIES, f"strategy={self.strategy!r}", f"choose one of {', '.join(STRATEGIES)}"
         cold = "dividing by temperature 0 is not defined; its limit is greedy"
         yield self.temperature <= 0, cold, "use strategy='greedy', or a temperature above 0"
-        ranges = {"top_p": "(0, 1]", "typical_p": "(0, 1]", "min_p": "[0, 1)", "penalty_alpha": "[0, 1]"}
-        for name, interval in ranges.items():
-            share = getattr(self, name)
-            outside = not 0 <= share <= 1 or (share == 0 and "(" in interval) or (share == 1 and ")" in interval)
-            yield outside, f"{name}={share}", f"choose a share in {interval}"
-        for name, least in {"max_new_tokens": 1, "batch_size": 1, "top_k": 0}.items():
-            yield getattr(self, name) < least, f"{name}={getattr(self, name)}", f"choose {least} or more"
-        yield self.repetition_penalty <= 0, f"repetition_penalty={self.repetition_penalty}", "choose 1 (none) or more"
+        for name, interval in RANGES.items():
+            value, (low, high) = getattr(self, name), map(float, interval[1:-1].split(","))
+            open_end = (value == low and interval[0] == "(") or (value == high and interval[-1] == ")")
+            yield open_end or not low <= value <= high, f"{name}={value}", f"choose a number in {interval}"
         one = {"beam": self.num_beams < 2, "contrastive": self.top_k == 1}.get(self.strategy, False)
         yield one, f"{self.strategy} search with 1 candidate is greedy search", "use strategy='greedy', or 2 or more"
         kept = {"sample": set(FILTERS), "contrastive": {"top_k"}}.get(self.strategy, set()) | {"repetition_penalty"}
@@ -140,16 +139,15 @@ def next_token_logits(lm: LanguageModel, prompt: Sequence[int]) -> "np.ndarray":
 
 @dataclass
 class _Row:
-    """One prompt on its way: its first `shared` tokens are in the cache of its trunk, the rest is to be read."""
+    """One prompt on its way to a reply."""
 
     index: int
     prompt: list[int]
     draw: random.Random
-    shared: int = 0
     reply: list[int] = field(default_factory=list)
 
 
-_Group = tuple[list[int], list[_Row]]  # a trunk, and the rows that share a beginning with it
+_Group = list[_Row]  # rows that share a beginning; the prompt of the first, the longest, is their trunk
 _Steps = Iterator[list[tuple[_Row, int]]]  # (row, token) of every row still writing, step by step
 
 
@@ -164,67 +162,67 @@ class _Tree:
         import torch
         from transformers import DynamicCache
 
-        self.model, self.device = lm.base, lm.base.device
-        self.rows = [row for _, rows in groups for row in rows]
-        self.n_trunks, self.n_slots = len(groups), max(len(rows) for _, rows in groups)  # D, R
-        ends = self._tensor([len(trunk) for trunk, _ in groups])
-        width = int(ends.max())
-        ids = self._tensor([trunk + [lm.codec.pad_id] * (width - len(trunk)) for trunk, _ in groups])  # [D, L]
-        column = torch.arange(width, device=self.device)
-        self.cache = DynamicCache()
-        mask = (column < ends[:, None]).long()
+        self.model, self.device, self.cache = lm.base, lm.base.device, DynamicCache()
+        self.rows = [row for group in groups for row in group]
+        ends = self._tensor([len(group[0].prompt) for group in groups])
+        column = torch.arange(int(ends.max()), device=self.device)
+        ids = [group[0].prompt + [lm.codec.pad_id] * (len(column) - len(group[0].prompt)) for group in groups]  # [D, L]
+        read = {"attention_mask": (column < ends[:, None]).long(), "past_key_values": self.cache, "use_cache": True}
         with torch.inference_mode():  # base_model: the output head is not needed on the history
-            out = self.model.base_model(ids, attention_mask=mask, past_key_values=self.cache, use_cache=True)
+            out = self.model.base_model(self._tensor(ids), **read)
         self.context = _unit(out.last_hidden_state) if contrastive else None  # [D, C, H] of every column of the cache
-        self.slot = self._tensor([d * self.n_slots + r for d, (_, rows) in enumerate(groups) for r in range(len(rows))])
-        self.position = self._tensor([row.shared for row in self.rows])  # [B] of the next token
+        self._place(groups)
+        self.position = self._tensor([_shared(group[0].prompt, row.prompt) for group in groups for row in group])  # [B]
         self.visible = column < self._slots(self.position[:, None], 0).mT  # [D, R, C] columns that a row sees
 
-    def _tensor(self, values: list) -> "torch.Tensor":
+    def _tensor(self, values: Sequence) -> "Tensor":
         import torch
 
         return torch.tensor(values, device=self.device)
 
-    def _slots(self, values: "torch.Tensor", fill: int) -> "torch.Tensor":
+    def _place(self, branches: list[list]) -> None:
+        """The rows of each trunk take its first slots."""
+        self.n_trunks, self.n_slots = len(branches), max(map(len, branches))  # D, R
+        slots = [d * self.n_slots + r for d, branch in enumerate(branches) for r in range(len(branch))]
+        self.slot = self._tensor(slots)  # [B]
+
+    def _slots(self, values: "Tensor", fill: int) -> "Tensor":
         """Values [B, S] of the rows as [D, S, R], `fill` in slots without a row."""
         placed = values.new_full((self.n_trunks * self.n_slots, values.shape[1]), fill)
         placed[self.slot] = values
         return placed.unflatten(0, (self.n_trunks, self.n_slots)).mT
 
-    def read(self, tokens: list[list[int]]) -> "torch.Tensor":
-        """Read each row's next tokens; logits [B, V] after them."""
-        import torch
+    def _own(self, real: "Tensor") -> "Tensor":
+        """[D, R, S, R] which of the `real` [B, S] new tokens are of a slot's own row."""
+        slot = self._tensor(range(self.n_slots))
+        return self._slots(real, False)[:, None] & (slot == slot[:, None])[:, None]
 
+    def read(self, tokens: list[list[int]]) -> "Tensor":
+        """Read each row's next tokens; logits [B, V] after them."""
         width = max(map(len, tokens))
         ids = self._tensor([[0] * (width - len(row)) + row for row in tokens])  # [B, S], right-aligned
-        step = torch.arange(width, device=self.device) - width + self._tensor([[len(row)] for row in tokens])
-        causal = torch.ones(width, width, dtype=torch.bool, device=self.device).tril()
-        logits, context = self._forward(ids, self.position[:, None] + step.clamp(min=0), step >= 0, causal, keep=1)
-        self._settle(step >= 0, context)
+        real = self._tensor([[False] * (width - len(row)) + [True] * len(row) for row in tokens])
+        logits, context = self._forward(ids, real, real.new_ones(width, width).tril(), keep=1)
+        self._settle(real, context)
         return logits[:, 0]
 
-    def contrast(self, scores: "torch.Tensor", k: int, alpha: float) -> tuple[list[int], "torch.Tensor"]:
+    def contrast(self, scores: "Tensor", k: int, alpha: float) -> tuple[list[int], "Tensor"]:
         """Contrastive search (Su et al. 2022): of the k likeliest next tokens v, the one with the highest
         (1 - alpha) p(v) - alpha max_j cos(h_v, h_j), h being last hidden states and j the tokens before v.
 
         Candidates are read side by side at one position; those not chosen stay hidden. Returns the tokens and the
         logits [B, V] after them.
         """
-        import torch
-
         probability, candidates = scores.softmax(-1).topk(k)  # [B, k]
-        alone = torch.eye(k, dtype=torch.bool, device=self.device)
-        position, real = self.position[:, None].expand(-1, k), torch.ones_like(candidates, dtype=torch.bool)
-        logits, context = self._forward(candidates, position, real, alone, keep=k)  # [B, k, V], [D, k * R, H]
+        alone = self._tensor(range(k)) == self._tensor(range(k))[:, None]
+        logits, context = self._forward(candidates, candidates >= 0, alone, keep=k)  # [B, k, V], [D, k * R, H]
         cosine = (context @ self.context.mT).unflatten(1, (k, self.n_slots))  # [D, k, R, C]
         penalty = cosine.masked_fill(~self.visible[:, None], -1).amax(-1).mT.flatten(0, 1)[self.slot]  # [B, k]
         best = ((1 - alpha) * probability - alpha * penalty).argmax(-1, keepdim=True)  # [B, 1]
-        self._settle(torch.arange(k, device=self.device) == best, context)
+        self._settle(alone[best[:, 0]], context)
         return candidates.gather(1, best)[:, 0].tolist(), logits.take_along_dim(best[..., None], 1)[:, 0]
 
-    def _forward(
-        self, ids: "torch.Tensor", position: "torch.Tensor", real: "torch.Tensor", sees: "torch.Tensor", keep: int
-    ) -> tuple["torch.Tensor", "torch.Tensor | None"]:
+    def _forward(self, ids: "Tensor", real: "Tensor", sees: "Tensor", keep: int) -> tuple["Tensor", "Tensor | None"]:
         """Logits [B, keep, V] after the last `keep` of tokens [B, S]; unit hidden states [D, S * R, H] for `contrast`.
 
         A token sees what its row sees, itself, and those of the row's new tokens that are `real` and that `sees` [S, S]
@@ -232,69 +230,56 @@ class _Tree:
         """
         import torch
 
-        own = torch.eye(self.n_slots, dtype=torch.bool, device=self.device)
-        new = sees[:, None, :, None] & own[:, None] & self._slots(real, False)[:, None, None]  # [D, S, R, S, R]
-        new = new.flatten(3).flatten(1, 2)  # [D, S * R, S * R]
+        new = (sees[:, None, :, None] & self._own(real)[:, None]).flatten(3).flatten(1, 2)  # [D, S * R, S * R]
         new = new | torch.eye(new.shape[-1], dtype=torch.bool, device=self.device)
         seen = torch.cat([self.visible.repeat(1, ids.shape[1], 1), new], dim=-1)[:, None]  # [D, 1, S * R, C + S * R]
         if self.model.config._attn_implementation != "sdpa":  # which takes yes and no; the others add numbers to scores
             seen = torch.zeros(seen.shape, device=self.device).masked_fill(~seen, torch.finfo(self.model.dtype).min)
+        position = self.position[:, None] + (real[:, None] & sees).sum(-1).clamp(min=1) - 1  # [B, S]
+        where = {"position_ids": self._slots(position, 0).flatten(1), "attention_mask": seen}
+        where |= {"past_key_values": self.cache, "use_cache": True, "logits_to_keep": keep * self.n_slots}
         with torch.inference_mode():
-            out = self.model(
-                self._slots(ids, 0).flatten(1),
-                attention_mask=seen,
-                position_ids=self._slots(position, 0).flatten(1),
-                past_key_values=self.cache,
-                use_cache=True,
-                output_hidden_states=self.context is not None,
-                logits_to_keep=keep * self.n_slots,
-            )
+            out = self.model(self._slots(ids, 0).flatten(1), **where, output_hidden_states=self.context is not None)
         logits = out.logits.unflatten(1, (keep, self.n_slots)).transpose(1, 2).flatten(0, 1)[self.slot]
         return logits, None if self.context is None else _unit(out.hidden_states[-1])
 
-    def _settle(self, real: "torch.Tensor", context: "torch.Tensor | None") -> None:
+    def _settle(self, real: "Tensor", context: "Tensor | None") -> None:
         """From now on each row sees those of the tokens just read that are `real` [B, S]."""
         import torch
 
-        own = torch.eye(self.n_slots, dtype=torch.bool, device=self.device)[:, None]  # [R, 1, R]
-        new = self._slots(real, False)[:, None] & own  # [D, R, S, R]
-        self.visible = torch.cat([self.visible, new.flatten(2)], dim=-1)
+        self.visible = torch.cat([self.visible, self._own(real).flatten(2)], dim=-1)
         self.position = self.position + real.sum(1)
         if context is not None:
             self.context = torch.cat([self.context, context], dim=1)
 
-    def sequences(self) -> "torch.Tensor":
+    def sequences(self) -> "Tensor":
         """[B, T] prompts and replies so far, filled up with a token of the row's own, for the repetition penalty."""
         full = [row.prompt + row.reply for row in self.rows]
         width = max(map(len, full))
         return self._tensor([ids + ids[-1:] * (width - len(ids)) for ids in full])
 
     def keep(self, staying: list[int]) -> None:
-        """Go on with these rows only: slots close up, and trunks without rows leave when they are many."""
-        self.rows, self.position = [self.rows[i] for i in staying], self.position[self._tensor(staying)]
-        slots = self.slot[self._tensor(staying)].tolist()
-        branches = [[slot for slot in slots if slot // self.n_slots == d] for d in range(self.n_trunks)]
-        trunks = [d for d, branch in enumerate(branches) if branch]
-        if 4 * len(trunks) <= 3 * self.n_trunks:
+        """Go on with these rows only: slots close up, and trunks without rows leave."""
+        self.rows, self.position = [self.rows[i] for i in staying], self.position[staying]
+        branches = [list(some) for _, some in groupby(self.slot[staying].tolist(), lambda slot: slot // self.n_slots)]
+        trunks = [branch[0] // self.n_slots for branch in branches]
+        if len(trunks) < self.n_trunks:
             self.cache.batch_select_indices(self._tensor(trunks))
-            self.context = None if self.context is None else self.context[self._tensor(trunks)]
-        else:
-            trunks = list(range(self.n_trunks))
+            self.context = None if self.context is None else self.context[trunks]
         width = max(map(len, branches))
-        order = [branches[d] + [d * self.n_slots] * (width - len(branches[d])) for d in trunks]  # [D, R] old slots
+        order = [branch + branch[-1:] * (width - len(branch)) for branch in branches]  # [D, R] the slots before
         self.visible = self.visible.flatten(0, 1)[self._tensor(order)]
-        self.slot = self._tensor([d * width + r for d, trunk in enumerate(trunks) for r in range(len(branches[trunk]))])
-        self.n_trunks, self.n_slots = len(trunks), width
+        self._place(branches)
 
 
-def _unit(hidden: "torch.Tensor") -> "torch.Tensor":
+def _unit(hidden: "Tensor") -> "Tensor":
     return hidden.float() / hidden.float().norm(dim=-1, keepdim=True)
 
 
 def _write(tree: _Tree, config: DecodingConfig, stop: set[int]) -> _Steps:
     """Let all rows write; each leaves at its stop token."""
     filters, contrastive = _filters(config).values(), config.strategy == "contrastive"
-    logits = tree.read([row.prompt[row.shared :] for row in tree.rows])
+    logits = tree.read([row.prompt[at:] for row, at in zip(tree.rows, tree.position.tolist(), strict=True)])
     for left in reversed(range(config.max_new_tokens)):
         scores = logits.float()  # [B, V]; half precision is too coarse to sample from
         for apply in filters:
@@ -314,14 +299,11 @@ def _write(tree: _Tree, config: DecodingConfig, stop: set[int]) -> _Steps:
         logits = logits[staying] if contrastive else tree.read([[chosen[i]] for i in staying])
 
 
-def _sampled(scores: "torch.Tensor", rows: list[_Row]) -> list[int]:
+def _sampled(scores: "Tensor", rows: list[_Row]) -> list[int]:
     """One token a row by the inverse of the cumulative distribution, from the row's own random numbers."""
-    import torch
-
     cumulative = scores.double().softmax(-1).cumsum(-1)  # [B, V]
-    drawn = torch.tensor([[row.draw.random()] for row in rows], dtype=torch.double, device=scores.device)
-    index = torch.searchsorted(cumulative, drawn * cumulative[:, -1:], right=True)
-    return index[:, 0].clamp(max=scores.shape[-1] - 1).tolist()
+    drawn = cumulative.new_tensor([[row.draw.random()] for row in rows])
+    return (cumulative <= drawn * cumulative[:, -1:]).sum(-1).clamp(max=scores.shape[-1] - 1).tolist()
 
 
 def _beam(lm: LanguageModel, rows: list[_Row], config: DecodingConfig) -> _Steps:
@@ -331,19 +313,13 @@ def _beam(lm: LanguageModel, rows: list[_Row], config: DecodingConfig) -> _Steps
     width = max(len(row.prompt) for row in rows)
     ids = [[lm.codec.pad_id] * (width - len(row.prompt)) + row.prompt for row in rows]
     mask = [[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in rows]
+    ids, mask = torch.tensor([ids, mask], device=lm.base.device)  # [B, T] each
+    options = {name: getattr(config, name) for name in ("max_new_tokens", "num_beams", "repetition_penalty")}
+    options |= {"do_sample": False, "eos_token_id": lm.codec.stop_ids, "pad_token_id": lm.codec.pad_id}
     with torch.inference_mode():
-        written = lm.base.generate(
-            torch.tensor(ids, device=lm.base.device),
-            attention_mask=torch.tensor(mask, device=lm.base.device),
-            max_new_tokens=config.max_new_tokens,
-            num_beams=config.num_beams,
-            do_sample=False,
-            repetition_penalty=config.repetition_penalty,
-            eos_token_id=lm.codec.stop_ids,
-            pad_token_id=lm.codec.pad_id,
-        )
+        written = lm.base.generate(ids, attention_mask=mask, **options)
     for row, reply in zip(rows, written[:, width:].tolist(), strict=True):
-        row.reply = reply[: next((i for i, token in enumerate(reply) if token in lm.codec.stop_ids), len(reply))]
+        row.reply = list(takewhile(lambda token: token not in lm.codec.stop_ids, reply))
     yield []
 
 
@@ -377,7 +353,7 @@ def generate(
     for groups in _batches(_rows(prompts, keys, config.seed), max(1, config.batch_size // beams)):
         with memory_errors(f"choose a batch_size below {config.batch_size}, or a smaller max_new_tokens"):
             deque(_steps(lm, groups, config), maxlen=0)
-        new = {row.index: row.reply for _, rows in groups for row in rows}
+        new = {row.index: row.reply for group in groups for row in group}
         replies |= new
         if on_batch:
             on_batch(new)
@@ -394,13 +370,13 @@ def stream(lm: LanguageModel, prompt: list[int], config: DecodingConfig | None =
     if config.strategy == "beam":
         raise LabError("beam search cannot stream", "it decides on a reply when all beams end", "use generate")
     _check_room(lm, [prompt], config.max_new_tokens)
-    for groups in _batches(_rows([prompt], None, config.seed), 1):
-        yield from (step[0][1] for step in _steps(lm, groups, config))
+    for ((_, token),) in _steps(lm, [_rows([prompt], None, config.seed)], config):
+        yield token
 
 
 def _steps(lm: LanguageModel, groups: list[_Group], config: DecodingConfig) -> _Steps:
     if config.strategy == "beam":
-        return _beam(lm, [row for _, rows in groups for row in rows], config)
+        return _beam(lm, [row for group in groups for row in group], config)
     return _write(_Tree(lm, groups, config.strategy == "contrastive"), config, set(lm.codec.stop_ids))
 
 
@@ -415,49 +391,43 @@ def _check_room(lm: LanguageModel, prompts: Sequence[list[int]], new: int) -> No
 
 def _rows(prompts: Sequence[list[int]], keys: Sequence[str] | None, seed: int) -> list[_Row]:
     """A row for each prompt; by default the same prompt has the same random numbers, but others when it comes again."""
-    count: dict[tuple[int, ...], int] = {}
-    rows = []
+    count, rows = Counter(), []
     for index, prompt in enumerate(prompts):
-        again = count[tuple(prompt)] = count.get(tuple(prompt), -1) + 1
-        key = keys[index] if keys else f"{list(prompt)}/{again}"
+        key = keys[index] if keys else f"{list(prompt)}/{count[tuple(prompt)]}"
+        count[tuple(prompt)] += 1
         rows.append(_Row(index, list(prompt), random.Random(f"{seed}/{key}")))
     return rows
 
 
 def _batches(rows: list[_Row], size: int) -> Iterator[list[_Group]]:
     """Groups with at most `size` rows in all, trunks of like length together; a family with more rows is cut."""
-    groups = [_group(family[i : i + size]) for family in _families(rows) for i in range(0, len(family), size)]
-    batch: list[_Group] = []
-    for group in sorted(groups, key=lambda group: -len(group[0])):
-        if sum(len(rows) for _, rows in [*batch, group]) > size:
-            yield batch
-            batch = []
-        batch.append(group)
-    if batch:
-        yield batch
+    near = sorted(rows, key=lambda row: row.prompt)  # rows that share a beginning are neighbours: look there only
+    families = [family for i in range(0, len(near), 2 * size) for family in _families(near[i : i + 2 * size])]
+    groups = [family[i : i + size] for family in families for i in range(0, len(family), size)]
+    return _packed(sorted(groups, key=lambda group: -len(group[0].prompt)), len, size)
 
 
-def _families(rows: list[_Row]) -> list[list[_Row]]:
-    """Rows that share at least half of their prompt with the first of their family, found by hashing beginnings."""
-    families: list[list[_Row]] = []
-    owner: dict[tuple[int, ...], list[_Row]] = {}  # beginning of a family's first prompt -> the family
+def _packed(items: Iterable[Any], weight: Callable[[Any], int], most: int) -> Iterator[list[Any]]:
+    """The items, in their order, in lists that weigh at most `most`; what weighs more stands alone."""
+    pack: list[Any] = []
+    for item in items:
+        if pack and sum(map(weight, [*pack, item])) > most:
+            yield pack
+            pack = []
+        pack.append(item)
+    if pack:
+        yield pack
+
+
+def _families(rows: list[_Row]) -> list[_Group]:
+    """Rows that share at least half of their prompt with the first of their family, which is the longest."""
+    families: list[_Group] = []
     for row in sorted(rows, key=lambda row: -len(row.prompt)):
-        lengths = [*range(1, BLOCK), *range(BLOCK, len(row.prompt) + 1, BLOCK)]
-        starts = [tuple(row.prompt[:n]) for n in reversed(lengths)]
-        family = next((owner[start] for start in starts if start in owner), None)
-        if family is None or 2 * _shared(family[0].prompt, row.prompt) < len(row.prompt) - 1:
-            families.append(family := [])
-            for start in starts:
-                owner.setdefault(start, family)
-        family.append(row)
+        near = max(families, key=lambda family: _shared(family[0].prompt, row.prompt), default=None)
+        if near is None or 2 * _shared(near[0].prompt, row.prompt) < len(row.prompt) - 1:
+            families.append(near := [])
+        near.append(row)
     return families
-
-
-def _group(rows: list[_Row]) -> _Group:
-    """The rows on their trunk, which is the first and longest of them."""
-    for row in rows:
-        row.shared = _shared(rows[0].prompt, row.prompt)
-    return rows[0].prompt, rows
 
 
 def _shared(trunk: list[int], prompt: list[int]) -> int:
@@ -490,33 +460,23 @@ def predict(
     needed = config.max_new_tokens + (STATE_TOKENS + 8 if format == "state" else 0)
     room = min(max_length, lm.context_length - needed)
     asked = {d.key: [p.input_ids for p in prompts(d, lm.codec, format, room, instruction)] for d in dialogues}
-    batches: list[dict[str, list[list[int]]]] = [{}]  # of whole dialogues, the longest first
-    for key in sorted(asked, key=lambda key: -max(map(len, asked[key]), default=0)):
-        if sum(map(len, [*batches[-1].values(), asked[key]])) > config.batch_size and batches[-1]:
-            batches.append({})
-        batches[-1][key] = asked[key]
+    longest_first = sorted(asked.items(), key=lambda pair: -max(map(len, pair[1]), default=0))
     done: Predictions = {}
     with tqdm(total=sum(map(len, asked.values())), desc=f"{lm.name} writes replies", unit="reply") as bar:
-        for some in batches:
-            new = _answers(lm, some, config, format == "state", lambda replies: bar.update(len(replies)))
+        for some in _packed(longest_first, lambda pair: len(pair[1]), config.batch_size):
+            new = _answers(lm, dict(some), config, format == "state", lambda replies: bar.update(len(replies)))
             done |= new
             if on_batch:
                 on_batch(new)
     return {key: done[key] for key in asked}
 
 
-def _answers(
-    lm: LanguageModel,
-    asked: dict[str, list[list[int]]],
-    config: DecodingConfig,
-    with_state: bool,
-    on_batch: Callable[[dict[int, list[int]]], None],
-) -> Predictions:
+def _answers(lm: LanguageModel, asked: _Asked, config: DecodingConfig, state: bool, on_batch: Callable) -> Predictions:
     """Replies to the prompts of a few dialogues."""
     names = [f"{key}/{turn}" for key, some in asked.items() for turn in range(len(some))]
     histories = [prompt for some in asked.values() for prompt in some]
     states: list[dict[str, Any]] = [{} for _ in histories]
-    if with_state:
+    if state:
         longer = replace(config, max_new_tokens=STATE_TOKENS)
         written = generate(lm, histories, longer, keys=[f"{name}/state" for name in names])
         states = [{"state": parse_state(lm.codec.decode(ids))} for ids in written]

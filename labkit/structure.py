@@ -48,14 +48,13 @@ def representations(dialogues: Iterable[Dialogue], window: str | int = "utteranc
     return pandas.DataFrame([row for dialogue in dialogues for row in _rows(dialogue, past, future)])
 
 
-def _rows(dialogue: Dialogue, past: int, future: int) -> list[dict[str, Any]]:
-    rows, domain = [], "general"
+def _rows(dialogue: Dialogue, past: int, future: int) -> Iterator[dict[str, Any]]:
+    domain = "general"
     for i, turn in enumerate(dialogue.turns):
         domain, act, slots = _annotation(turn, domain)
         text = "\n".join(each.utterance for each in dialogue.turns[max(0, i - past) : i + future + 1])
         row = {"text": text, "utterance": turn.utterance, "speaker": turn.speaker, "dialogue_id": dialogue.dialogue_id}
-        rows.append(row | {"turn": i, "domain": domain, "domains": dialogue.services, "act": act, "slots": slots})
-    return rows
+        yield row | {"turn": i, "domain": domain, "domains": dialogue.services, "act": act, "slots": slots}
 
 
 def _annotation(turn: Turn, domain: str) -> tuple[str, str, tuple[str, ...]]:
@@ -112,10 +111,9 @@ def _chunk(texts: list[str], source: Encoder, cache: Any, size: int, progress: C
 
 
 def _encoder(encoder: Any, layer: int) -> Encoder:
-    if encoder is None:
-        from labkit.models import load_model
+    from labkit.models import load_model
 
-        encoder = load_model()
+    encoder = load_model() if encoder is None else encoder
     if hasattr(encoder, "codec"):
         identity = f"{encoder.name}|{encoder.adapter}|{encoder.bits}|{layer}|{_fingerprint(encoder.model)}"
         return identity, lambda texts: _pooled(encoder, texts, layer)
@@ -225,15 +223,14 @@ def class_tf_idf(counts: np.ndarray) -> np.ndarray:
 
 def representative_words(texts: Texts, labels: Sequence[int], n: int = 10, stop_words: Any = "english") -> Words:
     """The `n` words of each cluster with the highest class TF-IDF, with their scores; a placeholder is one word."""
+    import pandas
     from sklearn.feature_extraction.text import CountVectorizer
 
-    ids = sorted({int(label) for label in labels if label >= 0})
-    joined = [" ".join(text for text, label in zip(texts, labels, strict=True) if label == c) for c in ids]
+    joined = pandas.Series(list(texts)).groupby(np.asarray(labels)).agg(" ".join).drop(-1, errors="ignore")
     counter = CountVectorizer(token_pattern=r"\[\w+\]|[a-zA-Z]\w+", stop_words=stop_words)
     scores = class_tf_idf(counter.fit_transform(joined).toarray())  # [C, W]
-    words = counter.get_feature_names_out()
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :n]
-    return {c: [(str(words[w]), float(row[w])) for w in top if row[w]] for c, row, top in zip(ids, scores, best)}  # noqa: B905
+    table = pandas.DataFrame(scores, joined.index, counter.get_feature_names_out())
+    return {int(c): [pair for pair in row.nlargest(n).items() if pair[1]] for c, row in table.iterrows()}
 
 
 def cluster_names(words: Words, n: int = 3) -> dict[int, str]:

@@ -3,8 +3,9 @@
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import asdict, is_dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,20 +51,19 @@ class Board:
             raise LabError(f"cannot write {self.path}", str(error), "free space or set LAB_HOME") from error
         return row
 
-    def rows(self) -> list[dict[str, Any]]:
-        """All rows, oldest first; a line that a killed writer left unfinished is skipped, and said."""
-        if not self.path.is_file():
-            return []
-        rows = [_parsed(line) for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n") if line]
+    def rows(self, **having: Any) -> list[dict[str, Any]]:
+        """The rows that have these values, oldest first; a line that a killed writer left unfinished is said."""
+        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n") if self.path.is_file() else []
+        rows = [_parsed(line) for line in lines if line]
         if torn := rows.count(None):
             print(f"results board: {torn} unfinished line(s) of an interrupted run skipped in {self.path}")
-        return [row for row in rows if row is not None]
+        return [row for row in rows if row is not None and all(row.get(name) == having[name] for name in having)]
 
     def table(self, sort: str = "time", *, descending: bool = True, **having: Any) -> "pd.DataFrame":
         """The rows as a table, e.g. `table("success", corpus="miniwoz")`; `having` keeps rows with these values."""
         import pandas as pd
 
-        rows = [row for row in self.rows() if all(row.get(name) == value for name, value in having.items())]
+        rows = self.rows(**having)
         telling = {name: _telling([row.get(name) for row in rows]) for name in ("decoding", "training")}
         short = [{name: _short(row.get(name), telling.get(name)) for name in COLUMNS} for row in rows]
         return pd.DataFrame(short, columns=list(COLUMNS)).sort_values(sort, ascending=not descending, ignore_index=True)
@@ -75,17 +75,15 @@ class Board:
 
     def markdown(self, sort: str = "time") -> str:
         """The table as Markdown, for a report or a README."""
-        table = self.table(sort)
-        lines = [list(table.columns), ["---"] * len(table.columns)]
-        lines += [["" if _empty(cell) else _cell(cell) for cell in row] for row in table.itertuples(index=False)]
+        table = self.table(sort).astype(object).fillna("")
+        lines = [list(table.columns), ["---"] * len(table.columns), *(map(_cell, row) for row in table.to_numpy())]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
     def figure(self, **having: Any) -> "go.Figure":
         """BLEU, Inform and Success of every row as bars with their intervals; stand-ins are named as such."""
         from labkit.notebook import plots
 
-        rows = [row for row in self.rows() if all(row.get(name) == value for name, value in having.items())]
-        return plots.scores({label(row, index): row for index, row in enumerate(rows, 1)})
+        return plots.scores({label(row, index): row for index, row in enumerate(self.rows(**having), 1)})
 
 
 def _append(file: Any, line: bytes) -> None:
@@ -103,15 +101,8 @@ def _append(file: Any, line: bytes) -> None:
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return row if isinstance(row, dict) else None
-
-
-def _empty(cell: Any) -> bool:
-    return cell is None or cell != cell  # nan
+    with suppress(json.JSONDecodeError):
+        return json.loads(line)
 
 
 def _cell(cell: Any) -> str:
@@ -160,33 +151,13 @@ def result_row(
     machine = lab.hardware if lab else hardware()
     settings = [asdict(config) if is_dataclass(config) else config for config in (decoding, training)]
     seeds = [config["seed"] for config in settings if config and "seed" in config] + ([lab.seed] if lab else [])
-    intervals = getattr(scores, "intervals", None)
-    return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "task": task,
-        "model": lm.name,
-        "adapter": lm.adapter,
-        "bits": lm.bits,
-        "parameters": lm.n_parameters,
-        "corpus": corpus.name,
-        "split": split,
-        "dialogues": scores.n_dialogues,
-        "stand_in": bool(lm.stand_in or corpus.stand_in),
-        "seed": next(iter(seeds), None),
-        **dict(zip(("decoding", "training"), settings, strict=True)),
-        **{name: getattr(scores, name) for name in SCORES},
-        "richness": scores.richness,
-        "dst": scores.dst,
-        **({"intervals": intervals} if intervals else {}),
-        "notes": list(scores.notes),
-        "seconds": seconds and round(seconds, 1),
-        "device": machine.gpu_name if lm.device == "cuda" else f"{lm.device} ({machine.threads} threads)",
-        "versions": {"labkit": __version__} | {name: _version(name) for name in ("torch", "transformers", "peft")},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    row = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "task": task, "model": lm.name, "adapter": lm.adapter}
+    row |= {"bits": lm.bits, "parameters": lm.n_parameters, "corpus": corpus.name, "split": split}
+    row |= {"dialogues": scores.n_dialogues, "stand_in": bool(lm.stand_in or corpus.stand_in)}
+    row |= {"seed": next(iter(seeds), None), "decoding": settings[0], "training": settings[1]}
+    row |= {name: getattr(scores, name) for name in (*SCORES, "richness", "dst")} | {"notes": list(scores.notes)}
+    if intervals := getattr(scores, "intervals", None):
+        row["intervals"] = intervals
+    device = machine.gpu_name if lm.device == "cuda" else f"{lm.device} ({machine.threads} threads)"
+    versions = {"labkit": __version__} | {name: version(name) for name in ("torch", "transformers", "peft")}
+    return row | {"seconds": seconds and round(seconds, 1), "device": device, "versions": versions}

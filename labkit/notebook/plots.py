@@ -7,11 +7,12 @@ if TYPE_CHECKING:
     import numpy as np
     import plotly.graph_objects as go
 
-# Okabe & Ito (2008): eight colours that colour-blind readers can tell apart; the black is left to the text
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442")
+# Okabe & Ito (2008): colours that colour-blind readers can tell apart, and grey; all are seen on light and on dark
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#999999")
 PATTERNS = ("", "/", ".", "x", "-", "+", "|")
 DASHES = ("solid", "dash", "dot", "dashdot")
 MARKERS = ("circle", "square", "diamond", "x", "triangle-up", "star", "cross")
+METRICS = {"bleu": "BLEU", "inform": "Inform", "success": "Success"}
 
 
 def figure(title: str, x: str = "", y: str = "", height: int = 380) -> "go.Figure":
@@ -19,20 +20,14 @@ def figure(title: str, x: str = "", y: str = "", height: int = 380) -> "go.Figur
     import plotly.graph_objects as go
 
     grid = {"gridcolor": "#dddddd", "zerolinecolor": "#888888"}
-    return go.Figure(
-        layout={
-            "title": {"text": title},
-            "colorway": PALETTE,
-            "paper_bgcolor": "white",
-            "plot_bgcolor": "white",
-            "font": {"color": "#222222", "size": 13},
-            "xaxis": {"title": {"text": x}, **grid},
-            "yaxis": {"title": {"text": y}, **grid},
-            "legend": {"orientation": "h", "y": -0.25},
-            "margin": {"l": 60, "r": 20, "t": 50, "b": 50},
-            "height": height,
-        }
-    )
+    shown = go.Figure().update_layout(title=title, height=height, colorway=PALETTE)
+    shown.update_layout(paper_bgcolor="white", plot_bgcolor="white", font={"color": "#222222", "size": 13})
+    shown.update_layout(legend={"orientation": "h", "y": -0.25}, margin={"l": 60, "r": 20, "t": 50, "b": 50})
+    return shown.update_xaxes(title=x, **grid).update_yaxes(title=y, **grid)
+
+
+def _line(order: int) -> dict[str, Any]:
+    return {"mode": "lines+markers", "line_dash": DASHES[order], "marker": {"symbol": MARKERS[order], "size": 9}}
 
 
 def next_tokens(tokens: Sequence[str], probabilities: "np.ndarray", kept: "np.ndarray", title: str) -> "go.Figure":
@@ -46,16 +41,10 @@ def next_tokens(tokens: Sequence[str], probabilities: "np.ndarray", kept: "np.nd
     shown = figure(title, x="probability before the filters", height=120 + 24 * len(tokens))
     for flag, name, colour, pattern in ((True, "kept", PALETTE[0], ""), (False, "cut", PALETTE[3], "/")):
         rows = [index for index in range(len(tokens)) if bool(kept[index]) == flag]
-        shown.add_bar(
-            y=rows,
-            x=[float(probabilities[index]) for index in rows],
-            name=f"{name} ({len(rows)})",
-            orientation="h",
-            marker={"color": colour, "pattern": {"shape": pattern}},
-            text=[f"{probabilities[index]:.1%} {name}" for index in rows],
-            textposition="outside",
-            cliponaxis=False,
-        )
+        shares = [float(probabilities[index]) for index in rows]
+        look = {"marker_color": colour, "marker_pattern_shape": pattern, "textposition": "outside", "cliponaxis": False}
+        text = [f"{share:.1%} {name}" for share in shares]
+        shown.add_bar(y=rows, x=shares, text=text, name=f"{name} ({len(rows)})", orientation="h", **look)
     names = [repr(token) for token in tokens]
     # the same text may stand for two tokens, so rows are numbers and the texts are their labels
     return shown.update_yaxes(tickvals=list(range(len(tokens))), ticktext=names, autorange="reversed")
@@ -69,10 +58,7 @@ def loss_curve(history: Iterable[Mapping[str, Any]], title: str = "Loss") -> "go
         points = [(entry["step"], entry[key]) for entry in entries if entry.get(key) is not None]
         if points:
             steps, losses = zip(*points, strict=True)
-            mark = {"dash": DASHES[order]}
-            shown.add_scatter(
-                x=steps, y=losses, name=name, mode="lines+markers", line=mark, marker_symbol=MARKERS[order]
-            )
+            shown.add_scatter(x=steps, y=losses, name=name, **_line(order))
     return shown
 
 
@@ -104,15 +90,9 @@ def memory(parts: Mapping[str, Mapping[str, float]], title: str = "Memory (MB)")
 def scores(rows: Mapping[str, Mapping[str, Any]], title: str = "Scores") -> "go.Figure":
     """BLEU, Inform and Success side by side: {name: row with "bleu", "inform", "success" and perhaps "intervals"}."""
     shown = figure(title, y="score (0 to 100)", height=420)
-    for order, metric in enumerate(("bleu", "inform", "success")):
-        values = [row.get(metric) for row in rows.values()]
-        shown.add_bar(
-            x=list(rows),
-            y=values,
-            name=metric.capitalize() if metric != "bleu" else "BLEU",
-            marker_pattern_shape=PATTERNS[order],
-            error_y=_bars(rows.values(), metric),
-        )
+    for (metric, name), pattern in zip(METRICS.items(), PATTERNS, strict=False):
+        values, error = [row.get(metric) for row in rows.values()], _bars(rows.values(), metric)
+        shown.add_bar(x=list(rows), y=values, name=name, marker_pattern_shape=pattern, error_y=error)
     return shown.update_layout(barmode="group").update_yaxes(range=[0, 105])
 
 
@@ -130,17 +110,10 @@ def by_size(rows: Iterable[Mapping[str, Any]], title: str = "Does bigger help?")
     """Scores against the number of parameters on a logarithmic axis; rows need "parameters", "model" and the scores."""
     shown = figure(title, x="parameters", y="score (0 to 100)")
     ordered = sorted(rows, key=lambda row: row["parameters"])
-    for order, metric in enumerate(("bleu", "inform", "success")):
-        shown.add_scatter(
-            x=[row["parameters"] for row in ordered],
-            y=[row[metric] for row in ordered],
-            name=metric,
-            mode="lines+markers",
-            line={"dash": DASHES[order]},
-            marker={"symbol": MARKERS[order], "size": 10},
-            text=[named(row) for row in ordered],
-            error_y=_bars(ordered, metric),
-        )
+    sizes, names = [row["parameters"] for row in ordered], [named(row) for row in ordered]
+    for order, (metric, name) in enumerate(METRICS.items()):
+        values, error = [row[metric] for row in ordered], _bars(ordered, metric)
+        shown.add_scatter(x=sizes, y=values, name=name, text=names, error_y=error, **_line(order))
     return shown.update_xaxes(type="log")
 
 

@@ -1,6 +1,6 @@
 """Figures of notebook 4: the map of utterances, the choice of k, words of clusters, transitions. All plotly.
 
-Colours are Okabe & Ito's, which colour-blind readers tell apart; symbols, labels and hover text say the same again.
+Colours tell nothing alone: symbols, labels and hover text say the same again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,56 +10,52 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from labkit.notebook.plots import MARKERS, PALETTE
+
 if TYPE_CHECKING:
     import pandas
     import plotly.graph_objects as go
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")  # seen on light and dark
-SYMBOLS = ("circle", "diamond", "square", "cross", "x", "triangle-up", "star")
+Texts = Sequence[str]
+COLUMNS = ("cluster", "speaker", "domain", "act")
 
 
-def utterance_map(
-    maps: Mapping[str, np.ndarray],
-    table: "pandas.DataFrame",
-    by: Sequence[str] = ("cluster", "speaker", "domain", "act"),
-) -> "go.Figure":
+def utterance_map(maps: Mapping[str, np.ndarray], table: "pandas.DataFrame", by: Texts = COLUMNS) -> "go.Figure":
     """Maps of utterances, {name: [N, 2]}: a menu chooses the column that colour and symbol show, a slider the map.
 
     `table` has the rows of `representations` and the columns in `by` (assign "cluster" first).
     """
     import plotly.graph_objects as go
 
-    points = [[trace for column in by for trace in _points(xy, table, column)] for xy in maps.values()]
-    figure = go.Figure(points[0], {"title": "Utterances, near each other when their vectors are", "height": 640})
-    shown = {column: [trace.legendgroup.startswith(f"{column}:") for trace in figure.data] for column in by}
-    menu = [{"label": column, "method": "restyle", "args": [{"visible": shown[column]}]} for column in by]
-    steps = [
-        {"label": name, "method": "restyle", "args": [{"x": [t.x for t in traces], "y": [t.y for t in traces]}]}
-        for name, traces in zip(maps, points, strict=True)
-    ]
-    for trace, visible in zip(figure.data, shown[by[0]], strict=True):
-        trace.visible = visible
-    figure.update_layout(updatemenus=[{"buttons": menu, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}])
-    if len(maps) > 1:
-        figure.update_layout(sliders=[{"steps": steps, "currentvalue": {"prefix": "map: "}}])
-    return figure.update_xaxes(showticklabels=False).update_yaxes(showticklabels=False)
+    points = {name: [trace for column in by for trace in _points(xy, table, column)] for name, xy in maps.items()}
+    shown = go.Figure(next(iter(points.values())))
+    shown.update_layout(title="Utterances, near each other when their vectors are", height=640)
+    visible = {column: [trace.legendgroup.startswith(f"{column}:") for trace in shown.data] for column in by}
+    menu = [_button(column, visible=visible[column]) for column in by]
+    steps = [_button(name, x=[t.x for t in traces], y=[t.y for t in traces]) for name, traces in points.items()]
+    for trace, first in zip(shown.data, visible[by[0]], strict=True):
+        trace.visible = first
+    shown.update_layout(updatemenus=[{"buttons": menu, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}])
+    shown.update_layout(sliders=[{"steps": steps, "currentvalue": {"prefix": "map: "}}] if len(maps) > 1 else [])
+    return shown.update_xaxes(showticklabels=False).update_yaxes(showticklabels=False)
+
+
+def _button(label: str, **change: Any) -> dict[str, Any]:
+    return {"label": label, "method": "restyle", "args": [change]}
 
 
 def _points(xy: np.ndarray, table: "pandas.DataFrame", column: str) -> Sequence[Any]:
     """One trace for each value of the column, its colour and symbol together unlike those of any other."""
     import plotly.express as px
 
-    values = table[column].astype(str).value_counts().index
-    said = [f"{s}: " + "<br>".join(wrap(escape(u), 60)) for s, u in zip(table.speaker, table.utterance, strict=True)]
-    traces = px.scatter(
-        table.assign(x=xy[:, 0], y=xy[:, 1], said=said, **{column: table[column].astype(str)}),
-        **{"x": "x", "y": "y", "color": column, "symbol": column, "hover_name": "said", "opacity": 0.75},
-        hover_data={"x": False, "y": False, "dialogue_id": True, "turn": True},
-        category_orders={column: list(values)},
-        color_discrete_sequence=COLOURS,
-        symbol_map={value: SYMBOLS[(i + i // 7) % 7] for i, value in enumerate(values)},
-        render_mode="svg" if len(table) < 3000 else "webgl",  # browsers allow only a few WebGL plots on a page
-    ).data
+    shown = table.assign(x=xy[:, 0], y=xy[:, 1], **{column: table[column].astype(str)})
+    shown["said"] = [f"{s}: " + "<br>".join(wrap(escape(u), 60)) for s, u in zip(table.speaker, table.utterance)]  # noqa: B905
+    values = list(shown[column].value_counts().index)
+    symbols = {value: MARKERS[(i + i // 7) % 7] for i, value in enumerate(values)}
+    hover = {"hover_name": "said", "hover_data": {"x": False, "y": False, "dialogue_id": True, "turn": True}}
+    look = {"color_discrete_sequence": PALETTE, "symbol_map": symbols, "category_orders": {column: values}}
+    look["render_mode"] = "svg" if len(table) < 3000 else "webgl"  # browsers allow only a few WebGL plots on a page
+    traces = px.scatter(shown, x="x", y="y", color=column, symbol=column, opacity=0.75, **hover, **look).data
     return [trace.update(legendgroup=f"{column}:{trace.name}", marker_size=7) for trace in traces]
 
 
@@ -70,7 +66,7 @@ def choose_k_plot(rows: Sequence[Mapping[str, float]]) -> "go.Figure":
 
     long = pandas.DataFrame(rows).melt(["k", "sd"], ["silhouette", "stability"], "measure")
     long["sd"] = long["sd"].where(long["measure"] == "stability")
-    style = {"error_y": "sd", "color": "measure", "symbol": "measure", "color_discrete_sequence": COLOURS}
+    style = {"error_y": "sd", "color": "measure", "symbol": "measure", "color_discrete_sequence": PALETTE}
     figure = px.line(long, x="k", y="value", facet_row="measure", markers=True, title="How many clusters?", **style)
     return figure.update_yaxes(matches=None).update_layout(showlegend=False)
 
@@ -84,7 +80,7 @@ def word_bars(words: Mapping[int, Sequence[tuple[str, float]]], n: int = 6) -> "
     frame = pandas.DataFrame(rows, columns=["cluster", "word", "class TF-IDF"])
     layout = {"facet_col": "cluster", "facet_col_wrap": 4, "facet_col_spacing": 0.1, "facet_row_spacing": 0.08}
     height = 100 + 170 * -(-len(words) // 4)
-    figure = px.bar(frame, x="class TF-IDF", y="word", height=height, color_discrete_sequence=COLOURS, **layout)
+    figure = px.bar(frame, x="class TF-IDF", y="word", height=height, color_discrete_sequence=PALETTE, **layout)
     figure.update_xaxes(matches=None, showticklabels=False, title="")
     figure.update_yaxes(matches=None, showticklabels=True, title="")
     return figure.update_layout(title="Words that set a cluster apart (class TF-IDF)")
@@ -123,17 +119,14 @@ def transition_graph(matrix: np.ndarray, names: Mapping[int, str], threshold: fl
     arrows = [_arrow(xy[i], xy[j], matrix[i, j], f"{labels[i]} → {labels[j]}: {matrix[i, j]:.0%}") for i, j in pairs]
     stays = [f"<br>↻ {p:.0%}" if p >= threshold and i <= k else "" for i, p in enumerate(matrix.diagonal())]
     best = [[f"→ {labels[j]} {row[j]:.0%}" for j in np.argsort(-row)[:6] if row[j] > 0] for row in matrix]
-    look = {
-        "size": 20,
-        "color": [COLOURS[0]] * k + [COLOURS[2], COLOURS[5]],
-        "symbol": ["circle"] * k + ["triangle-right", "square"],
-    }
+    look = {"size": 20, "color": [PALETTE[0]] * k + [PALETTE[2], PALETTE[3]]}
+    look["symbol"] = ["circle"] * k + ["triangle-right", "square"]
     nodes = {"text": np.char.add(labels, stays), "hovertext": ["<br>".join(lines) for lines in best], "marker": look}
     nodes["textposition"] = ["top center" if y > 0 else "bottom center" for y in xy[:, 1]]  # away from the arrows
-    states = go.Scatter(x=xy[:, 0], y=xy[:, 1], mode="markers+text", **nodes)
-    figure = go.Figure([*arrows, states], {"title": f"Transitions of at least {threshold:.0%}", "showlegend": False})
-    figure.update_traces(hoverinfo="text").update_layout(height=640, plot_bgcolor="rgba(0,0,0,0)")
-    return figure.update_xaxes(visible=False).update_yaxes(visible=False, range=[-2.7, 2.8])
+    shown = go.Figure([*arrows, go.Scatter(x=xy[:, 0], y=xy[:, 1], mode="markers+text", **nodes)])
+    shown.update_traces(hoverinfo="text").update_xaxes(visible=False).update_yaxes(visible=False, range=[-2.7, 2.8])
+    layout = {"height": 640, "plot_bgcolor": "rgba(0,0,0,0)", "showlegend": False}
+    return shown.update_layout(title=f"Transitions of at least {threshold:.0%}", **layout)
 
 
 def _places(matrix: np.ndarray) -> np.ndarray:

@@ -21,14 +21,9 @@ from labkit.prompts import Prompt, exchanges, prompts
 if TYPE_CHECKING:
     from labkit.models import LanguageModel
 
-SLIDERS = {  # field of DecodingConfig -> (smallest, largest, step); temperature 0 is not among them: greedy is a mode
-    "temperature": (0.1, 2.0, 0.1),
-    "top_k": (0, 50, 1),
-    "top_p": (0.05, 1.0, 0.05),
-    "min_p": (0.0, 0.5, 0.01),
-    "typical_p": (0.05, 1.0, 0.05),
-    "repetition_penalty": (1.0, 2.0, 0.05),
-}
+# field of DecodingConfig -> (smallest, largest, step); temperature 0 is not among them: greedy is a mode
+SLIDERS = {"temperature": (0.1, 2.0, 0.1), "top_k": (0, 50, 1), "top_p": (0.05, 1.0, 0.05), "min_p": (0.0, 0.5, 0.01)}
+SLIDERS |= {"typical_p": (0.05, 1.0, 0.05), "repetition_penalty": (1.0, 2.0, 0.05)}
 _HEAD = ("token", "before", "after", "striped: before, plain: after", "so it is")
 _CELL = "padding:.1em .5em;text-align:left"
 _STRIPES = "repeating-linear-gradient(45deg,#D55E00 0 3px,transparent 3px 7px)"
@@ -36,8 +31,7 @@ _STRIPES = "repeating-linear-gradient(45deg,#D55E00 0 3px,transparent 3px 7px)"
 
 def explain(stages: Sequence[Stage], token: int) -> str:
     """What became of a token, in words: "kept", or the filter that cut it."""
-    cutter = next((stage.name for stage in stages if not stage.kept[token]), None)
-    return f"cut by {cutter}" if cutter else "kept"
+    return next((f"cut by {stage.name}" for stage in stages if not stage.kept[token]), "kept")
 
 
 def next_token_chart(
@@ -53,16 +47,16 @@ def next_token_chart(
     raw /= raw.sum()  # [V]
     stages = filter_stages(logits, config, context)
     after = stages[-1].probabilities if stages else raw
-    greedy = config.strategy != "sample"
     rows = []
     for token in np.argsort(-raw)[:n]:
-        fate = ("taken" if token == after.argmax() else "not taken") if greedy else explain(stages, token)
-        rows.append((repr(lm.tokenizer.decode([int(token)])), float(raw[token]), float(after[token]), fate))
-    kept = int((after > 0).sum())
-    entropy = float(-(after[after > 0] * np.log2(after[after > 0])).sum())
+        taken = "taken" if token == after.argmax() else "not taken"
+        fate = explain(stages, token) if config.strategy == "sample" else taken
+        rows.append((repr(lm.tokenizer.decode([int(token)])), raw[token], after[token], fate))
+    left = after[after > 0]
     lines = [f"{stage.name} {stage.value:g} {_effect(stage)}" for stage in stages]
-    lines.append(f"{kept} of {len(raw)} tokens left, entropy {entropy:.2f} bits")
-    return Shown(_table(rows) + f"<p>{'<br>'.join(map(escape, lines))}</p>", _text(rows, lines))
+    lines.append(f"{len(left)} of {len(raw)} tokens left, entropy {-(left * np.log2(left)).sum():.2f} bits")
+    text = [f"{token:<16} {before:7.1%} → {now:7.1%}  {fate}" for token, before, now, fate in rows]
+    return Shown(_table(rows) + f"<p>{'<br>'.join(map(escape, lines))}</p>", "\n".join([*text, *lines]))
 
 
 def _effect(stage: Stage) -> str:
@@ -71,7 +65,7 @@ def _effect(stage: Stage) -> str:
 
 def _table(rows: Sequence[tuple[str, float, float, str]]) -> str:
     head = "".join(f'<th scope="col" style="{_CELL}">{name}</th>' for name in _HEAD)
-    widest = max((max(before, after) for _, before, after, _ in rows), default=1.0) or 1.0
+    widest = max(max(before, after) for _, before, after, _ in rows)
     body = "".join(
         f'<tr><th scope="row" style="{_CELL};font-family:monospace">{escape(token)}</th>'
         f'<td style="{_CELL}">{before:.1%}</td><td style="{_CELL}">{after:.1%}</td>'
@@ -86,11 +80,6 @@ def _bar(share: float, paint: str) -> str:
     return f'<div aria-hidden="true" style="height:.5em;width:{share:.1%};background:{paint}"></div>'
 
 
-def _text(rows: Sequence[tuple[str, float, float, str]], lines: Sequence[str]) -> str:
-    table = [f"{token:<16} {before:7.1%} → {after:7.1%}  {fate}" for token, before, after, fate in rows]
-    return "\n".join([*table, *lines])
-
-
 def decoding_table(
     lm: "LanguageModel", dialogue: Dialogue, configs: Sequence[DecodingConfig], *, turn: int = 0, n: int = 8
 ) -> Shown:
@@ -98,11 +87,9 @@ def decoding_table(
     explorer = DecodingExplorer(lm, dialogue, turn=turn)
     html, text = [], []
     for config in configs:
-        name = settings_text(config)
-        chart = explorer.chart(config, n)
-        reply = list(explorer.replies(config))[-1:]
-        html.append(f"<div><p><b>{escape(name)}</b></p>{chart.html}<p>bot&gt; {highlighted(''.join(reply))}</p></div>")
-        text.append(f"{name}\n{chart.text}\nbot> {''.join(reply)}\n")
+        name, chart, (*_, reply) = settings_text(config), explorer.chart(config, n), ("", *explorer.replies(config))
+        html.append(f"<div><p><b>{escape(name)}</b></p>{chart.html}<p>bot&gt; {highlighted(reply)}</p></div>")
+        text.append(f"{name}\n{chart.text}\nbot> {reply}\n")
     return Shown(f'<div style="display:flex;flex-wrap:wrap;gap:2em">{"".join(html)}</div>', "\n".join(text))
 
 
@@ -204,10 +191,9 @@ def _controls(explorer: DecodingExplorer) -> dict[str, Any]:
 
     style, config = {"description_width": "9em"}, explorer.config
     last = max(len(explorer.prompts) - 1, 0)
-    controls: dict[str, Any] = {
-        "turn": w.IntSlider(value=explorer.turn, min=0, max=last, description="turn", style=style),
-        "strategy": w.Dropdown(options=["sample", "greedy"], value=config.strategy, description="mode", style=style),
-    }
+    modes = w.Dropdown(options=["sample", "greedy"], value=config.strategy, description="mode", style=style)
+    turns = w.IntSlider(value=explorer.turn, min=0, max=last, description="turn", style=style)
+    controls = {"turn": turns, "strategy": modes}
     for name, (low, high, step) in SLIDERS.items():
         make = w.IntSlider if isinstance(step, int) else w.FloatSlider
         scale = {"value": getattr(config, name), "min": low, "max": high, "step": step}
@@ -215,6 +201,4 @@ def _controls(explorer: DecodingExplorer) -> dict[str, Any]:
     return controls
 
 
-def decoding_explorer(lm: "LanguageModel", dialogue: Dialogue, **options: Any) -> DecodingExplorer:
-    """Sliders for the next token of any turn of `dialogue`; `.config` holds the settings for the rest of a notebook."""
-    return DecodingExplorer(lm, dialogue, **options)
+decoding_explorer = DecodingExplorer  # sliders for the next token of any turn of a dialogue, as a notebook calls them

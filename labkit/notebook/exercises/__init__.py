@@ -1,7 +1,9 @@
-"""Exercises: check an answer, ask for a hint, unfold the solution. Checkers of notebook N are in `notebookN.py`.
+"""Exercises: check an answer, ask for a hint, unfold the solution.
+
+Checkers of notebook N are in `notebookN.py`, multiple-choice questions of all in `choices.toml`.
 
 A checker is a plain function. It gets the student's answer, raises `Wrong` with a message that teaches, and otherwise
-returns what is worth knowing about the right answer. A student's function comes wrapped (`Attempt`): a call has a time
+returns what is worth knowing about the right answer. A student's function comes wrapped (`_attempt`): a call has a time
 limit, cannot change the checker's data, and counts as not attempted while it returns nothing.
 """
 
@@ -9,13 +11,15 @@ import inspect
 import re
 import signal
 import threading
+import tomllib
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from html import escape
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -63,12 +67,11 @@ class Exercise:
     choices: Mapping[str, str] | None = None
 
 
+_Choices = Mapping[str, Sequence[str]]
 _EXERCISES: dict[str, Exercise] = {}
 
 
-def exercise(
-    id: str, title: str, hints: tuple[str, ...] = (), kind: str = "function"
-) -> Callable[[Callable], Callable]:
+def exercise(id: str, title: str, hints: tuple[str, ...] = (), kind: str = "function") -> Callable:
     """Register the decorated function as a checker: of a function, or of a value (kind="value"; may be a tuple)."""
 
     def register(checker: Callable[[Any], str | None]) -> Callable:
@@ -78,9 +81,7 @@ def exercise(
     return register
 
 
-def choice(
-    id: str, title: str, question: str, choices: dict[str, tuple[str, str]], right: str, hints: tuple[str, ...] = ()
-) -> None:
+def choice(id: str, title: str, question: str, choices: _Choices, right: str, hints: Sequence[str] = ()) -> None:
     """Register a multiple-choice question; `choices` is {letter: (text, why it is right or wrong)}."""
 
     def checker(answer: Any) -> str:
@@ -92,54 +93,49 @@ def choice(
         return choices[letter][1]
 
     texts = {letter: text for letter, (text, _) in choices.items()}
-    _EXERCISES[id] = Exercise(id, title, checker, hints, "choice", question, texts)
+    _EXERCISES[id] = Exercise(id, title, checker, tuple(hints), "choice", question, texts)
 
 
 def find(id: str) -> Exercise:
-    """The exercise with this id; only its notebook's checkers are imported.
+    """The exercise with this id.
 
     Raises:
         LabError: there is no such exercise.
     """
-    _load(f"notebook{str(id).split('.')[0]}")
-    if str(id) not in _EXERCISES:
-        raise LabError(f"no exercise {id!r}", "", f"choose one of {', '.join(every_exercise())}")
-    return _EXERCISES[str(id)]
+    tasks = every_exercise()
+    if str(id) not in tasks:
+        raise LabError(f"no exercise {id!r}", "", f"choose one of {', '.join(tasks)}")
+    return tasks[str(id)]
 
 
 def every_exercise() -> dict[str, Exercise]:
     """All exercises of all notebooks by id, in order."""
-    _load("notebook")
+    for module in iter_modules(__path__):
+        import_module(f"{__name__}.{module.name}")
     return dict(sorted(_EXERCISES.items(), key=lambda item: [int(part) for part in item[0].split(".")]))
 
 
-def _load(prefix: str) -> None:
-    for module in iter_modules(__path__):
-        if module.name.startswith(prefix):
-            import_module(f"{__name__}.{module.name}")
-
-
-class Attempt:
+def _attempt(function: Callable) -> Callable:
     """A student's function as a checker calls it."""
 
-    def __init__(self, function: Callable):
-        self.function = function
-
-    def __call__(self, *args: Any) -> Any:
+    def call(*args: Any) -> Any:
         with _time_limit(_SECONDS):
-            value = self.function(*deepcopy(args))
-        if value is ... or (value is None and self._empty()):
+            value = function(*deepcopy(args))
+        if value is ... or (value is None and _is_empty(function)):
             raise _Blank
         if value is None:
             raise Wrong("Your function returned None: is a `return` missing?")
         return value
 
-    def _empty(self) -> bool:
-        with suppress(OSError, TypeError):
-            if "your code here" in inspect.getsource(self.function):
-                return True
-        code = getattr(self.function, "__code__", None)
-        return code is not None and len(code.co_code) == len((lambda: None).__code__.co_code)
+    return call
+
+
+def _is_empty(function: Callable) -> bool:
+    with suppress(OSError, TypeError):
+        if "your code here" in inspect.getsource(function):
+            return True
+    code = getattr(function, "__code__", None)
+    return code is not None and len(code.co_code) == len((lambda: None).__code__.co_code)
 
 
 @contextmanager
@@ -170,7 +166,7 @@ def judge(id: str, answer: Any) -> Verdict:
     if task.kind == "function" and not callable(answer):
         return Verdict(WRONG, f"Give the function itself, without calling it: `check({id!r}, name_of_your_function)`.")
     try:
-        return Verdict(RIGHT, task.checker(Attempt(answer) if task.kind == "function" else answer) or "")
+        return Verdict(RIGHT, task.checker(_attempt(answer) if task.kind == "function" else answer) or "")
     except Wrong as wrong:
         return Verdict(WRONG, str(wrong))
     except _Blank:
@@ -227,3 +223,7 @@ def _say(head: str, body: str, colour: str = "#0072B2") -> None:
     style = f"border-left:4px solid {colour};padding:.3em .8em;white-space:pre-line"
     html = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(body))
     show(Shown(f'<div style="{style}"><b>{escape(head)}</b>\n{html}</div>', f"{head}\n{body}"))
+
+
+for _id, _question in tomllib.loads(Path(__file__).with_name("choices.toml").read_text(encoding="utf-8")).items():
+    choice(_id, **_question)

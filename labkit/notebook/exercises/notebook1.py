@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from labkit.corpora.types import BOT, Span, Turn
-from labkit.notebook.exercises import Wrong, choice, exercise
+from labkit.notebook.exercises import Wrong, exercise
 from labkit.prompts import delexicalise as reference_delexicalise
 
 LOGITS = np.array([2.0, -1.0, 0.5, 3.0, -2.5, 1.0])
@@ -135,34 +135,3 @@ def delexicalise(own: Callable) -> str:
 def _span(text: str, slot: str, value: str) -> Span:
     start = text.rindex(value)
     return Span("Restaurant-Inform", slot, value, start, start + len(value))
-
-
-choice(
-    "1.1",
-    "A constant reply",
-    "A system that answers every turn with `ok` gets BLEU 0. What are its Inform and Success, and why?",
-    {
-        "a": (
-            "Both exactly 0: it never says anything",
-            "Measure it with `constant_predictions`: they are not 0. Which goals ask for nothing a reply must name?",
-        ),
-        "b": (
-            "A constant above 0: some goals need no venue and request nothing, so any reply meets them",
-            "Yes. On the MultiWOZ test split it is 22.1 / 2.5 (mwzeval). This floor is what a model has to beat; "
-            "scoring names instead of placeholders leaves every model close to it.",
-        ),
-        "c": (
-            "About the same as a trained model: Inform and Success do not depend on the replies",
-            "They do: the gold replies score 92.5 / 88.8 on the MultiWOZ test split. Lexicalised text hides it.",
-        ),
-        "d": (
-            "Random: it depends on the seed",
-            "Nothing is drawn here: the same reply and the same goals give the same score every time.",
-        ),
-    },
-    right="b",
-    hints=(
-        "Run it: `labkit.evaluate(constant_predictions(dialogues), corpus)`.",
-        "Look at the goals: what must a reply offer in a taxi or police goal, and what if nothing is requested?",
-    ),
-)

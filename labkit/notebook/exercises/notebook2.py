@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from labkit.notebook.exercises import Wrong, choice, exercise
+from labkit.notebook.exercises import Wrong, exercise
 from labkit.notebook.exercises.notebook1 import vector
 
 # NormalFloat 4: quantiles of a normal distribution in [-1, 1], with an exact 0 (Dettmers et al. 2023, appendix E)
@@ -89,30 +89,3 @@ def quantise(own: Callable) -> str:
     if not np.allclose(zeros, 0):
         raise Wrong("A block of zeros should come back as zeros: its scale is 0, and 0 / 0 is not a number.")
     return "bitsandbytes' NF4 does the same for each block of 64 weights, and stores one scale a block."
-
-
-choice(
-    "2.4",
-    "What is 4 bits in QLoRA",
-    "What does QLoRA keep in 4 bits?",
-    {
-        "a": (
-            "The LoRA matrices A and B (so the lecture slide says)",
-            "The slide is wrong. Ask the model: print the dtype of a `lora_A` weight and of the layer it belongs to.",
-        ),
-        "b": (
-            "The frozen weights of the base model; A and B stay in 16 or 32 bits",
-            "Yes: the base is never updated, so it can be coarse; the adapter gets gradients and needs the precision.",
-        ),
-        "c": (
-            "Everything, the computation included",
-            "Weights are brought back to 16 or 32 bits for each product; nothing is computed in 4 bits.",
-        ),
-        "d": (
-            "The gradients and the optimiser's state",
-            "Those exist for the adapter only; they are small and kept in 32 bits (or 8, with an 8-bit optimiser).",
-        ),
-    },
-    right="b",
-    hints=("Print `{name: p.dtype for name, p in model.named_parameters()}`.", "Which of the two gets gradients?"),
-)

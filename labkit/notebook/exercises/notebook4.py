@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from labkit.notebook.exercises import Wrong, choice, exercise
+from labkit.notebook.exercises import Wrong, exercise
 from labkit.notebook.exercises.notebook1 import vector
 from labkit.structure import class_tf_idf, transition_matrix
 
@@ -66,30 +66,6 @@ def class_words(score: Callable) -> str:
     return "Frequent here, rare elsewhere: both must hold, so neither `the` nor a booking code wins."
 
 
-choice(
-    "4.3",
-    "More clusters, better scores?",
-    "You double k and look at all three measures again. Which one is corrected for what random labels would get?",
-    {
-        "a": (
-            "purity",
-            "Purity cannot fall when a cluster is split: with one for each utterance it is 1. See its chance column.",
-        ),
-        "b": (
-            "V-measure",
-            "It weighs homogeneity against completeness, but its chance column is above 0 and grows with k.",
-        ),
-        "c": (
-            "adjusted Rand",
-            "Its chance column is 0 up to noise at every k: that is `adjusted` (Hubert & Arabie 1985).",
-        ),
-        "d": ("all three", "Look at the chance columns: they are not all 0."),
-    },
-    right="c",
-    hints=("Run the cell above with twice the k and compare the chance columns.",),
-)
-
-
 @exercise(
     "4.4",
     "The transition matrix",
@@ -119,27 +95,3 @@ def transitions(matrix: Callable) -> str:
             f"{case}: you say {names[i]} → {names[j]} has probability {got[i, j]:.2f}. Count these pairs by hand."
         )
     return "BEGIN and END are states like others, so every row sums to one and a dialogue can end."
-
-
-choice(
-    "4.5",
-    "How much memory has a dialogue?",
-    "On the same few dialogues, a chain of order 2 may need more bits per held-out step than one of order 1. Why?",
-    {
-        "a": (
-            "A dialogue's next turn depends on the last turn only.",
-            "That would make order 2 as good as order 1, and no worse, given enough data.",
-        ),
-        "b": (
-            "It has about k times as many rows to estimate from as many turns.",
-            "Most of its contexts were seen once or never. With more dialogues order 2 catches up: try it.",
-        ),
-        "c": ("It was trained on other dialogues than order 1.", "Both saw the same dialogues: look at the cell."),
-        "d": (
-            "Bits per step always grow with the order.",
-            "With enough dialogues they fall from order 0 to order 1, and on to order 2.",
-        ),
-    },
-    right="b",
-    hints=("How many contexts of two states are there, and how many turns did you count?",),
-)

@@ -1,6 +1,5 @@
 """A student's progress on disk, and the solution cells of the sources."""
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -39,27 +38,24 @@ def note(id: str, **news: Any) -> None:
 
 def progress() -> Shown:
     """How far you are: a bar and one row an exercise."""
+    import pandas
+
     from labkit.notebook.exercises import every_exercise
 
     done, tasks = recorded(), every_exercise()
-    solved = sum(done.get(id, {}).get("outcome") == "right" for id in tasks)
-    rows = [(id, task.title, *_columns(done.get(id, {}))) for id, task in tasks.items()]
-    cells = "".join(
-        "<tr>" + "".join(f'<td style="text-align:left">{escape(str(cell))}</td>' for cell in row) + "</tr>"
-        for row in rows
-    )
-    names = ("id", "exercise", "state", "tries", "hints", "solution")
-    head = "".join(f'<th scope="col" style="text-align:left">{name}</th>' for name in names)
+    entries = {id: {"outcome": "not attempted", "tries": 0, "hints": 0} | done.get(id, {}) for id in tasks}
+    rows = [(id, tasks[id].title, *_columns(entry)) for id, entry in entries.items()]
+    solved = sum(entry["outcome"] == "right" for entry in entries.values())
+    table = pandas.DataFrame(rows, columns=["id", "exercise", "state", "tries", "hints", "solution"])
     label = f"{solved} of {len(tasks)} exercises solved"
     bar = f'<label>{label} <progress value="{solved}" max="{len(tasks)}"></progress></label>'
     text = "\n".join([label, *("  ".join(map(str, row)) for row in rows)])
-    return Shown(f"{bar}<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>", text)
+    return Shown(bar + table.to_html(index=False, justify="left"), text)
 
 
 def _columns(entry: dict[str, Any]) -> tuple[str, int, int, str]:
-    state = entry.get("outcome", "not attempted")
-    mark = {"right": "✓", "not attempted": "○", "wrong": "✗"}.get(state, "⚠")
-    return f"{mark} {state}", entry.get("tries", 0), entry.get("hints", 0), "seen" if entry.get("solution") else ""
+    mark = {"right": "✓", "not attempted": "○", "wrong": "✗"}.get(entry["outcome"], "⚠")
+    return f"{mark} {entry['outcome']}", entry["tries"], entry["hints"], "seen" if entry.get("solution") else ""
 
 
 def solution_text(id: str) -> str:
