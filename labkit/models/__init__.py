@@ -1,5 +1,7 @@
 """Models: load one by name, quantise it, attach, save and merge an adapter."""
 
+import logging
+
 from labkit.models.adapters import (
     attach_adapter,
     count_parameters,
@@ -25,3 +27,6 @@ __all__ = [
     "save_adapter",
     "save_model",
 ]
+
+# it warns that an optional kernel of the Hub is not there, which labkit would turn off anyway
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
