@@ -9,9 +9,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from labkit import environment
 from labkit.corpora import load_corpus
-from labkit.decoding import DecodingConfig, predict
+from labkit.decoding import DecodingConfig, filter_stages, predict
 from labkit.finetuning import FinetuneConfig, finetune
 from labkit.metrics import evaluate, gold_predictions
 from labkit.models import load_model
@@ -35,6 +37,10 @@ def main(model: str) -> None:
             json.dumps({"what": what, **{name: round(value, 2) for name, value in figures.items()}, **on}), flush=True
         )
 
+    sliders = DecodingConfig("sample", 64, 0.8, 500, 0.95, 0.001, 0.95, 1.2)  # all filters on, pythia's vocabulary
+    logits = np.random.default_rng(0).normal(0, 3, 50304).astype("float32")
+    filter_stages(logits, sliders)
+    report("a move of a slider", seconds=timed(filter_stages, logits, sliders)[0])
     with tempfile.TemporaryDirectory() as out:
         result = finetune(lm, corpus, FinetuneConfig(max_steps=20, eval_steps=0), Path(out) / "adapter")
     report("training", target_tokens_per_second=result.tokens_per_second, seconds=result.seconds)
