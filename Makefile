@@ -58,6 +58,7 @@ report: install
 
 bench: install
 	$(BIN)/python tests/benchmarks/speed.py
+	$(BIN)/python tests/benchmarks/bench_metrics.py
 
 clean:
 	rm -rf build report .venv-floors

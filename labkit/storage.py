@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,8 +48,8 @@ def write_json(target: Path | str, value: Any, indent: int | None = 1) -> Path:
     return write_text(target, json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
 
 
-def read_json(path: Path | str) -> Any:
-    """Read a JSON file, gzipped when its name ends in `.gz`.
+def read_json(path: Path | str, **options: Any) -> Any:
+    """Read a JSON file, gzipped when its name ends in `.gz`; `options` are those of `json.load`.
 
     Raises:
         LabError: no such file, or it is not JSON (the line is named).
@@ -56,9 +57,9 @@ def read_json(path: Path | str) -> Any:
     path = Path(path)
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8") as file:
-            return json.load(file)
+        with opener(path, "rt", encoding="utf-8-sig") as file:
+            return json.load(file, **options)
     except FileNotFoundError as error:
         raise LabError(f"no file {path}", "", "check the path") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, RecursionError, zlib.error) as error:
         raise LabError(f"{path} is not readable JSON", str(error), "fetch or write the file again") from error

@@ -2,21 +2,14 @@
 
 from labkit.corpora.types import Corpus
 from labkit.errors import LabError
-from labkit.metrics.evaluation import Evaluation, gold_of
+from labkit.metrics.evaluation import Evaluation, Predictions, gold_of
 from labkit.metrics.perplexity import reply_perplexity
-from labkit.metrics.predictions import (
-    Predictions,
-    checked,
-    constant_predictions,
-    gold_predictions,
-    read_predictions,
-    write_predictions,
-)
+from labkit.metrics.predictions import constant_predictions, gold_predictions, read_predictions, write_predictions
+from labkit.metrics.referee import rescored
 from labkit.metrics.scores import Explanation, Scores, compare
 
 __all__ = ["Explanation", "Predictions", "Scores", "compare", "constant_predictions", "evaluate", "gold_predictions"]
 __all__ += ["read_predictions", "reply_perplexity", "write_predictions"]
-SCORERS = ("labkit", "mwzeval")
 
 
 def evaluate(
@@ -36,13 +29,9 @@ def evaluate(
         LabError: a malformed prediction (dialogue and turn are named), none at all, one that the split doesn't have,
             lexical replies, or mwzeval is not installed.
     """
-    if scorer not in SCORERS:
-        raise LabError(f"unknown scorer {scorer!r}", "", f"choose one of {', '.join(SCORERS)}")
-    evaluation = Evaluation(checked(predictions), gold_of(corpus, split))
+    if scorer not in ("labkit", "mwzeval"):
+        raise LabError(f"unknown scorer {scorer!r}", "", "choose labkit or mwzeval")
+    evaluation = Evaluation(predictions, gold_of(corpus, split))
     if not allow_lexical:
         evaluation.refuse_lexical()
-    if scorer == "mwzeval":
-        from labkit.metrics.referee import rescored
-
-        return rescored(evaluation)
-    return evaluation.scores()
+    return rescored(evaluation) if scorer == "mwzeval" else evaluation.scores()

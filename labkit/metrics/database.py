@@ -1,6 +1,5 @@
 """Which venues and trains of the database meet some constraints."""
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -25,23 +24,31 @@ def partial_ratio(first: str, second: str) -> int:
     """
     if first == second or not first or not second:
         return 100 * (first == second)
-    shorter, longer = (first, second) if len(first) <= len(second) else (second, first)
+    shorter, longer = sorted((first, second), key=len)
     blocks = Levenshtein.opcodes(shorter, longer).as_matching_blocks()
     starts = {max(block.b - block.a, 0) for block in blocks}
     best = max(Indel.normalized_similarity(shorter, longer[start : start + len(shorter)]) for start in starts)
     return 100 if best > 0.995 else round(100 * best)
 
 
+def searched_rows(domain: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entities of a domain with only the columns that are searched, as slots."""
+    ignored = set() if domain == "train" else UNSEARCHED
+    return [{slot_name(name): entry for name, entry in row.items() if name not in ignored} for row in rows]
+
+
 class VenueDatabase:
     """The entities of a corpus, {domain: [{column: value}]} as in MultiWOZ, indexed; every lookup is remembered."""
 
     def __init__(self, entities: dict[str, list[dict[str, Any]]]):
-        self._index = {domain: _index(domain, entities.get(domain, [])) for domain in DOMAINS}
-        self._ids = {
-            domain: [str(row.get("trainID" if domain == "train" else "id", number)) for number, row in enumerate(rows)]
-            for domain, rows in entities.items()
-            if domain in DOMAINS
-        }
+        self._ids, self._index = {}, {}  # {domain: [id of each row]}, {domain: {slot: {value: rows that have it}}}
+        for domain in DOMAINS:
+            rows = searched_rows(domain, entities.get(domain, []))
+            self._ids[domain] = [str(row.get("trainid", row.get("id", number))) for number, row in enumerate(rows)]
+            self._index[domain] = {slot: {} for row in rows[:1] for slot in row}
+            for slot, numbers in self._index[domain].items():
+                for number, row in enumerate(rows):
+                    numbers.setdefault(row.get(slot, "?"), []).append(number)
         self._rows, self._found = lru_cache(maxsize=2**14)(self._rows), lru_cache(maxsize=2**16)(self._found)
 
     def query(self, domain: str, constraints: dict[str, str]) -> frozenset[str]:
@@ -57,27 +64,14 @@ class VenueDatabase:
 
     def _rows(self, domain: str, slot: str, value: str) -> frozenset[int]:
         """Rows that meet one constraint; an unknown value ("?") meets any."""
-        meets = _test(domain, slot, slot_value(slot, value))
-        entries = self._index[domain][slot].items()
-        return frozenset(row for entry, rows in entries if entry == "?" or meets(entry) for row in rows)
+        how = "fuzzy" if (domain, slot) in FUZZY else slot
+        entries, value = self._index[domain][slot].items(), slot_value(slot, value)
+        return frozenset(row for entry, rows in entries if entry == "?" or _meets(entry, how, value) for row in rows)
 
 
-def _index(domain: str, rows: list[dict[str, Any]]) -> dict[str, dict[str, list[int]]]:
-    """{slot: {value: rows that have it}} of what can be searched, "?" where a row has no value."""
-    names = set(rows[0] if rows else ()) - (set() if domain == "train" else UNSEARCHED)
-    index: dict[str, dict[str, list[int]]] = {slot_name(name): {} for name in names}
-    for number, row in enumerate(rows):
-        entries = {slot_name(name): entry for name, entry in row.items()}
-        for slot, numbers in index.items():
-            numbers.setdefault(entries.get(slot, "?"), []).append(number)
-    return index
-
-
-def _test(domain: str, slot: str, value: str) -> Callable[[str], bool]:
-    if slot == "arrive":
-        return lambda entry: minutes(entry) <= minutes(value)
-    if slot == "leave":
-        return lambda entry: minutes(entry) >= minutes(value)
-    if (domain, slot) in FUZZY:
-        return lambda entry: partial_ratio(entry, value) >= ALIKE
-    return lambda entry: entry == value
+def _meets(entry: str, how: str, value: str) -> bool:
+    if how == "fuzzy":
+        return partial_ratio(entry, value) >= ALIKE
+    if how == "arrive":
+        return minutes(entry) <= minutes(value)
+    return minutes(entry) >= minutes(value) if how == "leave" else entry == value

@@ -10,9 +10,6 @@ import numpy as np
 
 from labkit.metrics.bleu import bleu_score
 
-SAMPLES, SEED = 1000, 2022
-SIGNIFICANT = 0.05
-
 
 def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
     """Scores [B] (0 to 100) from sums of tallies [B, 13]; where some have no goal, only BLEU."""
@@ -23,17 +20,17 @@ def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
     return {"bleu": bleu, "inform": inform, "success": success, "combined": bleu + (inform + success) / 2}
 
 
-def resampled(*tallies: np.ndarray, samples: int = SAMPLES, seed: int = SEED) -> list[dict[str, np.ndarray]]:
+def resampled(*tallies: np.ndarray, samples: int = 1000, seed: int = 2022) -> list[dict[str, np.ndarray]]:
     """Scores [samples] of each system on the same resamples: D dialogues drawn with replacement."""
     size = len(tallies[0])
     draws = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=samples)  # [B, D]
     return [figures(draws @ table) for table in tallies]
 
 
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval (low, high) of resampled scores [B]."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The 95 % percentile interval (low, high) of resampled scores [B]."""
+    low, high = np.quantile(values, [0.025, 0.975]).tolist()
+    return low, high
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class Difference:
     @property
     def is_noise(self) -> bool:
         """Not significant at 5 %."""
-        return self.p > SIGNIFICANT
+        return self.p > 0.05
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -80,10 +77,13 @@ def paired(a: np.ndarray, b: np.ndarray) -> dict[str, Difference]:
     Maxwell 2005), the one found counted in.
     """
     found = [figures(table.sum(axis=0, keepdims=True)) for table in (a, b)]
-    drawn, result = resampled(a, b), {}
-    for name in drawn[0].keys() & drawn[1].keys():
-        moved, difference = drawn[1][name] - drawn[0][name], found[1][name][0] - found[0][name][0]
-        extreme = int((np.abs(moved - moved.mean()) >= abs(difference) - 1e-9).sum())
-        p = (extreme + 1) / (len(moved) + 1)
-        result[name] = Difference(float(found[0][name][0]), float(found[1][name][0]), interval(moved), p)
-    return {name: result[name] for name in drawn[0] if name in result}
+    drawn = resampled(a, b)
+    return {
+        name: _difference(*(float(scores[name][0]) for scores in found), drawn[1][name] - drawn[0][name])
+        for name in min(drawn, key=len)
+    }
+
+
+def _difference(a: float, b: float, drawn: np.ndarray) -> Difference:
+    extreme = int((np.abs(drawn - drawn.mean()) >= abs(b - a) - 1e-9).sum())
+    return Difference(a, b, interval(drawn), (extreme + 1) / (len(drawn) + 1))

@@ -6,9 +6,10 @@ names, foods and times are misspelled in the corpus is data: spellings.json.
 
 import json
 import re
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+
+from sacremoses import MosesDetokenizer, MosesTokenizer
 
 from labkit.corpora.slots import CLASS_OF
 from labkit.corpora.types import State
@@ -21,6 +22,7 @@ _PLACEHOLDER = re.compile(r"\[([\w\s]+)\](?:-?e?s)?")  # with a plural ending: "
 # Moses leaves a word as it is wherever it stands, and moves a mark to the word before it.
 _WORD, _MARK = re.compile(r"[A-Za-z0-9-]+[.,?!]?"), re.compile(r"[.,?!]")
 _FREE_OF_CONTEXT = re.compile(r"(?!\s*,)(?:[A-Za-z0-9\s.,?!:;%/-]|(?<=[A-Za-z])'(?=[A-Za-z]))*")
+_TOKENIZER, _DETOKENIZER = MosesTokenizer(lang="en"), MosesDetokenizer(lang="en")
 
 
 @lru_cache(maxsize=2**17)
@@ -56,23 +58,12 @@ def _respaced_word(word: str) -> str:
 
 
 def _moses(text: str) -> str:
-    tokenizer, detokenizer = _moses_pair()
-    return detokenizer.detokenize(tokenizer.tokenize(text))
-
-
-@cache
-def _moses_pair() -> tuple[Any, Any]:
-    from sacremoses import MosesDetokenizer, MosesTokenizer
-
-    return MosesTokenizer(lang="en"), MosesDetokenizer(lang="en")
+    return _DETOKENIZER.detokenize(_TOKENIZER.tokenize(text))
 
 
 def normalise_state(state: State) -> State:
     """Slot names and values in one spelling; domains as they are, in their order."""
-    return {
-        domain: {(slot := slot_name(name)): slot_value(slot, value) for name, value in slots.items()}
-        for domain, slots in state.items()
-    }
+    return {d: {(slot := slot_name(s)): slot_value(slot, v) for s, v in slots.items()} for d, slots in state.items()}
 
 
 @lru_cache(maxsize=2**12)

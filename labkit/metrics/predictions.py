@@ -1,8 +1,6 @@
 """Predictions in mwzeval's JSON format, read with care: {id: [{"response": text, "state": …, "active_domains": …}]}."""
 
-import gzip
-import json
-import zlib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,7 @@ from typing import Any
 from labkit.corpora.types import Dialogue
 from labkit.errors import LabError
 from labkit.prompts import exchanges
-from labkit.storage import write_json
+from labkit.storage import read_json, write_json
 
 Predictions = dict[str, list[dict[str, Any]]]
 FORMAT = 'write {id: [{"response": text, "state": {domain: {slot: text}}}]}, as mwzeval reads it'
@@ -23,22 +21,13 @@ def read_predictions(path: Path | str) -> Predictions:
     Raises:
         LabError: no such file, not JSON, an id twice, or a value of a wrong type; dialogue and turn (from 0) are named.
     """
-    path = Path(path)
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        return checked(json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique))
-    except FileNotFoundError as error:
-        raise LabError(f"no file {path}", "", "check the path") from error
-    except (ValueError, OSError, EOFError, zlib.error, RecursionError) as error:
-        raise LabError(f"{path} is not readable JSON", str(error), FORMAT) from error
+    return checked(read_json(path, object_pairs_hook=_unique))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in result:
-            raise LabError(f"{name!r} stands twice in one object of the file", "", "keep one of the two")
-        result[name] = value
+    if len(result := dict(pairs)) < len(pairs):
+        name = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise LabError(f"{name!r} stands twice in one object of the file", "", "keep one of the two")
     return result
 
 
@@ -73,8 +62,7 @@ def _check_turn(turn: Any, place: str) -> None:
         for slot, value in _typed(slots, dict, place, "state", domain).items():
             _typed(value, str, place, "state", domain, slot)
     for domain in _typed(turn.get("active_domains", []), list, place, "active_domains"):
-        if domain is not None:
-            _typed(domain, str, place, "active_domains")
+        _typed("" if domain is None else domain, str, place, "active_domains")
 
 
 def _typed(value: Any, kind: type, *place: str) -> Any:
@@ -86,10 +74,8 @@ def _typed(value: Any, kind: type, *place: str) -> Any:
 
 def gold_predictions(dialogues: Iterable[Dialogue]) -> Predictions:
     """The corpus' own replies, delexicalised as models are trained on them: what a perfect imitator would get."""
-    return {
-        dialogue.key: [{"response": exchange[-1].text.strip()} for exchange in exchanges(dialogue)]
-        for dialogue in dialogues
-    }
+    said = ((dialogue.key, exchanges(dialogue)) for dialogue in dialogues)
+    return {key: [{"response": exchange[-1].text.strip()} for exchange in turns] for key, turns in said}
 
 
 def constant_predictions(dialogues: Iterable[Dialogue], text: str = "ok") -> Predictions:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from itertools import chain
 from operator import add
@@ -16,27 +16,25 @@ def richness(replies: Sequence[str]) -> dict[str, float]:
 
     Of the normalised replies [N], as Nekvinda & Dušek (2021) define them.
     """
-    tokens = [words(reply) for reply in replies]
-    uni, bi, tri = (
-        Counter(chain.from_iterable(zip(*(line[start:] for start in range(n)), strict=False) for line in tokens))
-        for n in (1, 2, 3)
-    )
+    lines = [words(reply) for reply in replies]
+    uni, bi, tri = (Counter(chain.from_iterable(_ngrams(line, n) for line in lines)) for n in (1, 2, 3))
     total = uni.total()
     pairs = [(count / total, count / uni[pair[:1]]) for pair, count in bi.items()]  # p(x, y) and p(y | x)
     return {
         "entropy": 0.0 - sum(p * math.log(p, 2) for p in (count / total for count in uni.values())),
         "cond_entropy": 0.0 - sum(joint * math.log(conditional, 2) for joint, conditional in pairs),
         "avg_lengths": total / len(replies),
-        "msttr": msttr(list(chain.from_iterable(tokens))),
-        "num_unigrams": len(uni),
-        "num_bigrams": len(bi),
-        "num_trigrams": len(tri),
-    }
+        "msttr": msttr(list(chain.from_iterable(lines))),
+    } | {f"num_{name}grams": len(counts) for name, counts in (("uni", uni), ("bi", bi), ("tri", tri))}
 
 
 def words(text: str) -> list[str]:
     """Lower-case words without punctuation; an empty text is one empty word, as in the lexical_diversity package."""
     return re.sub(r"\s+", " ", text.replace("``", "").translate(_PUNCTUATION)).lower().split(" ")
+
+
+def _ngrams(tokens: Sequence[str], n: int) -> Iterable[tuple[str, ...]]:
+    return zip(*(tokens[start:] for start in range(n)), strict=False)
 
 
 def msttr(tokens: Sequence[str], window: int = 50) -> float:

@@ -7,55 +7,28 @@ from typing import Any
 
 import numpy as np
 
-from labkit.corpora.types import Goal
 from labkit.errors import LabError
 from labkit.metrics import intervals
 from labkit.metrics.success import Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class TurnNote:
-    """One exchange of an explained dialogue, and what it changed."""
-
-    user: str
-    response: str
-    active: tuple[str, ...]
-    offered: dict[str, tuple[int, int]]  # {domain: (entities now on offer, how many of these meet the goal)}
-    told: dict[str, tuple[str, ...]]  # {domain: requestable slots told for the first time}
-
-    def __str__(self) -> str:
-        changes = [f"offers {n} {domain}(s), {fit} meet the goal" for domain, (n, fit) in self.offered.items()]
-        changes += [f"tells {domain} {', '.join(slots)}" for domain, slots in self.told.items()]
-        about = f"about {', '.join(self.active) or 'nothing yet'}: {'; '.join(changes) or '–'}"
-        return f"  user> {self.user}\n  bot> {self.response}\n      {about}"
-
-
-@dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a dialogue passed or failed Inform and Success; `print` it."""
+    """Why a dialogue passed or failed Inform and Success; `print` it, or look at it with `show_explanation`."""
 
     dialogue_id: str
-    goal: Goal
-    turns: tuple[TurnNote, ...]
+    inform: bool
+    success: bool
     verdicts: tuple[Verdict, ...]
+    turns: tuple[tuple[str, str, str], ...]  # (user, reply, what was offered and told)
 
     @property
-    def inform(self) -> bool:
-        return all(verdict.inform for verdict in self.verdicts)
-
-    @property
-    def success(self) -> bool:
-        return self.inform and not any(verdict.missing for verdict in self.verdicts)
+    def heading(self) -> str:
+        return f"{self.dialogue_id}: Inform {'✗✓'[self.inform]}  Success {'✗✓'[self.success]}"
 
     def __str__(self) -> str:
-        head = f"{self.dialogue_id}: Inform {'✗✓'[self.inform]}  Success {'✗✓'[self.success]}"
-        return "\n".join([head, *map(self._line, self.verdicts), *map(str, self.turns)])
-
-    def _line(self, verdict: Verdict) -> str:
-        parts = self.goal[verdict.domain]
-        wanted = ", ".join([*(f"{s}={v}" for s, v in parts["informable"].items()), *parts["requestable"]])
-        missing = f"; never told {', '.join(verdict.missing)}" if verdict.missing else ""
-        return f"  {'✗✓'[verdict.inform]} {verdict.domain} (wanted {wanted}): {verdict.reason}{missing}"
+        turns = (f"  user> {user}\n  bot> {reply}\n      {change}" for user, reply, change in self.turns)
+        return "\n".join([self.heading, *(f"  {verdict}" for verdict in self.verdicts), *turns])
 
 
 @dataclass(frozen=True)

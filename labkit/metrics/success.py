@@ -6,7 +6,7 @@ replies: where one holds NAME or TRAINID, the system offers what its belief stat
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from labkit.corpora.types import Goal, State
 from labkit.metrics.database import DOMAINS, VenueDatabase
@@ -36,8 +36,7 @@ def active_domains(states: Sequence[State]) -> list[list[str]]:
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class TurnInput:
+class TurnInput(NamedTuple):
     """What is looked at in one system turn: the normalised reply and the state, active and booked domains."""
 
     reply: str
@@ -46,8 +45,7 @@ class TurnInput:
     booked: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """How things stand in a domain after a turn: ids on offer, and requestable slots told so far."""
 
     entities: frozenset[str] = frozenset()
@@ -82,8 +80,11 @@ class Verdict:
     inform: bool
     reason: str
     missing: tuple[str, ...]  # requestable slots that the goal has and no reply told
-    offered: frozenset[str] = field(repr=False)
-    wanted: frozenset[str] = field(repr=False)  # ids that meet the goal; empty where no offer was judged
+    wanted: str = field(repr=False)  # the goal in words
+
+    def __str__(self) -> str:
+        missing = f"; never told {', '.join(self.missing)}" if self.missing else ""
+        return f"{'✗✓'[self.inform]} {self.domain} (wanted {self.wanted}): {self.reason}{missing}"
 
 
 def judge(goal: Goal, offers: dict[str, Offer], database: VenueDatabase) -> list[Verdict]:
@@ -92,15 +93,35 @@ def judge(goal: Goal, offers: dict[str, Offer], database: VenueDatabase) -> list
 
 
 def _verdict(domain: str, parts: dict[str, Any], offer: Offer, database: VenueDatabase) -> Verdict:
-    offered, wanted = offer.entities, frozenset()
-    if "name" in parts["informable"]:
-        inform, reason = True, "the user named the venue"
+    inform, offered, constraints, asked = True, offer.entities, parts["informable"], parts["requestable"]
+    if "name" in constraints:
+        reason = "the user named the venue"
     elif domain in WITHOUT_ENTITY:
-        inform, reason = True, "there is no entity to offer"
+        reason = "there is no entity to offer"
     elif not offered:
-        inform = domain == "train" and "TRAINID" not in parts["requestable"]
+        inform = domain == "train" and "TRAINID" not in asked
         reason = "nothing was offered" + ", and no train id was asked for" * inform
     else:
-        wanted = database.query(domain, parts["informable"])
+        wanted = database.query(domain, constraints)
         inform, reason = offered <= wanted, f"{len(offered & wanted)} of the {len(offered)} on offer meet the goal"
-    return Verdict(domain, inform, reason, tuple(sorted(set(parts["requestable"]) - offer.told)), offered, wanted)
+    wanted = ", ".join([*(f"{slot}={value}" for slot, value in constraints.items()), *asked])
+    return Verdict(domain, inform, reason, tuple(sorted(set(asked) - offer.told)), wanted)
+
+
+def passed(verdicts: Sequence[Verdict]) -> dict[str, tuple[bool, bool]]:
+    """{domain or "total": (Inform, Success)}. Success in a domain presupposes Inform in all of them."""
+    inform = all(verdict.inform for verdict in verdicts)
+    result = {verdict.domain: (verdict.inform, inform and not verdict.missing) for verdict in verdicts}
+    return result | {"total": (inform, inform and all(success for _, success in result.values()))}
+
+
+def change(goal: Goal, turn: TurnInput, before: dict[str, Offer], after: dict[str, Offer], db: VenueDatabase) -> str:
+    """What a turn newly offers and tells, in words."""
+    changes = []
+    for domain, (entities, told) in after.items():
+        if entities != before[domain].entities:
+            fit = len(entities & db.query(domain, goal[domain]["informable"]))
+            changes.append(f"offers {len(entities)} {domain}(s), {fit} meet the goal")
+        if new := told - before[domain].told:
+            changes.append(f"tells {domain} {', '.join(sorted(new))}")
+    return f"about {', '.join(filter(None, turn.active)) or 'nothing yet'}: {'; '.join(changes) or '–'}"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SCORES = ("bleu", "inform", "success", "combined")
 COLUMNS = ("task", "model", "stand_in", "adapter", "bits", "corpus", "split", "dialogues", "decoding", "training")
-COLUMNS += (*SCORES, "seconds", "device", "seed", "time")
+COLUMNS += (*SCORES, "intervals", "seconds", "device", "seed", "time")
 
 
 class Board:
@@ -65,6 +65,7 @@ class Board:
 
         rows = self.rows(**having)
         telling = {name: _telling([row.get(name) for row in rows]) for name in ("decoding", "training")}
+        rows = [row | {"intervals": _intervals(row, rows)} for row in rows]
         short = [{name: _short(row.get(name), telling.get(name)) for name in COLUMNS} for row in rows]
         return pd.DataFrame(short, columns=list(COLUMNS)).sort_values(sort, ascending=not descending, ignore_index=True)
 
@@ -125,6 +126,18 @@ def _short(value: Any, names: set[str] | None = None) -> Any:
     if isinstance(value, dict):
         return ", ".join(f"{name}={setting}" for name, setting in value.items() if name in (names or value))
     return ("stand-in" if value else "real") if isinstance(value, bool) else value
+
+
+def _intervals(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """The 95 % intervals of a row's scores; "≈ best" where one reaches that of the best row on the same dialogues."""
+    same = [other for other in rows if all(other.get(name) == row.get(name) for name in ("corpus", "split"))]
+    parts = []
+    for name, (low, high) in (row.get("intervals") or {}).items():
+        rivals = [other for other in same if name in (other.get("intervals") or {})]
+        best = max(rivals, key=lambda other: other[name])
+        near = " ≈ best" if high >= best["intervals"][name][0] else ""
+        parts.append(f"{name} {low:.1f}–{high:.1f}" + (" best" if best is row else near) * (len(rivals) > 1))
+    return ", ".join(parts)
 
 
 def label(row: dict[str, Any], index: int) -> str:

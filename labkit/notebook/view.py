@@ -4,16 +4,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.corpora.types import BOT, Dialogue
 from labkit.prompts import current_domain, delexicalise, state_text
+
+if TYPE_CHECKING:
+    from labkit.metrics import Explanation
 
 PLACEHOLDER = re.compile(r"\[[\w ]+\]")
 # half-transparent greys and blues over whatever colour the theme has; the text colour is inherited
 _BUBBLE = "max-width:70%;padding:.4em .7em;margin:.2em 0;border-radius:.6em;overflow-wrap:anywhere;"
 _USER = _BUBBLE + "align-self:flex-start;background:rgba(128,128,128,.18)"
 _BOT = _BUBBLE + "align-self:flex-end;background:rgba(0,114,178,.18)"
+_PASSED, _FAILED = "rgba(0,158,115,.18)", "rgba(213,94,0,.25)"  # told by ✓, ✗ and words, too
 _SMALL = "font-size:.8em;opacity:.8"
 _MARK = "background:rgba(230,159,0,.3);color:inherit;border-radius:.3em;padding:0 .2em"
 
@@ -81,6 +85,22 @@ def show_dialogue(
 def _bubble(shown: Sequence[tuple[str, str]], bot: bool) -> str:
     said = "".join(f'<div><span style="{_SMALL}">{label}:</span> {highlighted(text)}</div>' for label, text in shown)
     return f'<div role="listitem" style="{_BOT if bot else _USER}">{said}</div>'
+
+
+def show_explanation(explanation: "Explanation") -> Shown:
+    """`scores.explain(dialogue_id)` as a dialogue: why it passed or failed, and what each reply offered and told."""
+    verdicts = "".join(
+        f'<li style="background:{_FAILED if verdict.missing or not verdict.inform else _PASSED}">'
+        f"{escape(str(verdict))}</li>"
+        for verdict in explanation.verdicts
+    )
+    turns = "".join(
+        _bubble([("user", user)], False) + _bubble([("bot", reply), ("scored", change)], True)
+        for user, reply, change in explanation.turns
+    )
+    body = f'<div role="list" style="display:flex;flex-direction:column;max-width:60em">{turns}</div>'
+    html = f'<p><b>{escape(explanation.heading)}</b></p><ul style="list-style:none">{verdicts}</ul>{body}'
+    return Shown(html, str(explanation))
 
 
 def side_by_side(replies: Mapping[str, str], title: str = "") -> Shown:

@@ -101,6 +101,17 @@ def test_table_sorts_and_shows_only_settings_that_differ(tmp_path):
     assert lines[0].startswith("| task | model | stand_in |") and "| stand-in |" in lines[2] and len(lines) == 4
 
 
+def test_a_difference_inside_the_noise_is_said_in_words(tmp_path):
+    """Only rows on the same corpus and split compete; rows without intervals have none."""
+    board = Board(tmp_path)
+    for bleu, corpus in ((12.0, "miniwoz"), (11.0, "miniwoz"), (5.0, "miniwoz"), (30.0, "multiwoz22")):
+        board.add(row(bleu=bleu, corpus=corpus, intervals={"bleu": (bleu - 1, bleu + 1)}))
+    board.add(row(bleu=50.0))
+    told = board.table("bleu").intervals.tolist()
+    assert told == ["", "bleu 29.0–31.0", "bleu 11.0–13.0 best", "bleu 10.0–12.0 ≈ best", "bleu 4.0–6.0"]
+    assert "≈ best" in board.html().html and "≈ best" in board.markdown()
+
+
 def test_html_of_the_table_escapes_what_rows_hold(tmp_path):
     Board(tmp_path).add(row(task="<script>alert(1)</script>"))
     assert "<script>" not in Board(tmp_path).html().html

@@ -267,8 +267,8 @@ def test_inform_and_success_by_hand():
     ]
     *_, last = follow(goal, turns, database)
     (verdict,) = judge(goal, last, database)
-    assert verdict.inform and verdict.missing == ("REFERENCE",) and verdict.offered == {"0"}
-    *_, last = follow(goal, [replace(turns[1], booked=["hotel"])], database)
+    assert verdict.inform and verdict.missing == ("REFERENCE",) and verdict.reason.startswith("1 of the 1")
+    *_, last = follow(goal, [turns[1]._replace(booked=["hotel"])], database)
     (verdict,) = judge(goal, last, database)
     assert not verdict.inform and verdict.missing == ("PHONE",) and verdict.reason.startswith("1 of the 2")
 
@@ -375,12 +375,14 @@ def test_soft_faults_are_scored_and_told(miniwoz, tracked):
     partial[first] = partial[first][:-1]
     partial[second][0]["response"] = ""
     partial[second][1]["response"] += " [unheard_of]"
+    partial[second][1]["state"] = {"hotel": {"price range": "cheap", "colour": "blue"}}
     scores = evaluate(partial, miniwoz)
     notes = " | ".join(scores.notes)
     assert "is a stand-in" in notes and "scored over the 10 dialogues predicted, of 150" in notes
     assert f"1 dialogue(s) end early (first: {first})" in notes
     assert f"1 empty replies (first: dialogue {second}, turn 0)" in notes
     assert f"[unheard_of] (first: dialogue {second}, turn 1)" in notes
+    assert f"in belief states match nothing: hotel colour (first: dialogue {second}, turn 1)" in notes
     assert scores.n_turns == sum(map(len, partial.values()))
 
 

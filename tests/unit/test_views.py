@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from labkit.corpora.types import BOT, USER, Dialogue, Span, Turn
+from labkit.metrics import evaluate, gold_predictions
 from labkit.notebook import plots
-from labkit.notebook.view import highlighted, show, show_dialogue, side_by_side
+from labkit.notebook.view import highlighted, show, show_dialogue, show_explanation, side_by_side
 
 EVIL = "<script>alert(1)</script>"
 
@@ -39,6 +40,21 @@ def test_predictions_stand_beside_references_as_far_as_there_are_any(dialogue):
 def test_only_placeholders_are_marked():
     assert highlighted("[hotel_name] <b>[x]</b>").count("<mark") == 2
     assert "<mark" not in highlighted("[<b>] [a-b]") and "<b>" not in highlighted("[<b>]")
+
+
+def test_an_explanation_tells_failure_by_colour_sign_and_words(miniwoz):
+    predictions = gold_predictions(miniwoz["test"][:20])
+    for turns in predictions.values():
+        turns[-1]["response"] = EVIL
+        for turn in turns:
+            turn["response"] = turn["response"].replace("_phone]", "_area]")
+    scores = evaluate(predictions, miniwoz)
+    failed = next(e for e in map(scores.explain, scores.keys) if e.inform and not e.success)
+    shown = show_explanation(failed)
+    assert "<script" not in shown.html and "&lt;script&gt;" in shown.html
+    assert "never told" in shown.html and "rgba(213,94,0" in shown.html and "[" in shown.html
+    assert "Inform ✓  Success ✗" in shown.html and shown.text == str(failed)
+    assert shown.html.count('role="listitem"') == 2 * len(failed.turns)
 
 
 def test_side_by_side_escapes_names_and_replies():
