@@ -57,8 +57,7 @@ report: install
 	$(BIN)/labkit preflight --html report
 
 bench: install
-	$(BIN)/python tests/benchmarks/speed.py
-	$(BIN)/python tests/benchmarks/bench_metrics.py
+	$(BIN)/labkit bench
 
 clean:
 	rm -rf build report .venv-floors

@@ -2,6 +2,8 @@
 
 import argparse
 import difflib
+import json
+import subprocess
 import sys
 import time
 import types
@@ -107,7 +109,9 @@ def compare(a: argparse.Namespace) -> None:
 
     corpus = load_corpus(a.corpus, splits=[a.split])
     files = (a.predictions, a.predictions_b)
-    print(metrics.compare(*(metrics.evaluate(metrics.read_predictions(file), corpus, a.split) for file in files)))
+    predictions = [metrics.read_predictions(file) for file in files]
+    scores = [metrics.evaluate(made, corpus, a.split, allow_lexical=a.allow_lexical) for made in predictions]
+    print(metrics.compare(*scores))
 
 
 def table(scores: Any) -> str:
@@ -142,6 +146,35 @@ def pretrain(a: argparse.Namespace) -> None:
     from labkit.models.pretrain import pretrain
 
     print(f"written to {pretrain(a.size, a.out, steps=a.steps, minutes=a.minutes, seed=a.seed)}")
+
+
+def bench(a: argparse.Namespace) -> None:
+    """Run the benchmarks of a clone's tests/benchmarks; every measurement is a line of JSON."""
+    from labkit.environment import clone_root, hardware
+
+    folder = (clone_root() or Path()) / "tests" / "benchmarks"
+    known = [script.stem.removeprefix("bench_") for script in sorted(folder.glob("bench_*.py"))]
+    only = a.only.split(",") if a.only else known
+    if not known or set(only) - set(known):
+        raise LabError(f"no benchmark {a.only or ''}", f"{folder} has {', '.join(known) or 'none'}", "run in a clone")
+    rows = [{"machine": asdict(hardware())}]
+    for name in only:
+        with subprocess.Popen([sys.executable, folder / f"bench_{name}.py"], stdout=subprocess.PIPE, text=True) as run:
+            for line in filter(lambda line: line.startswith("{"), run.stdout):
+                print(f"{name}: {line}", end="", flush=True)
+                rows.append({"benchmark": name, **json.loads(line)})
+        if run.returncode:
+            raise LabError(f"benchmark {name} failed", f"exit code {run.returncode}", "see its last lines above")
+    if a.json:
+        write_json(a.json, rows)
+
+
+def data_card(a: argparse.Namespace) -> None:
+    """Print what corpora are like in figures, side by side, as a Markdown table."""
+    from labkit.corpora import load_corpus
+    from labkit.course.datacard import data_card
+
+    print(data_card([load_corpus(corpus) for corpus in a.corpus or ["miniwoz"]], a.limit or 1000))
 
 
 def release(a: argparse.Namespace) -> None:
@@ -181,6 +214,7 @@ FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     "--adapter": ("folder of a LoRA adapter", {}),
     "--bits": ("4, 8, 16 or 32; by default what the device is fast in", {"type": int}),
     "--corpus": ("miniwoz, multiwoz22 or a folder in the MultiWOZ 2.2 layout", {"required": True}),
+    "--corpus+": ("one or more of miniwoz, multiwoz22 and folders (miniwoz)", {"nargs": "+"}),
     "--split": ("train, dev or test", {"default": "test"}),
     "--limit": ("only the first so many dialogues (whole ones)", {"type": int}),
     "--out": ("where to write", {"type": Path, "required": True}),
@@ -189,6 +223,7 @@ FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     "--max-length": ("of the prompt, in tokens", {"type": int, "default": 1024}),
     "--instruction": ("text before the dialogue", {"default": ""}),
     "--scorer": ("labkit or mwzeval", {"default": "labkit"}),
+    "--only": ("some of the benchmarks, joined by commas: training,generation,metrics", {}),
     "--allow-lexical": ("score replies with names and numbers, too", {"action": "store_true"}),
     "--push-to-hub": ("upload it, too", {"metavar": "OWNER/NAME"}),
     "--size": ("500k, 2m or 8m", {}),
@@ -207,11 +242,13 @@ def _parser(argv: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, arg
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(run: Callable, flags: str, config: str = "") -> None:
-        sub = commands.add_parser(run.__name__, help=run.__doc__, description=run.__doc__, allow_abbrev=False)
+        sub = commands.add_parser(
+            run.__name__.replace("_", "-"), help=run.__doc__, description=run.__doc__, allow_abbrev=False
+        )
         sub.set_defaults(run=run)
         for flag in flags.split():
             help_text, options = FLAGS[flag]
-            sub.add_argument(flag, help=help_text, **options)
+            sub.add_argument(flag.rstrip("+"), help=help_text, **options)
         if config and argv[:1] == [run.__name__]:  # doctor must not depend on modules that it does not need
             module, name = config.split(":")
             add_fields(sub, getattr(import_module(module), name))
@@ -220,10 +257,12 @@ def _parser(argv: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, arg
     generating = "--model --adapter --bits --corpus --split --limit --out --format --max-length --instruction"
     command(generate, generating, config="labkit.decoding:DecodingConfig")
     command(evaluate, "predictions --corpus --split --scorer --json --allow-lexical")
-    command(compare, "predictions predictions_b --corpus --split")
+    command(compare, "predictions predictions_b --corpus --split --allow-lexical")
     command(finetune, "--model --corpus --out", config="labkit.finetuning:FinetuneConfig")
     command(merge, "--model --adapter --out --push-to-hub")
     command(pretrain, "--size --out --steps --minutes --seed")
+    command(bench, "--only --json")
+    command(data_card, "--corpus+ --limit")
     command(release, "--check --repository --ref")
     command(preflight, "--html")
     return parser, commands.choices

@@ -90,6 +90,10 @@ class Corpus:
     def __iter__(self) -> Iterator[str]:
         return iter(self.splits)
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{split} {len(dialogues):,}" for split, dialogues in self.splits.items())
+        return f"<Corpus {self.name}{' (stand-in)' * self.stand_in}: {sizes} dialogues>"
+
     def dataset(self, split: str) -> "datasets.Dataset":
         """The split as a `datasets.Dataset`, one row a dialogue: dialogue_id, services, turns (speaker, utterance)."""
         import datasets

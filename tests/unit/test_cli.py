@@ -56,7 +56,8 @@ def rows():
 
 
 @pytest.mark.parametrize(
-    "command", ["doctor", "generate", "evaluate", "finetune", "merge", "pretrain", "release", "preflight"]
+    "command",
+    ["doctor", "generate", "evaluate", "finetune", "merge", "pretrain", "data-card", "bench", "release", "preflight"],
 )
 def test_every_subcommand_has_help(command, capsys):
     with pytest.raises(SystemExit, match="0"):
@@ -245,3 +246,40 @@ def test_release_takes_a_repository_and_a_ref(monkeypatch):
     monkeypatch.setattr("labkit.course.release.release", lambda *_, **options: seen.update(options) or [])
     assert main(["release", "--repository", "someone/lab", "--ref", "v1"]) == 0
     assert seen == {"check": False, "repository": "someone/lab", "ref": "v1"}
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A clone with one benchmark that measures, and one that fails after its first line."""
+    folder = tmp_path / "tests" / "benchmarks"
+    for made in (folder, tmp_path / "labkit"):
+        made.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").touch()
+    (folder / "bench_good.py").write_text('print("warming up")\nprint(\'{"ratio": 2.5}\')\n')
+    (folder / "bench_bad.py").write_text("print('{\"ratio\": 1.0}', flush=True)\nraise SystemExit(3)\n")
+    return tmp_path
+
+
+def test_bench_writes_every_measurement_with_the_machine(clone, capfd):
+    """Trap: a ratio without the machine that it was measured on."""
+    assert main(["bench", "--only", "good", "--json", "out.json"]) == 0
+    machine, row = json.loads(Path("out.json").read_text())
+    assert row == {"benchmark": "good", "ratio": 2.5} and machine["machine"]["threads"] >= 1
+    assert 'good: {"ratio": 2.5}' in capfd.readouterr().out
+
+
+def test_a_failed_benchmark_is_an_error_after_its_last_line(clone, capfd):
+    """Trap: a benchmark that crashes half-way looks like one that has little to say."""
+    assert main(["bench", "--only", "bad"]) == 2
+    out, err = capfd.readouterr()
+    assert "ratio" in out and "exit code 3" in err
+    assert main(["bench", "--only", "fast"]) == 2 and "bad, good" in capfd.readouterr().err
+
+
+def test_compare_takes_lexical_replies_from_those_who_mean_it(corpus, capsys):
+    """Trap: evaluate has the flag and compare has not, so two lexical systems cannot be compared."""
+    turns = {d.key: [{"response": turn.utterance} for turn in d.bot_turns] for d in corpus["test"]}
+    Path("a.json").write_text(json.dumps(turns))
+    argv = ["compare", "a.json", "a.json", "--corpus", "miniwoz"]
+    assert main(argv) == 2 and "lexical" in capsys.readouterr().err
+    assert main([*argv, "--allow-lexical"]) == 0
