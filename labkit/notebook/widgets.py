@@ -1,9 +1,12 @@
 """The decoding sliders of notebook 1, and the same as a table for where there is no kernel.
 
-Core widgets only, and a chart of plain HTML: both look the same in JupyterLab, Colab, Kaggle and VS Code. An exception
-inside a callback is swallowed by some front ends, so callbacks only call methods that tests call too.
+Core widgets only, and a chart of plain HTML, which should look the same in JupyterLab, Colab, Kaggle and VS Code. An
+exception inside a callback is swallowed by some front ends, so callbacks only call methods that tests call too.
+Checked: JupyterLab 4.6.6 with ipywidgets 8.1.9 in Chromium, by tests/browser; ipywidgets 7.7.1, which Colab has, by the
+unit tests without a browser. Not checked: Colab, Kaggle and VS Code themselves.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -115,12 +118,9 @@ def steps_table(lm: "LanguageModel", prompt: list[int], config: DecodingConfig) 
     """A reply token by token, the static twin of the token slider: drawn from how many, how likely, at what entropy."""
     import pandas as pd
 
-    head = ["token", "candidates", "probability", "entropy (bits)"]
-    rows = [
-        (repr(lm.tokenizer.decode([step.token])), step.candidates, f"{step.probability:.1%}", f"{step.entropy:.2f}")
-        for step in reply_steps(lm, prompt, config)
-    ]
-    table = pd.DataFrame(rows, columns=head)
+    table = pd.DataFrame(map(vars, reply_steps(lm, prompt, config))).round({"probability": 3, "entropy": 2})
+    table["token"] = [repr(lm.tokenizer.decode([token])) for token in table["token"]]
+    table = table.rename(columns={"entropy": "entropy (bits)"})
     return Shown(f"<p><b>{escape(settings_text(config))}</b></p>{table.to_html(escape=True)}", table.to_string())
 
 
@@ -287,8 +287,9 @@ class DecodingExplorer:
         from IPython.display import display
 
         twin, view = self.chart(), {"version_major": 2, "version_minor": 0, "model_id": self.box().model_id}
-        html = self.question().html + twin.html
-        kinds = {"application/vnd.jupyter.widget-view+json": view, "text/html": html, "text/plain": twin.text}
+        kinds = {"application/vnd.jupyter.widget-view+json": view, "text/plain": twin.text}
+        if "google.colab" not in sys.modules:  # which of the two Colab would prefer is not known
+            kinds["text/html"] = self.question().html + twin.html
         display(kinds, raw=True)
 
     def box(self) -> Any:
