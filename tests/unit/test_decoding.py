@@ -1,6 +1,10 @@
 """Decoding: a batch writes what each prompt would get alone, and settings that make no sense are explained."""
 
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -296,6 +300,29 @@ def test_the_largest_batch_is_found_between_what_fits_and_what_does_not(lm, monk
     assert best == min(most, 64) and tried[:2] == [1, 2]
     assert {rows for rows, speed in speeds.items() if not speed} == {rows for rows in tried if rows > most}
     assert sorted(set(tried)) == list(speeds), "every try is one batch of that many rows"
+
+
+CROWDED = """
+import resource, tiny_models
+from labkit.decoding import DecodingConfig, find_max_batch, generate
+
+lm, most = tiny_models.language_model("neox"), 1024
+size = {"prompt_tokens": 400, "new_tokens": 2}
+find_max_batch(lm, limit=1, **size)  # what is loaded on first use is not counted
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20,) * 2)
+best, speeds = find_max_batch(lm, limit=most, **size)
+assert 1 <= best < most and speeds[best] and not speeds[best + 1], speeds
+print(len(generate(lm, [[5]], DecodingConfig(max_new_tokens=3, min_new_tokens=3))[0]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_memory_that_runs_out_for_real_is_recovered_from():
+    """A made-up error is caught where a real one, which holds on to its tensors, would end the search or the kernel."""
+    paths = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    run = subprocess.run([sys.executable, "-c", CROWDED], env=os.environ | paths, capture_output=True, text=True)
+    assert run.returncode == 0 and run.stdout.strip() == "3", run.stderr[-2000:]
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory(lm):
