@@ -343,7 +343,8 @@ def _controls(explorer: DecodingExplorer) -> dict[str, Any]:
     def slider(name: str, value: float, low: float, high: float, step: float) -> Any:
         make = w.IntSlider if isinstance(step, int) else w.FloatSlider
         said = {"min_new_tokens": "at least … tokens"}.get(name, name.replace("_", " "))
-        return make(value=value, min=low, max=high, step=step, description=said, style=style)
+        # a value from outside the range would be moved into it, silently
+        return make(value=value, min=min(low, value), max=max(high, value), step=step, description=said, style=style)
 
     modes = w.Dropdown(options=["sample", "greedy"], value=config.strategy, description="mode", style=style)
     controls = {"dialogue": slider("dialogue", 0, 0, last, 1), "turn": slider("turn", explorer.turn, 0, 99, 1)}

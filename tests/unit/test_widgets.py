@@ -210,6 +210,14 @@ def test_examples_that_leave_no_room_are_said_not_swallowed(tiny_lm, dialogue, m
     assert any("reads 512 tokens" in getattr(w, "value", "") for w in box if type(w).__name__ == "HTML")
 
 
+def test_given_settings_are_kept_where_a_slider_is_narrower(tiny_lm, dialogue):
+    """A slider up to 50 made top_k=50 out of 200 when the widgets were drawn."""
+    config = DecodingConfig("sample", 300, top_k=200, seed=1234, min_new_tokens=250, temperature=3.0)
+    explorer = DecodingExplorer(tiny_lm, dialogue, config=config)
+    explorer.box()
+    assert explorer.config == config
+
+
 def test_another_dialogue_can_be_chosen_and_a_late_turn_becomes_its_last(tiny_lm, dialogue, miniwoz):
     """Turn 5 of a dialogue of two turns was an IndexError inside a callback, where nobody sees it."""
     explorer = DecodingExplorer(tiny_lm, [miniwoz["test"][0], dialogue])
