@@ -175,7 +175,8 @@ class DecodingExplorer:
 
     def _go(self, place: Place) -> None:
         """To another place; what was written stays behind, and what is being written ends."""
-        self.stop()
+        if self._writer and self._writer.is_alive():
+            self.stop()
         self.place, self.dialogue, self.written, self.step = place, self.dialogues[place.dialogue], {}, 0
         room = min(1024, self.lm.context_length) - LONGEST
         shown = {"instruction": place.instruction, "shots": self.examples[: place.shots]}
@@ -229,7 +230,6 @@ class DecodingExplorer:
 
     def replies(self, config: DecodingConfig | None = None, name: str = "") -> Iterator[str]:
         """The reply as far as it is written, after each token, until it ends or `stop` is called."""
-        self._stop.clear()
         ids = self.written[name] = []
         for token in stream(self.lm, self.prompts[self.turn].input_ids, config or self.config):
             ids.append(token)
@@ -266,12 +266,14 @@ class DecodingExplorer:
             put(self.shown(" (stopped)" * self._stop.is_set()).html)
         except Exception as error:
             put(f"⚠ {escape(str(error) if isinstance(error, LabError) else repr(error))}")
+        self._stop.clear()
 
     def start_writing(self, put: Callable[[str], None]) -> threading.Thread:
         """`write` in a thread, so that the Stop button is heard; a reply that is still being written ends first."""
         self.stop()
         if self._writer:
             self._writer.join()
+        self._stop.clear()  # here and not in the thread, which may begin after the next click on Stop
         self._writer = threading.Thread(target=self.write, args=(put,), daemon=True)
         self._writer.start()
         return self._writer
