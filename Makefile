@@ -13,7 +13,7 @@ NOTEBOOKS = $(wildcard notebooks/*.ipynb solutions/*.ipynb)
 # Results of tests go to a folder of their own; with JOBS processes at once, one thread each.
 TESTING = OMP_NUM_THREADS=1 LAB_PROFILE=smoke LAB_HOME=$(CURDIR)/build/test
 
-.PHONY: install lab test lint test-unit test-notebooks test-floors report bench clean
+.PHONY: install lab test lint test-unit test-notebooks test-browser test-floors report bench clean
 .DEFAULT_GOAL := lab
 
 install: .venv/installed
@@ -30,7 +30,7 @@ lab: install
 	$(BIN)/labkit doctor
 	$(BIN)/jupyter lab $(JUPYTER_FLAGS) notebooks/0_setup.ipynb
 
-test: lint test-unit test-notebooks
+test: lint test-unit test-notebooks test-browser
 
 lint: install
 	$(BIN)/ruff check .
@@ -43,6 +43,15 @@ test-unit: install
 test-notebooks: install
 	rm -rf build/test
 	$(TESTING) $(BIN)/python -m pytest -n $(JOBS) --nbmake --nbmake-timeout=600 $(NOTEBOOKS)
+
+# Notebook 1 in JupyterLab, driven in Debian's Chromium; screenshots in build/browser. Without Chromium it says so and skips.
+test-browser: install
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+		{ echo "test-browser skipped: no Chromium → apt install chromium"; exit 0; }; \
+	$(BIN)/python -c 'import playwright' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]' || \
+		{ echo "test-browser skipped: playwright cannot be installed"; exit 0; }; \
+	$(BIN)/python -m pytest -rs tests/browser
 
 # The unit tests on the oldest versions that pyproject.toml allows, which is what Colab has.
 test-floors: .venv-floors/installed

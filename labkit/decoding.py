@@ -4,16 +4,19 @@ Prompts that share a beginning (all turns of a dialogue do, when the history is 
 the trunk, fills a key-value cache, and the rows that branch off it write together, each leaving at its stop token.
 """
 
+import gc
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, takewhile
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from labkit.corpora.types import Dialogue
 from labkit.errors import LabError
 from labkit.models import LanguageModel, memory_errors
+from labkit.models.loading import quiet
 from labkit.prompts import parse_state, prompts
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ FILTERS = {  # setting -> value that switches it off, in the order they are appl
 }
 RANGES = {"top_p": "(0, 1]", "typical_p": "(0, 1]", "min_p": "[0, 1)", "penalty_alpha": "[0, 1]", "top_k": "[0, inf)"}
 RANGES |= {"max_new_tokens": "[1, inf)", "batch_size": "[1, inf)", "repetition_penalty": "(0, inf)"}
+RANGES |= {"min_new_tokens": "[0, inf)"}
 STATE_TOKENS = 192  # room for a belief state, which is longer than a reply; rows leave at its newline
 _Asked = dict[str, list[list[int]]]  # {Dialogue.key: prompts}
 Predictions = dict[str, list[dict[str, Any]]]  # {Dialogue.key: [{"response": str, "state": State}]}, mwzeval's format
@@ -58,6 +62,7 @@ class DecodingConfig:
     repetition_penalty: float = _option(1.0, "above 1: tokens of prompt and reply get less likely (Keskar et al. 2019)")
     num_beams: int = _option(4, "beam: hypotheses kept")
     penalty_alpha: float = _option(0.6, "contrastive: weight of the penalty for similarity to the context")
+    min_new_tokens: int = _option(0, "shortest reply, in tokens: before it, no token that ends a reply is allowed")
     seed: int = _option(42, "sample: same seed, same text, whatever the batch")
     batch_size: int = _option(64, "rows decoded together; changes the speed, not the text")
 
@@ -74,11 +79,39 @@ class DecodingConfig:
             value, (low, high) = getattr(self, name), map(float, interval[1:-1].split(","))
             open_end = (value == low and interval[0] == "(") or (value == high and interval[-1] == ")")
             yield open_end or not low <= value <= high, f"{name}={value}", f"choose a number in {interval}"
+        short = f"min_new_tokens={self.min_new_tokens} is above max_new_tokens={self.max_new_tokens}"
+        yield self.min_new_tokens > self.max_new_tokens, short, "raise max_new_tokens, or lower min_new_tokens"
         one = {"beam": self.num_beams < 2, "contrastive": self.top_k == 1}.get(self.strategy, False)
         yield one, f"{self.strategy} search with 1 candidate is greedy search", "use strategy='greedy', or 2 or more"
         kept = {"sample": set(FILTERS), "contrastive": {"top_k"}}.get(self.strategy, set()) | {"repetition_penalty"}
         vain = [name for name, off in FILTERS.items() if name not in kept and getattr(self, name) != off]
         yield bool(vain), f"{', '.join(vain)} would have no effect on {self.strategy}", "use strategy='sample'"
+
+
+def transformers_options(config: DecodingConfig) -> dict[str, Any]:
+    """What transformers' own `generate` has to be given for the same.
+
+    Every filter is named, since some are on there by default: top_k is 50. Samples are drawn from another generator, so
+    the distribution is the same and the text is not.
+
+    Raises:
+        LabError: contrastive search, which transformers 5 no longer has.
+    """
+    if config.strategy == "contrastive":
+        raise LabError("transformers 5 has no contrastive search", "", "use labkit.generate")
+    names = {"sample": list(FILTERS), "beam": ["repetition_penalty", "num_beams"]}
+    used = ["max_new_tokens", "min_new_tokens", *names.get(config.strategy, ["repetition_penalty"])]
+    return {"do_sample": config.strategy == "sample", **{name: getattr(config, name) for name in used}}
+
+
+def transformers_call(config: DecodingConfig) -> str:
+    """The same as Python to paste: `lm` is the loaded model, `ids` and `mask` a left-padded batch [B, T]."""
+    try:
+        given = ", ".join(f"{name}={value!r}" for name, value in transformers_options(config).items())
+    except LabError as error:
+        return f"# {error}"
+    seed = f"torch.manual_seed({config.seed})\n" * (config.strategy == "sample")
+    return f"{seed}lm.base.generate(ids, attention_mask=mask, eos_token_id=lm.codec.stop_ids, {given})"
 
 
 # --- filters ----------------------------------------------------------------------------------------------------------
@@ -123,6 +156,22 @@ def filter_stages(logits: "np.ndarray", config: DecodingConfig, context: Sequenc
         stages.append(Stage(name, getattr(config, name), kept[0].numpy(), removed, after[0].numpy()))
         before = after
     return stages
+
+
+def remaining(logits: "np.ndarray", stages: Sequence[Stage]) -> "np.ndarray":
+    """Probabilities [V] after all stages; the softmax of the logits [V] where there are none."""
+    import numpy as np
+
+    weights = np.exp(logits - logits.max())
+    return stages[-1].probabilities if stages else weights / weights.sum()
+
+
+def entropy(probabilities: "np.ndarray") -> float:
+    """Bits: 0 for one possible token, k for an even choice between 2^k."""
+    import numpy as np
+
+    some = probabilities[probabilities > 0].astype(float)
+    return float(abs((some * np.log2(some)).sum()))
 
 
 def next_token_logits(lm: LanguageModel, prompt: Sequence[int]) -> "np.ndarray":
@@ -278,10 +327,12 @@ def _unit(hidden: "Tensor") -> "Tensor":
 
 def _write(tree: _Tree, config: DecodingConfig, stop: set[int]) -> _Steps:
     """Let all rows write; each leaves at its stop token."""
-    filters, contrastive = _filters(config).values(), config.strategy == "contrastive"
+    filters, contrastive, ends = _filters(config).values(), config.strategy == "contrastive", tree._tensor(sorted(stop))
     logits = tree.read([row.prompt[at:] for row, at in zip(tree.rows, tree.position.tolist(), strict=True)])
     for left in reversed(range(config.max_new_tokens)):
         scores = logits.float()  # [B, V]; half precision is too coarse to sample from
+        if config.max_new_tokens - left <= config.min_new_tokens:
+            scores = scores.index_fill(1, ends, -float("inf"))
         for apply in filters:
             scores = apply(tree.sequences(), scores)
         if contrastive:
@@ -308,19 +359,26 @@ def _sampled(scores: "Tensor", rows: list[_Row]) -> list[int]:
 
 def _beam(lm: LanguageModel, rows: list[_Row], config: DecodingConfig) -> _Steps:
     """Beam search by transformers, on left-padded prompts; no step is seen from outside."""
+    written = _transformers(lm, [row.prompt for row in rows], config)
+    for row, reply in zip(rows, written, strict=True):
+        row.reply = reply
+    yield []
+
+
+def _transformers(lm: LanguageModel, prompts: Sequence[list[int]], config: DecodingConfig, **more: Any) -> list:
+    """Replies, without their stop tokens, by transformers' own generate on left-padded prompts."""
     import torch
 
-    width = max(len(row.prompt) for row in rows)
-    ids = [[lm.codec.pad_id] * (width - len(row.prompt)) + row.prompt for row in rows]
-    mask = [[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in rows]
+    width = max(map(len, prompts))
+    ids = [[lm.codec.pad_id] * (width - len(prompt)) + prompt for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     ids, mask = torch.tensor([ids, mask], device=lm.base.device)  # [B, T] each
-    options = {name: getattr(config, name) for name in ("max_new_tokens", "num_beams", "repetition_penalty")}
-    options |= {"do_sample": False, "eos_token_id": lm.codec.stop_ids, "pad_token_id": lm.codec.pad_id}
-    with torch.inference_mode():
-        written = lm.base.generate(ids, attention_mask=mask, **options)
-    for row, reply in zip(rows, written[:, width:].tolist(), strict=True):
-        row.reply = list(takewhile(lambda token: token not in lm.codec.stop_ids, reply))
-    yield []
+    more |= {"eos_token_id": lm.codec.stop_ids, "pad_token_id": lm.codec.pad_id, **transformers_options(config)}
+    devices = [lm.base.device] if lm.device == "cuda" else []
+    with quiet(), torch.inference_mode(), torch.random.fork_rng(devices):
+        torch.manual_seed(config.seed)
+        written = lm.base.generate(ids, attention_mask=mask, **more)[:, width:].tolist()
+    return [list(takewhile(lambda token: token not in lm.codec.stop_ids, reply)) for reply in written]
 
 
 # --- generation -------------------------------------------------------------------------------------------------------
@@ -372,6 +430,51 @@ def stream(lm: LanguageModel, prompt: list[int], config: DecodingConfig | None =
     _check_room(lm, [prompt], config.max_new_tokens)
     for ((_, token),) in _steps(lm, [_rows([prompt], None, config.seed)], config):
         yield token
+
+
+def speculative(lm: LanguageModel, draft: LanguageModel | None, prompt: list[int], config: DecodingConfig) -> list[int]:
+    """One reply of `lm`, for which a smaller `draft` writes ahead and `lm` checks several tokens in one pass
+    (Leviathan et al. 2023), by transformers. Greedy text stays what `lm` alone writes.
+
+    `draft=None` is the same call without help: what a speed-up has to be measured against.
+
+    Raises:
+        LabError: models with different tokenizers, beam or contrastive search.
+    """
+    if config.strategy in ("beam", "contrastive"):
+        found = f"strategy={config.strategy!r}"
+        raise LabError("speculative decoding checks one likeliest or drawn token", found, "use greedy or sample")
+    if draft and draft.tokenizer.get_vocab() != lm.tokenizer.get_vocab():
+        found = f"the tokenizers of {draft.name} and {lm.name} differ"
+        raise LabError("the draft's tokens mean something else", found, "take a smaller model of the same family")
+    _check_room(lm, [prompt], config.max_new_tokens)
+    return _transformers(lm, [prompt], config, **({"assistant_model": draft.base} if draft else {}))[0]
+
+
+@dataclass(frozen=True)
+class Step:
+    """How one token of a reply was chosen."""
+
+    token: int
+    candidates: int  # tokens that the filters left; 1 where nothing is drawn
+    probability: float  # of the token among them
+    entropy: float  # bits, of what the filters left
+
+
+def reply_steps(lm: LanguageModel, prompt: list[int], config: DecodingConfig) -> list[Step]:
+    """Write one reply and say how each token came about; the stop token is the last step."""
+    import torch
+
+    reply, steps = list(stream(lm, prompt, config)), []
+    with torch.inference_mode():
+        ids = torch.tensor([[*prompt, *reply]], device=lm.base.device)
+        logits = lm.base(ids, logits_to_keep=len(reply) + 1).logits[0, :-1].float().cpu()  # [T, V]
+        logits[: config.min_new_tokens, lm.codec.stop_ids] = -float("inf")
+    for at, token in enumerate(reply):
+        left = remaining(logits[at].numpy(), filter_stages(logits[at], config, [*prompt, *reply[:at]]))
+        candidates = int((left > 0).sum()) if config.strategy == "sample" else 1
+        steps.append(Step(token, candidates, float(left[token]), entropy(left)))
+    return steps
 
 
 def _steps(lm: LanguageModel, groups: list[_Group], config: DecodingConfig) -> _Steps:
@@ -436,6 +539,43 @@ def _shared(trunk: list[int], prompt: list[int]) -> int:
     return next((i for i, (a, b) in enumerate(zip(trunk, prompt[:-1], strict=False)) if a != b), known)
 
 
+# --- what the machine allows ------------------------------------------------------------------------------------------
+
+
+def find_max_batch(
+    lm: LanguageModel, *, prompt_tokens: int = 256, new_tokens: int = 32, limit: int = 1024
+) -> tuple[int, dict[int, float]]:
+    """The most rows, up to `limit`, that fit into memory together, and tokens per second of every try, {rows: speed}.
+
+    Doubles until memory runs out (speed 0), then bisects. It is the worst case: random prompts that share no beginning,
+    and replies that all run to their full length. On a GPU running out is safe; a CPU's operating system may end the
+    kernel first, so choose a `limit` there.
+    """
+    fits, fails, speeds = 0, limit + 1, {}
+    while fails - fits > 1:
+        rows = min(2 * fits or 1, limit) if fails > limit else (fits + fails) // 2
+        speeds[rows] = _speed(lm, rows, prompt_tokens, new_tokens)
+        fits, fails = (rows, fails) if speeds[rows] else (fits, rows)
+    return fits, dict(sorted(speeds.items()))
+
+
+def _speed(lm: LanguageModel, rows: int, prompt_tokens: int, new_tokens: int) -> float:
+    """New tokens per second; 0 where memory runs out, and what was taken is given back."""
+    import torch
+
+    prompts = [random.Random(row).choices(range(len(lm.tokenizer)), k=prompt_tokens) for row in range(rows)]
+    config = DecodingConfig(max_new_tokens=new_tokens, min_new_tokens=new_tokens, batch_size=rows)
+    start = perf_counter()
+    try:
+        return sum(map(len, generate(lm, prompts, config))) / (perf_counter() - start)
+    except LabError as error:
+        if error.what != "out of memory":
+            raise
+    gc.collect()  # only now: the error's traceback held the tensors
+    torch.cuda.empty_cache()
+    return 0.0
+
+
 # --- replies to a corpus ----------------------------------------------------------------------------------------------
 
 
@@ -447,19 +587,21 @@ def predict(
     format: str = "turns",
     max_length: int = 1024,
     instruction: str = "",
+    shots: Sequence[Dialogue] = (),
     on_batch: Callable[[Predictions], None] | None = None,
 ) -> Predictions:
     """The model's reply to every user turn, each from its gold history; in the `state` format with the state it wrote.
 
     A history too long for `max_length` or the model loses its oldest turns. `on_batch` gets the predictions of whole
-    dialogues as they are done: what an interrupted run can keep.
+    dialogues as they are done: what an interrupted run can keep. `instruction` and the worked examples `shots` are text
+    before the history; they are never cut.
     """
     from tqdm.auto import tqdm
 
     config = config or DecodingConfig()
     needed = config.max_new_tokens + (STATE_TOKENS + 8 if format == "state" else 0)
-    room = min(max_length, lm.context_length - needed)
-    asked = {d.key: [p.input_ids for p in prompts(d, lm.codec, format, room, instruction)] for d in dialogues}
+    how = (format, min(max_length, lm.context_length - needed), instruction)
+    asked = {d.key: [p.input_ids for p in prompts(d, lm.codec, *how, shots=shots)] for d in dialogues}
     longest_first = sorted(asked.items(), key=lambda pair: -max(map(len, pair[1]), default=0))
     done: Predictions = {}
     with tqdm(total=sum(map(len, asked.values())), desc=f"{lm.name} writes replies", unit="reply") as bar:

@@ -9,7 +9,7 @@ reply: what the model is asked to go on from is token for token what it was trai
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -244,13 +244,17 @@ def prompts(
     max_length: int = 1024,
     instruction: str = "",
     lexical: bool = False,
+    shots: Sequence[Dialogue] = (),
 ) -> list[Prompt]:
     """The prompt of every bot turn in at most `max_length` tokens: the oldest whole turns go, the last user turn stays.
 
     In the `state` format a prompt ends in `state>`; when the state is written, append `codec.encode("bot>")` and go on.
-    `instruction` is text placed before the history (it is never truncated).
+    Before the history come `instruction` (one line of text) and `shots`, whole dialogues as worked examples (Brown et
+    al. 2020); neither is truncated.
     """
     head = codec.prefix + (codec.encode(one_line(instruction) + "\n") if instruction else [])
+    for shot in shots:
+        head += [token for exchange in exchanges(shot, format, lexical) for token in _tokens(exchange, codec)[0]]
     history: list[list[int]] = []  # one entry an exchange: what stays begins with `user>`, as every window in training
     result = []
     for turn, exchange in enumerate(exchanges(dialogue, format, lexical)):

@@ -101,12 +101,14 @@ def _slowest(notebook: "NotebookNode", n: int = 3) -> tuple[tuple[float, int, st
 
 
 def _page(notebook: "NotebookNode", title: str) -> str:
-    """The executed notebook as HTML that draws its figures without a network."""
+    """The executed notebook as HTML that draws its figures without a network; a widget is shown by its static twin."""
     from nbconvert import HTMLExporter
 
     for data in (output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())):
         if figure := data.pop("application/vnd.plotly.v1+json", None):
             data["text/html"] = _drawn({key: figure[key] for key in ("data", "layout")})
+        if data.pop("application/vnd.jupyter.widget-view+json", None) and "text/html" not in data:
+            data["text/plain"] = ""  # of a progress bar, which would stand there as "0 %"
     exporter = HTMLExporter(template_name="lab", embed_images=True, require_js_url="")
     return exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
 

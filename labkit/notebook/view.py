@@ -3,11 +3,14 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from labkit.corpora.types import BOT, Dialogue
-from labkit.prompts import current_domain, delexicalise, state_text
+from labkit.metrics.database import VenueDatabase
+from labkit.metrics.normalization import normalise_state
+from labkit.prompts import current_domain, delexicalise, lexicalise, state_text
 
 if TYPE_CHECKING:
     from labkit.metrics import Explanation
@@ -103,12 +106,43 @@ def show_explanation(explanation: "Explanation") -> Shown:
     return Shown(html, str(explanation))
 
 
-def side_by_side(replies: Mapping[str, str], title: str = "") -> Shown:
-    """Replies of several systems or settings to one prompt, one column each: {name: reply}."""
+def side_by_side(replies: Mapping[str, str], title: str = "", *, differences: bool = False) -> Shown:
+    """Replies of several systems or settings to one prompt, one column each: {name: reply}.
+
+    `differences` underlines the words of later replies that the first one does not have there; *starred* as text.
+    """
+    first = next(iter(replies.values()), "")
+    marked = {name: _changes(first if differences else reply, reply) for name, reply in replies.items()}
     cells = "".join(
         f'<div style="flex:1 1 14em;{_BUBBLE}background:rgba(128,128,128,.14)"><b>{escape(name)}</b><br>'
-        f"{highlighted(reply)}</div>"
-        for name, reply in replies.items()
+        + " ".join(f"<u>{highlighted(words)}</u>" if new else highlighted(words) for words, new in parts)
+        + "</div>"
+        for name, parts in marked.items()
     )
+    lines = [f"{name}: " + " ".join(f"*{words}*" if new else words for words, new in marked[name]) for name in marked]
     html = f'<p><b>{escape(title)}</b></p><div style="display:flex;flex-wrap:wrap;gap:.6em">{cells}</div>'
-    return Shown(html, "\n".join([title, *(f"{name}: {reply}" for name, reply in replies.items())]).strip())
+    return Shown(html, "\n".join([title, *lines]).strip())
+
+
+def _changes(first: str, second: str) -> list[tuple[str, bool]]:
+    """The second text in runs of words, and whether the first has another run in that place."""
+    before, words = first.split(), second.split()
+    opcodes = SequenceMatcher(None, before, words, autojunk=False).get_opcodes()
+    return [(" ".join(words[start:end]), tag != "equal") for tag, _, _, start, end in opcodes if end > start]
+
+
+def lexical_view(reply: str, dialogue: Dialogue, turn: int, database: Mapping[str, list[dict[str, Any]]]) -> str:
+    """A reply to user turn `turn`, each placeholder filled from the first entity that meets the annotated state.
+
+    For reading only, never for scoring: what neither an entity nor the state knows stays a placeholder.
+    """
+    state, venues = normalise_state(dialogue.turns[2 * turn].state), VenueDatabase(database)
+
+    def fill(match: re.Match[str]) -> str:
+        domain = match[0][1:].split("_")[0]
+        ids = venues.query(domain, state.get(domain, {}))
+        rows = enumerate(database[domain] if ids else [])
+        fits = (row for number, row in rows if str(row.get("trainID", row.get("id", number))) in ids)
+        return lexicalise(match[0], next(fits, {}), state.get(domain))
+
+    return PLACEHOLDER.sub(fill, reply)

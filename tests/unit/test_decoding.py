@@ -1,16 +1,36 @@
 """Decoding: a batch writes what each prompt would get alone, and settings that make no sense are explained."""
 
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_models
 import torch
 
+from labkit import decoding
 from labkit.corpora.types import BOT, USER, Dialogue, Turn
-from labkit.decoding import DecodingConfig, filter_stages, generate, next_token_logits, predict, stream
+from labkit.decoding import (
+    DecodingConfig,
+    filter_stages,
+    find_max_batch,
+    generate,
+    next_token_logits,
+    predict,
+    remaining,
+    reply_steps,
+    speculative,
+    stream,
+    transformers_call,
+    transformers_options,
+)
 from labkit.errors import LabError
 from labkit.models import attach_adapter, load_model
+from labkit.prompts import exchanges
+from labkit.prompts import prompts as prompts_of
 
 NEW = 12
 
@@ -171,6 +191,7 @@ def test_every_filter_has_its_stage():
         ({"repetition_penalty": 0.0}, "repetition_penalty"),
         ({"max_new_tokens": 0}, "max_new_tokens"),
         ({"batch_size": 0}, "batch_size"),
+        ({"min_new_tokens": 65}, "above max_new_tokens=64"),
     ],
 )
 def test_nonsense_is_explained(settings, says):
@@ -185,6 +206,128 @@ def test_a_prompt_that_leaves_no_room_is_refused(lm):
     with pytest.raises(LabError, match="empty prompt"):
         generate(lm, [[5], []])
     assert generate(lm, []) == []
+
+
+# --- the same by transformers -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sample", "beam", "contrastive"])
+def test_a_reply_can_be_forced_to_a_length(lm, prompts, strategy):
+    """The old notebook said "forbid the newline" and forbade nothing: a reply ended where it liked."""
+    free = generate(lm, prompts[:4], DecodingConfig(strategy, max_new_tokens=9))
+    forced = generate(lm, prompts[:4], DecodingConfig(strategy, max_new_tokens=9, min_new_tokens=9))
+    assert min(map(len, free)) < 9 and [len(reply) for reply in forced] == [9] * 4
+    if strategy == "greedy":
+        assert forced == [alone(lm, prompt, max_new_tokens=9, min_new_tokens=9) for prompt in prompts[:4]]
+
+
+def test_the_printed_call_of_transformers_writes_the_same(lm, prompts):
+    """What a student pastes has to run; names of arguments change from release to release."""
+    for config in (
+        DecodingConfig(max_new_tokens=NEW, repetition_penalty=1.3),
+        DecodingConfig("beam", max_new_tokens=8),
+    ):
+        ids = torch.tensor([prompts[0]])
+        names = {"lm": lm, "ids": ids, "mask": torch.ones_like(ids), "torch": torch}
+        assert transformers_call(config).count("lm.base.generate") == 1
+        written = eval(transformers_call(config), names)[0, len(prompts[0]) :].tolist()
+        reply = generate(lm, [prompts[0]], config)[0]
+        assert written[: len(reply)] == reply
+    assert transformers_call(DecodingConfig("contrastive")).startswith("# transformers 5 has no contrastive search")
+
+
+def test_sampling_options_leave_what_the_filters_leave(lm, prompts):
+    """transformers' own default of top_k is 50: options that leave it out cut 50304 tokens to 50."""
+    config = DecodingConfig("sample", max_new_tokens=1, temperature=5.0, top_p=0.97)
+    options = {"output_scores": True, "return_dict_in_generate": True, **transformers_options(config)}
+    ids = torch.tensor([prompts[0]])
+    options |= {"attention_mask": torch.ones_like(ids), "pad_token_id": 0, "eos_token_id": lm.codec.stop_ids}
+    out = lm.base.generate(ids, **options)
+    logits = next_token_logits(lm, prompts[0])
+    ours = remaining(logits, filter_stages(logits, config))
+    assert (ours > 0).sum() > 50
+    np.testing.assert_allclose(out.scores[0][0].softmax(-1).numpy(), ours, atol=1e-5)
+
+
+def test_a_draft_changes_no_greedy_text(lm, prompts):
+    """A draft that is wrong all the time must cost time only."""
+    draft = tiny_models.language_model("neox" if lm.name == "tiny-neox" else "llama")
+    torch.nn.init.normal_(draft.base.get_output_embeddings().weight)
+    config = DecodingConfig(max_new_tokens=NEW)
+    for prompt in prompts[:3]:
+        assert speculative(lm, draft, prompt, config) == speculative(lm, None, prompt, config) == alone(lm, prompt)
+
+
+def test_a_draft_of_another_family_is_refused(lm, prompts):
+    """Its token 17 is another text, so that every proposal would be noise."""
+    other = tiny_models.language_model("llama" if lm.name == "tiny-neox" else "neox")
+    with pytest.raises(LabError, match="same family"):
+        speculative(lm, other, prompts[0], DecodingConfig())
+    with pytest.raises(LabError, match="greedy or sample"):
+        speculative(lm, None, prompts[0], DecodingConfig("beam"))
+
+
+def test_steps_say_from_how_many_tokens_each_was_drawn(lm, prompts):
+    """Filters of step t look at the reply so far: a penalty for the prompt alone would give other candidates."""
+    config = DecodingConfig("sample", max_new_tokens=NEW, top_k=5, repetition_penalty=1.5)
+    steps = reply_steps(lm, prompts[0], config)
+    assert [step.token for step in steps] == list(stream(lm, prompts[0], config))
+    assert {step.candidates for step in steps} == {5}
+    for at, step in enumerate(steps):
+        context = [*prompts[0], *(s.token for s in steps[:at])]
+        left = filter_stages(next_token_logits(lm, context), config, context)[-1].probabilities
+        assert step.probability == pytest.approx(float(left[step.token]), abs=1e-4) and step.probability > 0
+        assert step.entropy == pytest.approx(-sum(p * np.log2(p) for p in left if p > 0), abs=1e-3)
+    assert {step.candidates for step in reply_steps(lm, prompts[0], DecodingConfig(max_new_tokens=3))} == {1}
+
+
+# --- what the machine allows ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [1, 37, 64, 99])
+def test_the_largest_batch_is_found_between_what_fits_and_what_does_not(lm, monkeypatch, most):
+    """A search by doubling alone says 32 where 37 fit; one that stops at the first error has lost the kernel."""
+    original, tried = decoding._steps, []
+
+    def crowded(lm, groups, config):
+        tried.append(sum(map(len, groups)))
+        if tried[-1] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(lm, groups, config)
+
+    monkeypatch.setattr(decoding, "_steps", crowded)
+    best, speeds = find_max_batch(lm, prompt_tokens=4, new_tokens=2, limit=64)
+    assert best == min(most, 64) and tried[:2] == [1, 2]
+    assert {rows for rows, speed in speeds.items() if not speed} == {rows for rows in tried if rows > most}
+    assert sorted(set(tried)) == list(speeds), "every try is one batch of that many rows"
+
+
+CROWDED = """
+import resource, tiny_models
+from labkit.decoding import DecodingConfig, find_max_batch, generate
+
+lm, most = tiny_models.language_model("neox"), 1024
+size = {"prompt_tokens": 400, "new_tokens": 2}
+find_max_batch(lm, limit=1, **size)  # what is loaded on first use is not counted
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20,) * 2)
+best, speeds = find_max_batch(lm, limit=most, **size)
+assert 1 <= best < most and speeds[best] and not speeds[best + 1], speeds
+print(len(generate(lm, [[5]], DecodingConfig(max_new_tokens=3, min_new_tokens=3))[0]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_memory_that_runs_out_for_real_is_recovered_from():
+    """A made-up error is caught where a real one, which holds on to its tensors, would end the search or the kernel."""
+    paths = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    run = subprocess.run([sys.executable, "-c", CROWDED], env=os.environ | paths, capture_output=True, text=True)
+    assert run.returncode == 0 and run.stdout.strip() == "3", run.stderr[-2000:]
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(lm):
+    with pytest.raises(LabError, match="512 tokens"):
+        find_max_batch(lm, prompt_tokens=510, new_tokens=8, limit=2)
 
 
 # --- replies to a corpus ----------------------------------------------------------------------------------------------
@@ -212,6 +355,18 @@ def test_predict_answers_every_turn_whatever_the_batch(lm, format):
     assert predict(lm, DIALOGUES[::-1], DecodingConfig("sample", 6, batch_size=64), format=format) == predictions
 
 
+def test_worked_examples_stand_before_the_history_and_are_not_cut(lm):
+    """An example that truncation drops is one that the score says nothing about."""
+    asked = prompts_of(DIALOGUES[2], lm.codec, max_length=200, instruction="be brief", shots=DIALOGUES[:1])
+    segments = [segment.text for exchange in exchanges(DIALOGUES[0]) for segment in exchange]
+    head = lm.codec.prefix + [token for text in ["be brief\n", *segments] for token in lm.codec.encode(text)]
+    assert all(prompt.input_ids[: len(head)] == head for prompt in asked)
+    config = DecodingConfig(max_new_tokens=4)
+    expected = [lm.codec.decode(ids) for ids in generate(lm, [prompt.input_ids for prompt in asked], config)]
+    written = predict(lm, DIALOGUES[2:], config, max_length=200, instruction="be brief", shots=DIALOGUES[:1])
+    assert [turn["response"] for turn in written["pmul333"]] == expected
+
+
 def test_an_interrupt_keeps_what_is_done(lm):
     """Ctrl-C after an hour must not throw the hour away: whole dialogues were handed out before."""
     kept = {}
@@ -234,14 +389,8 @@ def test_a_dialogue_is_read_once(lm):
     hook = embedding.register_forward_hook(lambda _, inputs, __: read.append(inputs[0].numel()))
     predict(lm, DIALOGUES[2:], DecodingConfig(max_new_tokens=1))
     hook.remove()
-    longest = max(len(p.input_ids) for p in _prompts(lm, DIALOGUES[2]))
+    longest = max(len(p.input_ids) for p in prompts_of(DIALOGUES[2], lm.codec))
     assert sum(read) <= longest + 6
-
-
-def _prompts(lm, dialogue):
-    from labkit.prompts import prompts
-
-    return prompts(dialogue, lm.codec)
 
 
 def test_stream_gives_what_generate_gives(lm, prompts):

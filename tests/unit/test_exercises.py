@@ -13,7 +13,7 @@ from labkit.corpora.slots import placeholder
 from labkit.errors import LabError
 from labkit.notebook import exercises
 from labkit.notebook.exercises import BLANK, RAISED, RIGHT, WRONG, check, every_exercise, hint, judge, solution
-from labkit.notebook.exercises.notebook1 import LOGITS, nucleus
+from labkit.notebook.exercises.notebook1 import LOGITS, contrast
 from labkit.notebook.exercises.notebook2 import NF4
 from labkit.notebook.exercises.record import progress, recorded
 
@@ -34,6 +34,14 @@ def cut(logits, kept):
     return np.where(kept, logits, -np.inf)
 
 
+def nucleus(logits, p):
+    """Which tokens top-p keeps: [V] bool."""
+    order = np.argsort(-logits)
+    kept = np.zeros(len(logits), bool)
+    kept[order] = np.cumsum(softmax(logits)[order]) - softmax(logits)[order] < p
+    return kept
+
+
 def top_p_by_loop(logits, p):
     probabilities, mass, kept = softmax(logits), 0.0, []
     for token in sorted(range(len(logits)), key=lambda i: -logits[i]):
@@ -48,6 +56,47 @@ def top_p_without_the_last(logits, p):
     kept = np.zeros(len(logits), bool)
     kept[order] = np.cumsum(softmax(logits)[order]) <= p
     return cut(logits, kept)
+
+
+def cosines(states, context):
+    return torch.nn.functional.cosine_similarity(torch.tensor(states)[:, None], torch.tensor(context)[None], dim=-1)
+
+
+def contrastive_by(reduce, p_weight=lambda a: 1 - a, similarity=cosines):
+    return lambda p, h, c, a: int(np.argmax(p_weight(a) * p - a * reduce(np.asarray(similarity(h, c)), axis=1)))
+
+
+def sampler(generator_of, distribution=softmax):
+    """Decoders that differ in where each prompt's random numbers come from."""
+
+    def sample(prompts, next_logits, n, seed):
+        shared, replies = generator_of(None, seed), []
+        for prompt in prompts:
+            draw, ids = shared or generator_of(prompt, seed), list(prompt)
+            for _ in range(n):
+                p = distribution(next_logits(ids))
+                ids.append(draw.choice(len(p), p=p))
+            replies.append(ids[len(prompt) :])
+        return replies
+
+    return sample
+
+
+def own_generator(prompt, seed):
+    return None if prompt is None else np.random.default_rng([seed, *prompt])
+
+
+def sample_by_gumbel(prompts, next_logits, n, seed):
+    """Another right way: the likeliest after adding Gumbel noise."""
+    draws, replies = [np.random.default_rng([*prompt, 99, seed]) for prompt in prompts], [[] for _ in prompts]
+    for _ in range(n):
+        for prompt, reply, draw in zip(prompts, replies, draws, strict=True):
+            reply.append(int(np.argmax(next_logits([*prompt, *reply]) + draw.gumbel(size=5))))
+    return replies
+
+
+def one_hot(logits):
+    return np.eye(len(logits))[np.argmax(logits)]
 
 
 def delexicalise_right_to_left(text, spans):
@@ -103,6 +152,8 @@ RIGHT_ANSWERS = {
     "1.5": [lambda z, p: cut(z, nucleus(z, p)), top_p_by_loop],
     "1.2": [delexicalise_right_to_left, delexicalise_in_pieces],
     "1.1": ["b", "B"],
+    "1.6": [contrastive_by(np.max), lambda p, h, c, a: contrast(p, h, c, a).argmax()],
+    "1.7": [sampler(own_generator), sample_by_gumbel],
     "2.1": [
         lambda ids, flags: [i if f else -100 for i, f in zip(ids, flags, strict=True)],
         lambda ids, flags: torch.where(torch.tensor(flags), torch.tensor(ids), -100),
@@ -139,6 +190,20 @@ WRONG_ANSWERS = {  # (answer, words of the message that it must get)
         (delexicalise_left_to_right, "should become"),
         (delexicalise_everywhere, "north road is in the north"),
         (lambda text, spans: text, "should become"),
+    ],
+    "1.6": [
+        (contrastive_by(np.mean), "the scores are"),
+        (contrastive_by(np.max, similarity=lambda h, c: h @ c.T), "the scores are"),
+        (contrastive_by(np.max, p_weight=lambda a: 1), "the scores are"),
+        (lambda p, h, c, a: 0, "which makes it"),
+        (lambda p, h, c, a: contrast(p, h, c, a), "index of one of 4"),
+    ],
+    "1.7": [
+        (sampler(lambda prompt, seed: np.random.default_rng()), "not seeded"),
+        (sampler(lambda prompt, seed: np.random.default_rng(seed) if prompt is None else None), "neighbours"),
+        (sampler(lambda prompt, seed: np.random.default_rng(5), one_hot), "Other seeds"),
+        (sampler(own_generator, lambda logits: np.full(5, 0.2)), "has probability 0.43"),
+        (lambda prompts, next_logits, n, seed: [[1] * (n - 1) for _ in prompts], "lists of 6 tokens"),
     ],
     "1.1": [("a", "constant_predictions"), ("c", "gold replies"), ("d", "drawn")],
     "2.1": [
@@ -268,16 +333,6 @@ def test_a_function_that_changes_its_input_does_not_change_the_checker():
     before = LOGITS.copy()
     assert judge("1.3", in_place).outcome == RIGHT
     assert (before == LOGITS).all()
-
-
-def test_top_p_reference_is_what_transformers_does():
-    from transformers import TopPLogitsWarper
-
-    draw = np.random.default_rng(1)
-    for p in (0.1, 0.5, 0.9, 0.99):
-        logits = draw.normal(scale=3, size=50)
-        theirs = TopPLogitsWarper(p)(None, torch.tensor(logits)[None])[0]
-        assert (torch.isfinite(theirs).numpy() == nucleus(logits, p)).all()
 
 
 def test_quantiser_reference_is_bitsandbytes_nf4():

@@ -3,7 +3,7 @@
 import nbformat
 import pytest
 
-from labkit.course.preflight import preflight
+from labkit.course.preflight import _page, preflight
 from labkit.errors import LabError
 from labkit.notebook.board import Board
 
@@ -44,3 +44,14 @@ def test_nothing_to_run_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("labkit.course.preflight.clone_root", lambda: tmp_path)
     with pytest.raises(LabError, match="no notebooks to run"):
         preflight(tmp_path / "report")
+
+
+def test_a_page_shows_a_widget_by_its_static_twin():
+    """A page without a kernel and a network drew nothing where a widget was, and a finished bar stood there as 0 %."""
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
+    shown = [{**view, "text/html": "<table>twin</table>", "text/plain": "twin"}, {**view, "text/plain": "0%|    | 0/9"}]
+    cell = nbformat.v4.new_code_cell("explorer")
+    cell.outputs = [nbformat.v4.new_output("display_data", data) for data in shown]
+    state = {"application/vnd.jupyter.widget-state+json": {"state": {"1": {}}, "version_major": 2, "version_minor": 0}}
+    page = _page(nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": state}), "a notebook")
+    assert "<table>twin</table>" in page and "0%|" not in page

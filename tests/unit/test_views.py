@@ -6,7 +6,7 @@ import pytest
 from labkit.corpora.types import BOT, USER, Dialogue, Span, Turn
 from labkit.metrics import evaluate, gold_predictions
 from labkit.notebook import plots
-from labkit.notebook.view import highlighted, show, show_dialogue, show_explanation, side_by_side
+from labkit.notebook.view import highlighted, lexical_view, show, show_dialogue, show_explanation, side_by_side
 
 EVIL = "<script>alert(1)</script>"
 
@@ -108,3 +108,22 @@ def test_weights_and_memory():
     assert len(figure.layout.shapes) == 3 and sum(figure.data[0].y) == 1000
     bars = plots.memory({"32 bit": {"base": 34.0}, "4 bit": {"base": 10.0, "scales": 1.0}}).data
     assert bars[1].y == (0.0, 1.0) and bars[0].marker.pattern.shape != bars[1].marker.pattern.shape
+
+
+def test_side_by_side_marks_what_the_second_says_differently():
+    """Told by underlining and not by colour, and a word from a model is never markup."""
+    shown = side_by_side({"A": "it is in the north", "B": f"it is in the [hotel_area] {EVIL}"}, differences=True)
+    assert shown.text == f"A: it is in the north\nB: it is in the *[hotel_area] {EVIL}*"
+    assert shown.html.count("<u>") == 1 and "<script" not in shown.html
+    assert "<u>" not in side_by_side({"A": "yes", "B": "no"}).html
+
+
+def test_lexical_view_takes_an_entity_that_meets_the_state():
+    """The first entity of the database, whatever was asked for, looks as good and is wrong."""
+    state = {"restaurant": {"food": "thai", "bookday": "friday"}, "train": {"leaveat": "09:00"}}
+    dialogue = Dialogue("A.json", (), [Turn(USER, "thai food", state), Turn(BOT, "ok", state)])
+    entities = [{"name": "curry garden", "food": "indian"}, {"name": "bangkok", "food": "thai", "phone": "01223"}]
+    trains = [{"trainID": "TR1", "leaveAt": "08:00"}, {"trainID": "TR2", "leaveAt": "09:30"}]
+    said = "[restaurant_name] , [restaurant_phone] , [restaurant_bookday] , [train_trainid] [taxi_phone]"
+    read = lexical_view(said, dialogue, 0, {"restaurant": entities, "train": trains})
+    assert read == "bangkok , 01223 , friday , TR2 [taxi_phone]"

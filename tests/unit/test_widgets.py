@@ -8,7 +8,13 @@ import pytest
 from labkit.corpora.types import BOT, USER, Dialogue, Turn
 from labkit.decoding import DecodingConfig, generate
 from labkit.notebook import widgets
-from labkit.notebook.widgets import DecodingExplorer, decoding_explorer, decoding_table, next_token_chart
+from labkit.notebook.widgets import (
+    DecodingExplorer,
+    decoding_explorer,
+    decoding_table,
+    next_token_chart,
+    steps_table,
+)
 
 
 @pytest.fixture
@@ -105,26 +111,146 @@ def test_error_while_writing_is_shown_since_a_thread_has_no_cell(explorer, monke
     assert "out of memory" in shown[0] and "<out" not in shown[0]
 
 
-def test_the_widgets_redraw_the_chart_and_generate(explorer):
-    import ipywidgets
+def every(widget):
+    """A widget and all that it holds."""
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from every(child)
 
-    box = explorer.box()
-    prompt, (controls, chart), (generate_button, _), reply = [
-        getattr(child, "children", child) if isinstance(child, ipywidgets.HBox) else child for child in box.children
-    ]
-    by_name = {control.description: control for control in controls.children}
+
+@pytest.fixture
+def box(explorer):
+    """{description: control or button} and the HTML widgets, in order."""
+    widgets_ = list(every(explorer.box()))
+    assert not any(type(widget).__name__ == "FigureWidget" for widget in widgets_), "it needs anywidget"
+    by_name = {widget.description: widget for widget in widgets_ if getattr(widget, "description", "")}
+    return by_name, [widget for widget in widgets_ if type(widget).__name__ == "HTML"]
+
+
+def test_the_widgets_redraw_the_chart_and_generate(explorer, box):
+    controls, (prompt, chart, reply, _) = box
     before = chart.value
-    by_name["top k"].value = 1
+    controls["top k"].value = 1
     assert chart.value != before and "cut by top_k" in chart.value
     assert explorer.config.top_k == 1 and "<b>" not in prompt.value and "&lt;b&gt;" in prompt.value
-    by_name["mode"].value = "greedy"
+    controls["mode"].value = "greedy"
     assert explorer.config.strategy == "greedy" and "not taken" in chart.value
-    by_name["turn"].value = 1
+    controls["turn"].value = 1
     assert "the north" in prompt.value
-    generate_button.click()
+    controls["Generate"].click()
     explorer._writer.join(30)
     assert reply.value.startswith("bot&gt;")
-    assert not any(type(widget).__name__ == "FigureWidget" for widget in box.children)  # it needs anywidget
+
+
+def test_stepping_through_a_reply_shows_each_token_that_was_drawn(explorer, box):
+    """The chart of token 3 has to stand on tokens 0 to 2, not on the prompt alone."""
+    controls, (_, chart, reply, _) = box
+    controls["at least … tokens"].value = 8
+    controls["Generate"].click()
+    explorer._writer.join(30)
+    written = explorer.written["B: sample"]
+    assert controls["token of the reply"].max == len(written) - 1 == 7
+    shown = reply.value
+    for step in (0, 3, 7):
+        controls["token of the reply"].value = step
+        assert explorer.point() == [*explorer.prompts[0].input_ids, *written[:step]]
+        drawn = [line for line in explorer.chart().text.split("\n") if line.endswith("← drawn")]
+        assert len(drawn) == 1 and drawn[0].startswith(repr(explorer.lm.tokenizer.decode([written[step]])))
+        assert "← drawn" in chart.value and reply.value == shown
+    controls["turn"].value = 1
+    assert controls["token of the reply"].max == 0 and "drawn" not in chart.value, "another turn, another reply"
+
+
+def test_a_and_b_are_written_from_one_seed_and_what_differs_is_underlined(explorer, box):
+    """Two seeds would show the difference of two draws, not of two settings."""
+    controls, (_, _, reply, _) = box
+    controls["Keep as A"].click()
+    controls["top k"].value, controls["seed"].value = 1, 9
+    controls["Generate"].click()
+    explorer._writer.join(30)
+    first, second = explorer.written
+    assert (first, second) == ("A: sample", "B: sample, top_k 1") and first in reply.value and second in reply.value
+    prompt = explorer.prompts[0].input_ids
+    (expected,) = generate(explorer.lm, [prompt], DecodingConfig("sample", max_new_tokens=8, seed=9))
+    assert explorer.written[first][: len(expected)] == expected
+    assert "<u>" in reply.value and "seed 9" in reply.value
+    assert "A: sample, top_k 1" in explorer.keep().text and explorer.keep().text == "A is forgotten."
+
+
+def test_used_settings_are_a_plain_configuration_and_python_that_runs(explorer, box):
+    """Settings that a notebook cannot get at are lost with the kernel."""
+    import labkit
+
+    controls, (*_, code) = box
+    controls["temperature"].value = 0.7
+    assert explorer.chosen.temperature == 1.0, "a slider hands over nothing"
+    controls["Use these settings"].click()
+    line = explorer.use().text.split("\n")[0]
+    assert explorer.chosen == eval(line, {"labkit": labkit}) == DecodingConfig("sample", 8, 0.7, seed=3)
+    assert "temperature=0.7" in code.value and "lm.base.generate" in code.value
+
+
+def test_an_instruction_and_worked_examples_stand_before_the_history(tiny_lm, dialogue, miniwoz):
+    """A text box that changes the screen and not the prompt."""
+    explorer = DecodingExplorer(tiny_lm, dialogue, examples=miniwoz["train"][:2])
+    bare = explorer.point()
+    by_name = {getattr(widget, "description", ""): widget for widget in every(explorer.box())}
+    by_name["instruction"].value = "you are a clerk ."
+    assert tiny_lm.tokenizer.decode(explorer.point()).startswith("you are a clerk .\nuser> i want a cheap hotel")
+    by_name["worked examples"].value = 1
+    text = tiny_lm.tokenizer.decode(explorer.point())
+    assert miniwoz["train"][0].turns[0].utterance in text and text.endswith(tiny_lm.tokenizer.decode(bare))
+
+
+def test_examples_that_leave_no_room_are_said_not_swallowed(tiny_lm, dialogue, miniwoz):
+    """A front end drops what a callback raises: the old chart would stand there as if it were the new one."""
+    explorer = DecodingExplorer(tiny_lm, dialogue, examples=miniwoz["train"][:9])
+    box = list(every(explorer.box()))
+    next(w for w in box if getattr(w, "description", "") == "worked examples").value = 9
+    assert any("reads 512 tokens" in getattr(w, "value", "") for w in box if type(w).__name__ == "HTML")
+
+
+def test_given_settings_are_kept_where_a_slider_is_narrower(tiny_lm, dialogue):
+    """A slider up to 50 made top_k=50 out of 200 when the widgets were drawn."""
+    config = DecodingConfig("sample", 300, top_k=200, seed=1234, min_new_tokens=250, temperature=3.0)
+    explorer = DecodingExplorer(tiny_lm, dialogue, config=config)
+    explorer.box()
+    assert explorer.config == config
+
+
+def test_another_dialogue_can_be_chosen_and_a_late_turn_becomes_its_last(tiny_lm, dialogue, miniwoz):
+    """Turn 5 of a dialogue of two turns was an IndexError inside a callback, where nobody sees it."""
+    explorer = DecodingExplorer(tiny_lm, [miniwoz["test"][0], dialogue])
+    by_name = {getattr(widget, "description", ""): widget for widget in every(explorer.box())}
+    by_name["turn"].value = by_name["turn"].max
+    by_name["dialogue"].value = 1
+    assert explorer.dialogue is dialogue and explorer.turn == by_name["turn"].value == by_name["turn"].max == 1
+
+
+def test_names_and_numbers_are_for_reading_and_leave_the_reply_as_it_is(tiny_lm, miniwoz):
+    explorer = DecodingExplorer(tiny_lm, miniwoz["test"], database=miniwoz.database)
+    explorer.written = {"B": tiny_lm.codec.encode(" call [hotel_name] or [unknown_slot]")}
+    assert "[hotel_name]" in explorer.shown().text
+    explorer.set(lexical=True)
+    name = explorer.dialogue.turns[0].state["hotel"]["name"]
+    assert explorer.shown().text == f"bot> call {name} or [unknown_slot]"
+    assert tiny_lm.codec.decode(explorer.written["B"]) == "call [hotel_name] or [unknown_slot]"
+
+
+def test_where_there_are_no_widgets_the_chart_is_shown_as_html(explorer, monkeypatch):
+    """A code host and nbconvert drop widgets without their state: the HTML beside it is what they show."""
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: shown.append(bundle))
+    explorer._ipython_display_()
+    assert shown[0]["application/vnd.jupyter.widget-view+json"]["model_id"]
+    assert "<table" in shown[0]["text/html"] and "tokens left" in shown[0]["text/plain"]
+
+
+def test_steps_table_is_the_static_twin_of_stepping(tiny_lm, dialogue):
+    prompt = DecodingExplorer(tiny_lm, dialogue).prompts[0].input_ids
+    twin = steps_table(tiny_lm, prompt, DecodingConfig("sample", max_new_tokens=4, min_new_tokens=4, top_k=3))
+    assert len(twin.text.split("\n")) == 5 and twin.html.count("<td>3</td>") == 4
+    assert "entropy" in twin.html
 
 
 def test_static_twin_shows_chart_and_reply_of_each_setting(tiny_lm, dialogue):
