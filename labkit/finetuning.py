@@ -17,7 +17,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from labkit.corpora.types import SPLIT_ALIASES, Corpus, Dialogue
-from labkit.environment import seed_everything
+from labkit.environment import bf16_speedup, seed_everything
 from labkit.errors import LabError
 from labkit.models import (
     LanguageModel,
@@ -147,12 +147,14 @@ def finetune(
     with memory_errors(_smaller(config, base.bits)):
         checkpoint = last_checkpoint(out / "checkpoints")
         tuned = _trainable(base, config, checkpoint)
+        _compute_in(base, _computes_in(base))
         trainer = _trainer(tuned, _dataset(train, base.codec, config), _dataset(dev, base.codec, config), config, out)
         seconds = _train(trainer, tuned, config, out, checkpoint)
     trainable, total = count_parameters(tuned.model)
     result = FinetuneResult(out, _history(trainer), trainable, total, seconds, trainer.target_tokens / seconds)
     write_json(out / "result.json", {**asdict(result), "adapter": "."})
     if lm is not None and not config.full_finetune:
+        _compute_in(lm, lm.dtype)
         tuned.model.unload()  # the caller's model stays the base model,
         lm.model.set_input_embeddings(embeddings[0])  # which peft leaves with the trained embeddings
         lm.model.set_output_embeddings(embeddings[1])
@@ -239,9 +241,28 @@ def _trainable(lm: LanguageModel, config: FinetuneConfig, checkpoint: str | None
     lora |= {name: getattr(config, name) for name in ("gradient_checkpointing", "use_dora", "use_rslora")}
     lora["modules_to_save"] = _embeddings(lm) if _trains_embeddings(lm, config) else None
     tuned = attach_adapter(lm, **lora)
+    for parameter in tuned.model.parameters():  # a step of a trained embedding is lost in bfloat16's 8 bits
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
     # no vocabulary was resized; without this, peft asks the Hub about it at every checkpoint
     tuned.model.save_pretrained = partial(tuned.model.save_pretrained, save_embedding_layers=False)
     return tuned
+
+
+def _computes_in(lm: LanguageModel) -> str:
+    """The type of a step's matrix products: bfloat16 for 4 bits on a CPU with units for it, though it loads as float32.
+
+    Weights of 4 bits are no more exact than bfloat16's 8; scores are computed in what the model was loaded in.
+    """
+    return "bfloat16" if lm.bits == 4 and lm.device == "cpu" and bf16_speedup() > 1.3 else lm.dtype
+
+
+def _compute_in(lm: LanguageModel, dtype: str) -> None:
+    import torch
+
+    for module in lm.model.modules():
+        if hasattr(module, "compute_type_is_set"):  # bitsandbytes' Linear4bit
+            module.compute_dtype = getattr(torch, dtype)
 
 
 def _trains_embeddings(lm: LanguageModel, config: FinetuneConfig) -> bool:
@@ -366,7 +387,7 @@ def _arguments(lm: LanguageModel, config: FinetuneConfig, out: Path, evaluate: b
         eval_steps=config.eval_steps or None,
         save_total_limit=2,
         logging_steps=max(1, min(10, config.max_steps // 20)),
-        bf16=lm.dtype == "bfloat16",
+        bf16=_computes_in(lm) == "bfloat16",
         fp16=lm.dtype == "float16" and lm.device == "cuda",
         use_cpu=lm.device == "cpu",
         dataloader_pin_memory=lm.device == "cuda",

@@ -2,7 +2,7 @@
 
 The architecture is pythia's own (GPT-NeoX: parallel residual, rotary positions on a quarter of each head, untied
 embeddings; Biderman et al. 2023, "Pythia"), the tokenizer a byte-level BPE with pythia's end token as id 0. The model
-never sees the lab's domains or a placeholder, so zero-shot it is fluent and wrong, and fine-tuning has work to do.
+never sees a dialogue in a lab domain or a placeholder, so zero-shot it is fluent and wrong: fine-tuning has work to do.
 """
 
 import math
@@ -14,7 +14,6 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from labkit.corpora.slots import CLASS_OF
 from labkit.errors import LabError
 from labkit.models.loading import WEIGHTS, atomic_folder
 from labkit.storage import read_json, write_json
@@ -35,7 +34,7 @@ def pretrain(
     minutes: float | None = None,
     steps: int | None = None,
     seed: int = 2022,
-    n_texts: int = 20_000,
+    n_texts: int = 40_000,
 ) -> Path:
     """Train tokenizer and model of one size for `steps`, or for as many as a timing says fit into `minutes`.
 
@@ -90,19 +89,15 @@ def build(size: str, checkpoint: str | None = None) -> "GPTNeoXForCausalLM":
 
 
 def train_tokenizer(texts: list[str]) -> "PreTrainedTokenizerFast":
-    """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019) with one special token, the end token, as id 0.
-
-    The names of placeholders are added to its texts, not to the model's: `[restaurant_name]` takes 5 tokens, not 11.
-    """
+    """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019) with one special token, the end token, as id 0."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    names = " ".join(f"[{name}] {name.replace('_', ' ')}" for name in sorted(CLASS_OF))
     bpe.train_from_iterator(
-        [*texts, *[names] * 500],
+        texts,
         trainers.BpeTrainer(
             vocab_size=VOCABULARY, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
         ),

@@ -12,7 +12,16 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaFo
 from labkit.corpora.types import BOT, USER, Corpus, Dialogue, Turn
 from labkit.decoding import next_token_logits
 from labkit.errors import LabError
-from labkit.finetuning import Collator, FinetuneConfig, finetune, split_dialogues, target_loss
+from labkit.finetuning import (
+    Collator,
+    FinetuneConfig,
+    _compute_in,
+    _computes_in,
+    _trainable,
+    finetune,
+    split_dialogues,
+    target_loss,
+)
 from labkit.models import LanguageModel, attach_adapter, load_adapter, load_model, merge, save_model
 from labkit.prompts import Example, TextCodec, examples
 
@@ -233,3 +242,25 @@ def test_trained_embeddings_are_in_the_adapter_and_not_in_the_base(corpus: Corpu
     assert not torch.equal(trained, _lm().model.get_output_embeddings().weight)
     merged, unmerged = next_token_logits(merge(tuned), prompt), next_token_logits(tuned, prompt)
     torch.testing.assert_close(torch.tensor(merged), torch.tensor(unmerged), atol=1e-4, rtol=0)
+
+
+def test_what_is_trained_is_in_float32_whatever_the_base_is_in():
+    """Trap: embeddings trained in bfloat16, whose 8 bits swallow the steps of a small learning rate."""
+    lm = _lm()
+    lm.model.to(torch.bfloat16)
+    tuned = _trainable(replace(lm, dtype="bfloat16"), replace(TINY, train_embeddings=True), None)
+    trained = {str(p.dtype) for p in tuned.model.parameters() if p.requires_grad}
+    frozen = {str(p.dtype) for p in tuned.model.parameters() if not p.requires_grad}
+    assert trained == {"torch.float32"} and frozen == {"torch.bfloat16"}
+
+
+@pytest.mark.parametrize(("speedup", "dtype"), [(0.05, "float32"), (1.9, "bfloat16")])
+def test_four_bits_train_in_what_this_cpu_is_fast_in(monkeypatch, speedup, dtype):
+    """Trap: bfloat16 on a CPU that has to emulate it, sixty times slower; or float32 where bfloat16 is fast."""
+    monkeypatch.setattr("labkit.finetuning.bf16_speedup", lambda: speedup)
+    lm = load_model("mini-pythia-500k", bits=4, device="cpu")
+    assert _computes_in(lm) == dtype and _computes_in(replace(lm, bits=32)) == lm.dtype == "float32"
+    layers = [module for module in lm.model.modules() if hasattr(module, "compute_type_is_set")]
+    for wanted in (dtype, "float32"):
+        _compute_in(lm, wanted)
+        assert {module.compute_dtype for module in layers} == {getattr(torch, wanted)}

@@ -19,6 +19,7 @@ from labkit.corpora.miniwoz.goals import REQUESTS, SLOTS, sample_tasks, split_of
 from labkit.corpora.miniwoz.grammar import Grammar
 from labkit.corpora.miniwoz.pretraining import pretraining_texts
 from labkit.corpora.miniwoz.wording import phrases
+from labkit.corpora.slots import CLASS_OF
 from labkit.errors import LabError
 from labkit.metrics import constant_predictions, evaluate, gold_predictions
 from labkit.prompts import delexicalise
@@ -116,6 +117,20 @@ def test_scores_are_where_they_should_be(corpus):
     shuffled = dict(zip(shuffled, reversed(shuffled.values()), strict=True))  # by another dialogue
     shuffled = {key: (shuffled[key] * 20)[: len(gold[key])] for key in gold}
     nowhere = {domain: {"area": "nowhere", "day": "never"} for domain in database()}
+    elsewhere = {"north": "south", "south": "north", "east": "west", "west": "east", "centre": "east"}
+
+    def wrong(state):  # the right domain in the wrong part of town, or in the wrong direction
+        slots = {domain: {**slots, "area": elsewhere.get(slots.get("area"), "west")} for domain, slots in state.items()}
+        train = slots.get("train", {})
+        return slots | {
+            "train": {"departure": train.get("destination", "?"), "destination": train.get("departure", "?")}
+        }
+
+    states = {dialogue.key: [wrong(turn.state) for turn in dialogue.bot_turns] for dialogue in test}
+    misled = {
+        key: [{**turn, "state": state} for turn, state in zip(turns, states[key], strict=True)]
+        for key, turns in gold.items()
+    }
     lost = {key: [{**turn, "state": nowhere} for turn in turns] for key, turns in gold.items()}
     scores = {
         name: evaluate(predictions, corpus, "test")
@@ -124,12 +139,13 @@ def test_scores_are_where_they_should_be(corpus):
             "constant": constant_predictions(test),
             "another dialogue's": shuffled,
             "no entity found": lost,
+            "the wrong entity": misled,
         }.items()
     }
     assert scores["gold"].inform >= 90 and scores["gold"].success >= 90 and scores["gold"].bleu > 99
     assert scores["constant"].inform < 45 and scores["constant"].success < 10
     assert scores["another dialogue's"].success < 40 < scores["gold"].success
-    assert scores["no entity found"].inform < 45
+    assert scores["no entity found"].inform < 45 and scores["the wrong entity"].inform < 45
 
 
 def test_goals_can_be_met(raw):
@@ -217,9 +233,12 @@ def test_pretraining_knows_neither_domains_nor_placeholders():
     """Trap: a base model that has seen the task scores zero-shot, and fine-tuning seems to add nothing."""
     texts = pretraining_texts(seed=3, n=400)
     assert texts[:5] == pretraining_texts(seed=3, n=5) and len(set(texts)) > 390
-    lab = r"\b(restaurants?|hotels?|guesthouses?|attractions?|trains?|taxis?|museums?)\b|[\[\]{}<|]"
-    assert [text for text in texts if re.search(lab, text.lower().replace("user>", "").replace("bot>", ""))] == []
-    for lines in (text.splitlines() for text in texts if text.startswith("user>")):
+    dialogues = [text for text in texts if text.startswith("user>")]
+    lab = r"\b(restaurants?|hotels?|guesthouses?|attractions?|trains?|taxis?|museums?)\b|[\[\]{}|]"
+    assert len(dialogues) > 200 and [text for text in dialogues if re.search(lab, text.lower())] == []
+    assert [text for text in texts if re.search("[{}<«»|]", text.replace("<|endoftext|>", ""))] == []
+    assert {name for text in texts for name in re.findall(r"\[([\w ]+)\]", text)} & set(CLASS_OF) == set()
+    for lines in (text.splitlines() for text in dialogues):
         assert [line.split(" ")[0] for line in lines] == ["user>", "bot>"] * (len(lines) // 2)
 
 

@@ -10,7 +10,10 @@ from labkit.corpora.miniwoz.grammar import Grammar, pick, sentence_case
 
 PHRASES = Path(__file__).with_name("pretraining.toml")
 AN = re.compile(r"\b([Aa])(?= (?:[aeioAEIO]|u[nm](?!i)|hour)(?!ne\b|nce\b|uro))")
-SHARES = ("service", "talk", "quiz", "prose"), (0.78, 0.12, 0.04, 0.06)  # of the texts
+SHARES = ("service", "talk", "quiz", "prose", "world", "records"), (0.47, 0.08, 0.02, 0.03, 0.27, 0.13)  # of the texts
+
+RICH = ["ferry", "courier", "campsite", "leisure", "catering"]  # the domains with the lab's kinds of constraints
+BRACKETS = str.maketrans("«»", "[]")  # square brackets are syntax of the grammar
 
 
 def pretraining_texts(seed: int = 2022, n: int = 20_000) -> list[str]:
@@ -32,6 +35,10 @@ def _text(rng: Random) -> str:
     (kind,) = rng.choices(*SHARES)
     if kind == "prose":
         return sentence_case(_expand("chat", "prose", rng))
+    if kind == "world":
+        return sentence_case(_expand("world", "prose", rng))
+    if kind == "records":
+        return _expand("world", "records", rng).translate(BRACKETS)
     if kind == "service":
         return _as_turns(_service(rng), rng)
     return _as_turns("".join(_expand("chat", kind, rng) for _ in range(3 if kind == "quiz" else 1)), rng)
@@ -45,7 +52,7 @@ def _expand(domain: str, rule: str, rng: Random) -> str:
 
 def _service(rng: Random) -> str:
     """One service, or in half of the dialogues two, one after the other."""
-    domains = [domain for domain in _grammars() if domain != "chat"]
+    domains = [domain for domain in _grammars() if domain not in ("chat", "world")] + 3 * RICH
     first, second = pick(rng, domains), pick(rng, domains)
     text = _expand(first, "opening", rng)
     if rng.random() < 0.5 and second != first:
