@@ -125,29 +125,17 @@ def dialogue_header(n_turns: int) -> str:
 def _check_alternation(dialogue: Dialogue) -> None:
     for index, turn in enumerate(dialogue.turns):
         if (turn.speaker == BOT) != bool(index % 2):
-            raise LabError(
-                f"dialogue {dialogue.dialogue_id}, turn {index}",
-                f"the {turn.speaker} speaks out of turn",
-                "mend the corpus file",
-            )
+            place, found = f"dialogue {dialogue.dialogue_id}, turn {index}", f"the {turn.speaker} speaks out of turn"
+            raise LabError(place, found, "mend the corpus file")
 
 
 def _exchange(user: Turn, bot: Turn, format: str, lexical: bool) -> Exchange:
     said = one_line(user.utterance)
     reply = one_line(bot.utterance) if lexical else delexicalise(bot, current_domain(bot.state, user))
     if format == "dialogs":
-        return [
-            Segment("user>", True),
-            Segment(f" {said}\n", True),
-            Segment("bot>", True),
-            Segment(f" {reply}\n", True),
-        ]
+        return [Segment(text, target=True) for text in ("user>", f" {said}\n", "bot>", f" {reply}\n")]
     if format == "state":
-        state = [
-            Segment(f"user> {said}\nstate>"),
-            Segment(f" {state_text(user.state)}\n", True),
-            Segment("bot>"),
-        ]
+        state = [Segment(f"user> {said}\nstate>"), Segment(f" {state_text(user.state)}\n", True), Segment("bot>")]
         return [*state, Segment(f" {reply}\n", True)]
     return [Segment(f"user> {said}\nbot>"), Segment(f" {reply}\n", True)]
 
