@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import tomllib
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -207,34 +208,8 @@ def _training(a: argparse.Namespace) -> Any:
 # --- flags ------------------------------------------------------------------------------------------------------------
 
 
-FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "predictions": ("PREDICTIONS.json", {"type": Path}),
-    "predictions_b": ("the other PREDICTIONS.json", {"type": Path}),
-    "--model": ("a Hub id, a folder, a .gguf file or mini-pythia", {"required": True}),
-    "--adapter": ("folder of a LoRA adapter", {}),
-    "--bits": ("4, 8, 16 or 32; by default what the device is fast in", {"type": int}),
-    "--corpus": ("miniwoz, multiwoz22 or a folder in the MultiWOZ 2.2 layout", {"required": True}),
-    "--corpus+": ("one or more of miniwoz, multiwoz22 and folders (miniwoz)", {"nargs": "+"}),
-    "--split": ("train, dev or test", {"default": "test"}),
-    "--limit": ("only the first so many dialogues (whole ones)", {"type": int}),
-    "--out": ("where to write", {"type": Path, "required": True}),
-    "--json": ("write it as JSON, too", {"type": Path}),
-    "--format": ("of the prompt: turns or state", {"default": "turns"}),
-    "--max-length": ("of the prompt, in tokens", {"type": int, "default": 1024}),
-    "--instruction": ("text before the dialogue", {"default": ""}),
-    "--scorer": ("labkit or mwzeval", {"default": "labkit"}),
-    "--only": ("some of the benchmarks, joined by commas: training,generation,metrics", {}),
-    "--allow-lexical": ("score replies with names and numbers, too", {"action": "store_true"}),
-    "--push-to-hub": ("upload it, too", {"metavar": "OWNER/NAME"}),
-    "--size": ("500k, 2m or 8m", {}),
-    "--steps": ("optimiser steps", {"type": int}),
-    "--minutes": ("as many steps as fit into so many minutes", {"type": float}),
-    "--seed": ("of data and weights", {"type": int, "default": 2022}),
-    "--check": ("write nothing, fail where a notebook is stale", {"action": "store_true"}),
-    "--repository": ("owner/name that the notebooks install labkit from", {"default": ""}),
-    "--ref": ("its branch, tag or commit", {"default": "main"}),
-    "--html": ("folder to write into", {"type": Path, "required": True}),
-}
+FLAGS: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("flags.toml").read_text(encoding="utf-8"))
+TYPES = {"int": int, "float": float, "Path": Path}
 
 
 def _parser(argv: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -242,13 +217,12 @@ def _parser(argv: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, arg
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(run: Callable, flags: str, config: str = "") -> None:
-        sub = commands.add_parser(
-            run.__name__.replace("_", "-"), help=run.__doc__, description=run.__doc__, allow_abbrev=False
-        )
+        name, help_text = run.__name__.replace("_", "-"), run.__doc__
+        sub = commands.add_parser(name, help=help_text, description=help_text, allow_abbrev=False)
         sub.set_defaults(run=run)
         for flag in flags.split():
-            help_text, options = FLAGS[flag]
-            sub.add_argument(flag.rstrip("+"), help=help_text, **options)
+            kind = {"type": TYPES[FLAGS[flag]["type"]]} if "type" in FLAGS[flag] else {}
+            sub.add_argument(flag.rstrip("+"), **FLAGS[flag] | kind)
         if config and argv[:1] == [run.__name__]:  # doctor must not depend on modules that it does not need
             module, name = config.split(":")
             add_fields(sub, getattr(import_module(module), name))

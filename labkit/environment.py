@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -92,17 +92,12 @@ class Profile:
     max_length: int = _size("longest sequence given to the model, in tokens")
     utterances: int = _size("utterances to embed and cluster")
     clusters: int = _size("clusters of utterances")
-    sweep_models: tuple[str, ...] = _size("models of the scaling experiment, small to large")
+    sweep_models: Sequence[str] = _size("models of the scaling experiment, small to large")
     sweep_steps: int = _size("optimiser steps of one run of the scaling experiment")
 
 
-_PYTHIAS = ("EleutherAI/pythia-70m", "EleutherAI/pythia-160m", "EleutherAI/pythia-410m")
-PROFILES = {
-    # smoke: only that every cell runs. cpu: fine-tuning and scoring mini-pythia-8m in under 3 minutes on 2 cores.
-    "smoke": Profile("smoke", 16, 4, 4, 4, 4, 24, 512, 400, 8, STAND_IN_SIZES[:1], 2),
-    "cpu": Profile("cpu", 1000, 20, 100, 150, 8, 64, 1024, 1000, 16, STAND_IN_SIZES, 60),
-    "gpu": Profile("gpu", 8000, 100, 200, 600, 16, 96, 1024, 5000, 32, _PYTHIAS, 300),
-}
+_SIZES = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8"))
+PROFILES = {name: Profile(name, **sizes) for name, sizes in _SIZES.items()}
 
 
 @dataclass(frozen=True, repr=False)
