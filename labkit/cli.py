@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import time
-import tomllib
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -15,8 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import labkit
+from labkit import environment
 from labkit.errors import LabError
-from labkit.storage import read_json, write_json
+from labkit.storage import read_json, shipped, write_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def doctor(a: argparse.Namespace) -> int:
     """Print what this machine can do and what the lab uses on it; exit with 1 when something blocks it."""
-    from labkit.environment import decide
-
-    lab = decide()
+    lab = environment.decide()
     print(lab)
     if a.json:
         write_json(a.json, lab.to_json())
@@ -51,13 +50,9 @@ def doctor(a: argparse.Namespace) -> int:
 
 def generate(a: argparse.Namespace) -> None:
     """Reply to every user turn; write PREDICTIONS.json and, beside it, .run.json: what wrote it."""
-    from labkit.corpora import load_corpus
-    from labkit.decoding import DecodingConfig
-    from labkit.models import load_model
-
-    config = DecodingConfig(**_given(a, DecodingConfig))
-    dialogues = load_corpus(a.corpus, splits=[a.split])[a.split][: a.limit]
-    lm = load_model(a.model, bits=a.bits, adapter=a.adapter)
+    config = labkit.DecodingConfig(**_given(a, labkit.DecodingConfig))
+    dialogues = labkit.load_corpus(a.corpus, splits=[a.split])[a.split][: a.limit]
+    lm = labkit.load_model(a.model, bits=a.bits, adapter=a.adapter)
     run = {name: getattr(lm, name) for name in ("name", "adapter", "bits", "n_parameters", "stand_in", "device")}
     run |= {name: getattr(a, name) for name in ("corpus", "split", "limit")}
     run |= {"decoding": asdict(config), "training": _training(a)}
@@ -71,8 +66,6 @@ def generate(a: argparse.Namespace) -> None:
 
 def _predict(lm: Any, dialogues: list, config: Any, run: dict[str, Any], partial: Path) -> dict[str, list[dict]]:
     """Predictions, saved after every batch; an unfinished file of the same run is gone on with."""
-    from labkit.decoding import predict
-
     earlier = read_json(partial) if partial.is_file() else {}
     done = earlier["predictions"] if earlier.get("run") == run else {}
 
@@ -81,17 +74,16 @@ def _predict(lm: Any, dialogues: list, config: Any, run: dict[str, Any], partial
         write_json(partial, {"run": run, "predictions": done}, indent=None)
 
     if waiting := [dialogue for dialogue in dialogues if dialogue.key not in done]:
-        done |= predict(lm, waiting, config, **run["prompt"], on_batch=keep)
+        done |= labkit.predict(lm, waiting, config, **run["prompt"], on_batch=keep)
     return {dialogue.key: done[dialogue.key] for dialogue in dialogues}
 
 
 def evaluate(a: argparse.Namespace) -> None:
     """Score PREDICTIONS.json, print a table and add a row to the results board."""
     from labkit import metrics
-    from labkit.corpora import load_corpus
     from labkit.notebook.board import Board, result_row
 
-    corpus, predictions = load_corpus(a.corpus, splits=[a.split]), metrics.read_predictions(a.predictions)
+    corpus, predictions = labkit.load_corpus(a.corpus, splits=[a.split]), metrics.read_predictions(a.predictions)
     scores = metrics.evaluate(predictions, corpus, a.split, scorer=a.scorer, allow_lexical=a.allow_lexical)
     print(table(scores))
     unknown = dict.fromkeys(("adapter", "bits", "n_parameters")) | {"stand_in": False, "device": ""}
@@ -106,9 +98,8 @@ def evaluate(a: argparse.Namespace) -> None:
 def compare(a: argparse.Namespace) -> None:
     """Compare two prediction files on the same dialogues: difference, interval and p of every score (B - A)."""
     from labkit import metrics
-    from labkit.corpora import load_corpus
 
-    corpus = load_corpus(a.corpus, splits=[a.split])
+    corpus = labkit.load_corpus(a.corpus, splits=[a.split])
     files = (a.predictions, a.predictions_b)
     predictions = [metrics.read_predictions(file) for file in files]
     scores = [metrics.evaluate(made, corpus, a.split, allow_lexical=a.allow_lexical) for made in predictions]
@@ -124,10 +115,8 @@ def table(scores: Any) -> str:
 
 def finetune(a: argparse.Namespace) -> None:
     """Train a LoRA adapter on the corpus' training split and save it."""
-    from labkit.corpora import load_corpus
-    from labkit.finetuning import FinetuneConfig, finetune
-
-    result = finetune(None, load_corpus(a.corpus), FinetuneConfig(**_given(a, FinetuneConfig)), a.out)
+    config = labkit.FinetuneConfig(**_given(a, labkit.FinetuneConfig))
+    result = labkit.finetune(None, labkit.load_corpus(a.corpus), config, a.out)
     trained = f"{result.trainable:,} of {result.total:,} parameters ({result.trainable / result.total:.2%})"
     print(f"{result.adapter}: {trained} in {result.seconds:.0f} s, {result.tokens_per_second:.0f} tokens/s")
 
@@ -136,7 +125,7 @@ def merge(a: argparse.Namespace) -> None:
     """Merge an adapter into its model's 16- or 32-bit weights."""
     from labkit import models
 
-    merged = models.merge(models.load_model(a.model, adapter=a.adapter))
+    merged = labkit.merge(labkit.load_model(a.model, adapter=a.adapter))
     print(f"merged model written to {models.save_model(merged, a.out)}")
     if a.push_to_hub:
         print(f"pushed to {models.push_to_hub(merged, a.push_to_hub)}")
@@ -151,14 +140,12 @@ def pretrain(a: argparse.Namespace) -> None:
 
 def bench(a: argparse.Namespace) -> None:
     """Run the benchmarks of a clone's tests/benchmarks; every measurement is a line of JSON."""
-    from labkit.environment import clone_root, hardware
-
-    folder = (clone_root() or Path()) / "tests" / "benchmarks"
+    folder = (environment.clone_root() or Path()) / "tests" / "benchmarks"
     known = [script.stem.removeprefix("bench_") for script in sorted(folder.glob("bench_*.py"))]
     only = a.only.split(",") if a.only else known
     if not known or set(only) - set(known):
         raise LabError(f"no benchmark {a.only or ''}", f"{folder} has {', '.join(known) or 'none'}", "run in a clone")
-    rows = [{"machine": asdict(hardware())}]
+    rows = [{"machine": asdict(environment.hardware())}]
     for name in only:
         with subprocess.Popen([sys.executable, folder / f"bench_{name}.py"], stdout=subprocess.PIPE, text=True) as run:
             for line in filter(lambda line: line.startswith("{"), run.stdout):
@@ -172,18 +159,16 @@ def bench(a: argparse.Namespace) -> None:
 
 def data_card(a: argparse.Namespace) -> None:
     """Print what corpora are like in figures, side by side, as a Markdown table."""
-    from labkit.corpora import load_corpus
     from labkit.course.datacard import data_card
 
-    print(data_card([load_corpus(corpus) for corpus in a.corpus or ["miniwoz"]], a.limit or 1000))
+    print(data_card([labkit.load_corpus(corpus) for corpus in a.corpus or ["miniwoz"]], a.limit or 1000))
 
 
 def release(a: argparse.Namespace) -> None:
     """Make the student notebooks in notebooks/ from their sources in solutions/."""
     from labkit.course.release import release
-    from labkit.environment import clone_root
 
-    root = clone_root() or Path()
+    root = environment.clone_root() or Path()
     written = release(root / "solutions", root / "notebooks", check=a.check, repository=a.repository, ref=a.ref)
     print("\n".join(f"wrote {path}" for path in written) or "notebooks/ is what solutions/ makes")
 
@@ -208,7 +193,7 @@ def _training(a: argparse.Namespace) -> Any:
 # --- flags ------------------------------------------------------------------------------------------------------------
 
 
-FLAGS: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("flags.toml").read_text(encoding="utf-8"))
+FLAGS: dict[str, dict[str, Any]] = shipped(__file__, "flags.toml")
 TYPES = {"int": int, "float": float, "Path": Path}
 
 

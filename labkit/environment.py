@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import LabError
+from labkit.storage import shipped
 
 REAL_MODEL, REAL_CORPUS = "EleutherAI/pythia-70m", "multiwoz22"
 STAND_IN_MODEL, STAND_IN_CORPUS = "mini-pythia", "miniwoz"
@@ -96,8 +97,7 @@ class Profile:
     sweep_steps: int = _size("optimiser steps of one run of the scaling experiment")
 
 
-_SIZES = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8"))
-PROFILES = {name: Profile(name, **sizes) for name, sizes in _SIZES.items()}
+PROFILES = {name: Profile(name, **sizes) for name, sizes in shipped(__file__, "profiles.toml").items()}
 
 
 @dataclass(frozen=True, repr=False)

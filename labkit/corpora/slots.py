@@ -4,10 +4,9 @@ MultiWOZ systems spell placeholders in several ways (`[restaurant_name]`, `[valu
 are mapped to the unified ontology of Nekvinda & Dušek (2021), "Shades of BLEU, Flavours of Success": slots.toml.
 """
 
-import tomllib
-from pathlib import Path
+from labkit.storage import shipped
 
-CLASSES: dict[str, list[str]] = tomllib.loads(Path(__file__).with_name("slots.toml").read_text(encoding="utf-8"))
+CLASSES: dict[str, list[str]] = shipped(__file__, "slots.toml")
 CLASS_OF: dict[str, str] = {name: label for label, names in CLASSES.items() for name in names}
 
 

@@ -5,13 +5,11 @@ import json
 import re
 from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING
+
+import nbformat
 
 from labkit.errors import LabError
 from labkit.storage import write_text
-
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
 
 BEGIN, END, TODO = "### BEGIN SOLUTION", "### END SOLUTION", "...  # your code here"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -55,8 +53,6 @@ def release(
 
 def student_notebook(source: Path) -> str:
     """The student's version of a source notebook, as the text of its file."""
-    import nbformat
-
     notebook = nbformat.read(source, as_version=4)
     notebook.cells = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", ())]
     for index, cell in enumerate(notebook.cells, 1):
@@ -65,7 +61,7 @@ def student_notebook(source: Path) -> str:
     return nbformat.writes(strip(notebook), version=4).rstrip("\n") + "\n"
 
 
-def strip(notebook: "NotebookNode") -> "NotebookNode":
+def strip(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Take out what a run leaves behind: outputs, counts, widget state, front ends' metadata. Works in place."""
     notebook.metadata = METADATA
     for cell in notebook.cells:

@@ -11,7 +11,6 @@ import inspect
 import re
 import signal
 import threading
-import tomllib
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,13 +18,13 @@ from copy import deepcopy
 from dataclasses import dataclass
 from html import escape
 from importlib import import_module
-from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
 from labkit.errors import LabError
 from labkit.notebook.exercises.record import note, progress, recorded, solution_text
 from labkit.notebook.view import Shown, show
+from labkit.storage import shipped
 
 __all__ = ["check", "choice", "every_exercise", "exercise", "hint", "judge", "progress", "solution"]
 
@@ -69,7 +68,7 @@ class Exercise:
 
 _Choices = Mapping[str, Sequence[str]]
 _EXERCISES: dict[str, Exercise] = {}
-_TEXTS = tomllib.loads(Path(__file__).with_name("exercises.toml").read_text(encoding="utf-8"))
+_TEXTS = shipped(__file__, "exercises.toml")
 
 
 def exercise(id: str, title: str = "", hints: Sequence[str] = (), kind: str = "function") -> Callable:
