@@ -6,8 +6,7 @@ are mapped to the unified ontology of Nekvinda & Dušek (2021), "Shades of BLEU,
 
 from labkit.storage import shipped
 
-CLASSES: dict[str, list[str]] = shipped(__file__, "slots.toml")
-CLASS_OF: dict[str, str] = {name: label for label, names in CLASSES.items() for name in names}
+CLASS_OF = {name: label for label, names in shipped(__file__, "slots.toml").items() for name in names}
 
 
 def placeholder(domain: str, slot: str) -> str:
