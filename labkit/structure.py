@@ -18,12 +18,11 @@ from tqdm.auto import tqdm
 
 from labkit.corpora.types import Dialogue, Turn
 from labkit.errors import LabError
+from labkit.models import LanguageModel, load_model
 from labkit.storage import atomic_path
 
 if TYPE_CHECKING:
     import torch
-
-    from labkit.models import LanguageModel
 
 Texts = Sequence[str]
 Words = dict[int, list[tuple[str, float]]]  # {cluster: [(word, score)]}, best first
@@ -109,8 +108,6 @@ def _chunk(texts: list[str], source: Encoder, cache: Any, size: int, progress: C
 
 
 def _encoder(encoder: Any, layer: int) -> Encoder:
-    from labkit.models import load_model
-
     encoder = load_model() if encoder is None else encoder
     if hasattr(encoder, "codec"):
         identity = f"{encoder.name}|{encoder.adapter}|{encoder.bits}|{layer}|{_fingerprint(encoder.model)}"
@@ -137,7 +134,7 @@ def _fingerprint(model: "torch.nn.Module") -> str:
     return digest.hexdigest()
 
 
-def _pooled(lm: "LanguageModel", texts: list[str], layer: int, max_length: int = 256) -> np.ndarray:
+def _pooled(lm: LanguageModel, texts: list[str], layer: int, max_length: int = 256) -> np.ndarray:
     """Mean hidden state over each text's tokens, padding left out, [B, D]; long texts lose their beginning."""
     import torch
 
