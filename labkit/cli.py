@@ -8,9 +8,8 @@ import sys
 import time
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -193,37 +192,25 @@ def _training(a: argparse.Namespace) -> Any:
 # --- flags ------------------------------------------------------------------------------------------------------------
 
 
-FLAGS: dict[str, dict[str, Any]] = shipped(__file__, "flags.toml")
+COMMANDS = (doctor, generate, evaluate, compare, finetune, merge, pretrain, bench, data_card, release, preflight)
+CONFIGS = {"generate": "DecodingConfig", "finetune": "FinetuneConfig"}  # every field is a flag
+TABLE: dict[str, dict[str, Any]] = shipped(__file__, "cli.toml")
 TYPES = {"int": int, "float": float, "Path": Path}
 
 
 def _parser(argv: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     parser = argparse.ArgumentParser("labkit", description="Neural Conversational AI Lab", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(run: Callable, flags: str, config: str = "") -> None:
-        name, help_text = run.__name__.replace("_", "-"), run.__doc__
-        sub = commands.add_parser(name, help=help_text, description=help_text, allow_abbrev=False)
-        sub.set_defaults(run=run)
-        for flag in flags.split():
-            kind = {"type": TYPES[FLAGS[flag]["type"]]} if "type" in FLAGS[flag] else {}
-            sub.add_argument(flag.rstrip("+"), **FLAGS[flag] | kind)
-        if config and argv[:1] == [run.__name__]:  # doctor must not depend on modules that it does not need
-            module, name = config.split(":")
-            add_fields(sub, getattr(import_module(module), name))
-
-    command(doctor, "--json")
-    generating = "--model --adapter --bits --corpus --split --limit --out --format --max-length --instruction"
-    command(generate, generating, config="labkit.decoding:DecodingConfig")
-    command(evaluate, "predictions --corpus --split --scorer --json --allow-lexical")
-    command(compare, "predictions predictions_b --corpus --split --allow-lexical")
-    command(finetune, "--model --corpus --out", config="labkit.finetuning:FinetuneConfig")
-    command(merge, "--model --adapter --out --push-to-hub")
-    command(pretrain, "--size --out --steps --minutes --seed")
-    command(bench, "--only --json")
-    command(data_card, "--corpus+ --limit")
-    command(release, "--check --repository --ref")
-    command(preflight, "--html")
+    for run in COMMANDS:
+        name, about = run.__name__.replace("_", "-"), run.__doc__
+        command = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+        command.set_defaults(run=run)
+        for flag in TABLE["commands"][name].split():
+            options = TABLE["flags"][flag]
+            kind = {"type": TYPES[options["type"]]} if "type" in options else {}
+            command.add_argument(flag.rstrip("+"), **options | kind)
+        if name in CONFIGS and argv[:1] == [name]:  # doctor must not depend on modules that it does not need
+            add_fields(command, getattr(labkit, CONFIGS[name]))
     return parser, commands.choices
 
 
