@@ -8,14 +8,15 @@ import sys
 import time
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import labkit
+from labkit import environment
 from labkit.errors import LabError
-from labkit.storage import read_json, write_json
+from labkit.storage import read_json, shipped, write_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,9 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def doctor(a: argparse.Namespace) -> int:
     """Print what this machine can do and what the lab uses on it; exit with 1 when something blocks it."""
-    from labkit.environment import decide
-
-    lab = decide()
+    lab = environment.decide()
     print(lab)
     if a.json:
         write_json(a.json, lab.to_json())
@@ -50,13 +49,9 @@ def doctor(a: argparse.Namespace) -> int:
 
 def generate(a: argparse.Namespace) -> None:
     """Reply to every user turn; write PREDICTIONS.json and, beside it, .run.json: what wrote it."""
-    from labkit.corpora import load_corpus
-    from labkit.decoding import DecodingConfig
-    from labkit.models import load_model
-
-    config = DecodingConfig(**_given(a, DecodingConfig))
-    dialogues = load_corpus(a.corpus, splits=[a.split])[a.split][: a.limit]
-    lm = load_model(a.model, bits=a.bits, adapter=a.adapter)
+    config = labkit.DecodingConfig(**_given(a, labkit.DecodingConfig))
+    dialogues = labkit.load_corpus(a.corpus, splits=[a.split])[a.split][: a.limit]
+    lm = labkit.load_model(a.model, bits=a.bits, adapter=a.adapter)
     run = {name: getattr(lm, name) for name in ("name", "adapter", "bits", "n_parameters", "stand_in", "device")}
     run |= {name: getattr(a, name) for name in ("corpus", "split", "limit")}
     run |= {"decoding": asdict(config), "training": _training(a)}
@@ -70,8 +65,6 @@ def generate(a: argparse.Namespace) -> None:
 
 def _predict(lm: Any, dialogues: list, config: Any, run: dict[str, Any], partial: Path) -> dict[str, list[dict]]:
     """Predictions, saved after every batch; an unfinished file of the same run is gone on with."""
-    from labkit.decoding import predict
-
     earlier = read_json(partial) if partial.is_file() else {}
     done = earlier["predictions"] if earlier.get("run") == run else {}
 
@@ -80,17 +73,16 @@ def _predict(lm: Any, dialogues: list, config: Any, run: dict[str, Any], partial
         write_json(partial, {"run": run, "predictions": done}, indent=None)
 
     if waiting := [dialogue for dialogue in dialogues if dialogue.key not in done]:
-        done |= predict(lm, waiting, config, **run["prompt"], on_batch=keep)
+        done |= labkit.predict(lm, waiting, config, **run["prompt"], on_batch=keep)
     return {dialogue.key: done[dialogue.key] for dialogue in dialogues}
 
 
 def evaluate(a: argparse.Namespace) -> None:
     """Score PREDICTIONS.json, print a table and add a row to the results board."""
     from labkit import metrics
-    from labkit.corpora import load_corpus
     from labkit.notebook.board import Board, result_row
 
-    corpus, predictions = load_corpus(a.corpus, splits=[a.split]), metrics.read_predictions(a.predictions)
+    corpus, predictions = labkit.load_corpus(a.corpus, splits=[a.split]), metrics.read_predictions(a.predictions)
     scores = metrics.evaluate(predictions, corpus, a.split, scorer=a.scorer, allow_lexical=a.allow_lexical)
     print(table(scores))
     unknown = dict.fromkeys(("adapter", "bits", "n_parameters")) | {"stand_in": False, "device": ""}
@@ -105,9 +97,8 @@ def evaluate(a: argparse.Namespace) -> None:
 def compare(a: argparse.Namespace) -> None:
     """Compare two prediction files on the same dialogues: difference, interval and p of every score (B - A)."""
     from labkit import metrics
-    from labkit.corpora import load_corpus
 
-    corpus = load_corpus(a.corpus, splits=[a.split])
+    corpus = labkit.load_corpus(a.corpus, splits=[a.split])
     files = (a.predictions, a.predictions_b)
     predictions = [metrics.read_predictions(file) for file in files]
     scores = [metrics.evaluate(made, corpus, a.split, allow_lexical=a.allow_lexical) for made in predictions]
@@ -123,10 +114,8 @@ def table(scores: Any) -> str:
 
 def finetune(a: argparse.Namespace) -> None:
     """Train a LoRA adapter on the corpus' training split and save it."""
-    from labkit.corpora import load_corpus
-    from labkit.finetuning import FinetuneConfig, finetune
-
-    result = finetune(None, load_corpus(a.corpus), FinetuneConfig(**_given(a, FinetuneConfig)), a.out)
+    config = labkit.FinetuneConfig(**_given(a, labkit.FinetuneConfig))
+    result = labkit.finetune(None, labkit.load_corpus(a.corpus), config, a.out)
     trained = f"{result.trainable:,} of {result.total:,} parameters ({result.trainable / result.total:.2%})"
     print(f"{result.adapter}: {trained} in {result.seconds:.0f} s, {result.tokens_per_second:.0f} tokens/s")
 
@@ -135,7 +124,7 @@ def merge(a: argparse.Namespace) -> None:
     """Merge an adapter into its model's 16- or 32-bit weights."""
     from labkit import models
 
-    merged = models.merge(models.load_model(a.model, adapter=a.adapter))
+    merged = labkit.merge(labkit.load_model(a.model, adapter=a.adapter))
     print(f"merged model written to {models.save_model(merged, a.out)}")
     if a.push_to_hub:
         print(f"pushed to {models.push_to_hub(merged, a.push_to_hub)}")
@@ -150,14 +139,12 @@ def pretrain(a: argparse.Namespace) -> None:
 
 def bench(a: argparse.Namespace) -> None:
     """Run the benchmarks of a clone's tests/benchmarks; every measurement is a line of JSON."""
-    from labkit.environment import clone_root, hardware
-
-    folder = (clone_root() or Path()) / "tests" / "benchmarks"
+    folder = (environment.clone_root() or Path()) / "tests" / "benchmarks"
     known = [script.stem.removeprefix("bench_") for script in sorted(folder.glob("bench_*.py"))]
     only = a.only.split(",") if a.only else known
     if not known or set(only) - set(known):
         raise LabError(f"no benchmark {a.only or ''}", f"{folder} has {', '.join(known) or 'none'}", "run in a clone")
-    rows = [{"machine": asdict(hardware())}]
+    rows = [{"machine": asdict(environment.hardware())}]
     for name in only:
         with subprocess.Popen([sys.executable, folder / f"bench_{name}.py"], stdout=subprocess.PIPE, text=True) as run:
             for line in filter(lambda line: line.startswith("{"), run.stdout):
@@ -171,18 +158,16 @@ def bench(a: argparse.Namespace) -> None:
 
 def data_card(a: argparse.Namespace) -> None:
     """Print what corpora are like in figures, side by side, as a Markdown table."""
-    from labkit.corpora import load_corpus
     from labkit.course.datacard import data_card
 
-    print(data_card([load_corpus(corpus) for corpus in a.corpus or ["miniwoz"]], a.limit or 1000))
+    print(data_card([labkit.load_corpus(corpus) for corpus in a.corpus or ["miniwoz"]], a.limit or 1000))
 
 
 def release(a: argparse.Namespace) -> None:
     """Make the student notebooks in notebooks/ from their sources in solutions/."""
     from labkit.course.release import release
-    from labkit.environment import clone_root
 
-    root = clone_root() or Path()
+    root = environment.clone_root() or Path()
     written = release(root / "solutions", root / "notebooks", check=a.check, repository=a.repository, ref=a.ref)
     print("\n".join(f"wrote {path}" for path in written) or "notebooks/ is what solutions/ makes")
 
@@ -207,64 +192,25 @@ def _training(a: argparse.Namespace) -> Any:
 # --- flags ------------------------------------------------------------------------------------------------------------
 
 
-FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "predictions": ("PREDICTIONS.json", {"type": Path}),
-    "predictions_b": ("the other PREDICTIONS.json", {"type": Path}),
-    "--model": ("a Hub id, a folder, a .gguf file or mini-pythia", {"required": True}),
-    "--adapter": ("folder of a LoRA adapter", {}),
-    "--bits": ("4, 8, 16 or 32; by default what the device is fast in", {"type": int}),
-    "--corpus": ("miniwoz, multiwoz22 or a folder in the MultiWOZ 2.2 layout", {"required": True}),
-    "--corpus+": ("one or more of miniwoz, multiwoz22 and folders (miniwoz)", {"nargs": "+"}),
-    "--split": ("train, dev or test", {"default": "test"}),
-    "--limit": ("only the first so many dialogues (whole ones)", {"type": int}),
-    "--out": ("where to write", {"type": Path, "required": True}),
-    "--json": ("write it as JSON, too", {"type": Path}),
-    "--format": ("of the prompt: turns or state", {"default": "turns"}),
-    "--max-length": ("of the prompt, in tokens", {"type": int, "default": 1024}),
-    "--instruction": ("text before the dialogue", {"default": ""}),
-    "--scorer": ("labkit or mwzeval", {"default": "labkit"}),
-    "--only": ("some of the benchmarks, joined by commas: training,generation,metrics", {}),
-    "--allow-lexical": ("score replies with names and numbers, too", {"action": "store_true"}),
-    "--push-to-hub": ("upload it, too", {"metavar": "OWNER/NAME"}),
-    "--size": ("500k, 2m or 8m", {}),
-    "--steps": ("optimiser steps", {"type": int}),
-    "--minutes": ("as many steps as fit into so many minutes", {"type": float}),
-    "--seed": ("of data and weights", {"type": int, "default": 2022}),
-    "--check": ("write nothing, fail where a notebook is stale", {"action": "store_true"}),
-    "--repository": ("owner/name that the notebooks install labkit from", {"default": ""}),
-    "--ref": ("its branch, tag or commit", {"default": "main"}),
-    "--html": ("folder to write into", {"type": Path, "required": True}),
-}
+COMMANDS = (doctor, generate, evaluate, compare, finetune, merge, pretrain, bench, data_card, release, preflight)
+CONFIGS = {"generate": "DecodingConfig", "finetune": "FinetuneConfig"}  # every field is a flag
+TABLE: dict[str, dict[str, Any]] = shipped(__file__, "cli.toml")
+TYPES = {"int": int, "float": float, "Path": Path}
 
 
 def _parser(argv: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     parser = argparse.ArgumentParser("labkit", description="Neural Conversational AI Lab", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(run: Callable, flags: str, config: str = "") -> None:
-        sub = commands.add_parser(
-            run.__name__.replace("_", "-"), help=run.__doc__, description=run.__doc__, allow_abbrev=False
-        )
-        sub.set_defaults(run=run)
-        for flag in flags.split():
-            help_text, options = FLAGS[flag]
-            sub.add_argument(flag.rstrip("+"), help=help_text, **options)
-        if config and argv[:1] == [run.__name__]:  # doctor must not depend on modules that it does not need
-            module, name = config.split(":")
-            add_fields(sub, getattr(import_module(module), name))
-
-    command(doctor, "--json")
-    generating = "--model --adapter --bits --corpus --split --limit --out --format --max-length --instruction"
-    command(generate, generating, config="labkit.decoding:DecodingConfig")
-    command(evaluate, "predictions --corpus --split --scorer --json --allow-lexical")
-    command(compare, "predictions predictions_b --corpus --split --allow-lexical")
-    command(finetune, "--model --corpus --out", config="labkit.finetuning:FinetuneConfig")
-    command(merge, "--model --adapter --out --push-to-hub")
-    command(pretrain, "--size --out --steps --minutes --seed")
-    command(bench, "--only --json")
-    command(data_card, "--corpus+ --limit")
-    command(release, "--check --repository --ref")
-    command(preflight, "--html")
+    for run in COMMANDS:
+        name, about = run.__name__.replace("_", "-"), run.__doc__
+        command = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+        command.set_defaults(run=run)
+        for flag in TABLE["commands"][name].split():
+            options = TABLE["flags"][flag]
+            kind = {"type": TYPES[options["type"]]} if "type" in options else {}
+            command.add_argument(flag.rstrip("+"), **options | kind)
+        if name in CONFIGS and argv[:1] == [name]:  # doctor must not depend on modules that it does not need
+            add_fields(command, getattr(labkit, CONFIGS[name]))
     return parser, commands.choices
 
 

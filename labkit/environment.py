@@ -11,13 +11,14 @@ import threading
 import time
 import timeit
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from labkit.errors import LabError
+from labkit.storage import shipped
 
 REAL_MODEL, REAL_CORPUS = "EleutherAI/pythia-70m", "multiwoz22"
 STAND_IN_MODEL, STAND_IN_CORPUS = "mini-pythia", "miniwoz"
@@ -93,17 +94,11 @@ class Profile:
     max_length: int = _size("longest sequence given to the model, in tokens")
     utterances: int = _size("utterances to embed and cluster")
     clusters: int = _size("clusters of utterances")
-    sweep_models: tuple[str, ...] = _size("models of the scaling experiment, small to large")
+    sweep_models: Sequence[str] = _size("models of the scaling experiment, small to large")
     sweep_steps: int = _size("optimiser steps of one run of the scaling experiment")
 
 
-_PYTHIAS = ("EleutherAI/pythia-70m", "EleutherAI/pythia-160m", "EleutherAI/pythia-410m")
-PROFILES = {
-    # smoke: only that every cell runs. cpu: fine-tuning and scoring mini-pythia-8m in under 3 minutes on 2 cores.
-    "smoke": Profile("smoke", 16, 4, 4, 4, 4, 24, 512, 400, 8, STAND_IN_SIZES[:1], 2),
-    "cpu": Profile("cpu", 1000, 20, 100, 150, 8, 64, 1024, 1000, 16, STAND_IN_SIZES, 60),
-    "gpu": Profile("gpu", 8000, 100, 200, 600, 16, 96, 1024, 5000, 32, _PYTHIAS, 300),
-}
+PROFILES = {name: Profile(name, **sizes) for name, sizes in shipped(__file__, "profiles.toml").items()}
 
 
 @dataclass(frozen=True, repr=False)

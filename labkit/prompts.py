@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from labkit.corpora.slots import placeholder
@@ -47,12 +48,7 @@ def delexicalise(turn: Turn, domain: str = "") -> str:
 def lexicalise(reply: str, entity: dict[str, Any], state: dict[str, str] | None = None) -> str:
     """Fill the placeholders of a reply from a database entity, then from the belief state; for reading only."""
     values = {_slot(key): str(value) for source in (state or {}, entity) for key, value in source.items()}
-
-    def fill(match: re.Match[str]) -> str:
-        slot = match[1].split("_")[-1]
-        return values.get(_slot(slot), match[0])
-
-    return re.sub(r"\[([\w ]+)\]", fill, reply)
+    return re.sub(r"\[(?:[\w ]*_)?([\w ]+)\]", lambda found: values.get(_slot(found[1]), found[0]), reply)
 
 
 def _slot(name: str) -> str:
@@ -125,29 +121,17 @@ def dialogue_header(n_turns: int) -> str:
 def _check_alternation(dialogue: Dialogue) -> None:
     for index, turn in enumerate(dialogue.turns):
         if (turn.speaker == BOT) != bool(index % 2):
-            raise LabError(
-                f"dialogue {dialogue.dialogue_id}, turn {index}",
-                f"the {turn.speaker} speaks out of turn",
-                "mend the corpus file",
-            )
+            place, found = f"dialogue {dialogue.dialogue_id}, turn {index}", f"the {turn.speaker} speaks out of turn"
+            raise LabError(place, found, "mend the corpus file")
 
 
 def _exchange(user: Turn, bot: Turn, format: str, lexical: bool) -> Exchange:
     said = one_line(user.utterance)
     reply = one_line(bot.utterance) if lexical else delexicalise(bot, current_domain(bot.state, user))
     if format == "dialogs":
-        return [
-            Segment("user>", True),
-            Segment(f" {said}\n", True),
-            Segment("bot>", True),
-            Segment(f" {reply}\n", True),
-        ]
+        return [Segment(text, target=True) for text in ("user>", f" {said}\n", "bot>", f" {reply}\n")]
     if format == "state":
-        state = [
-            Segment(f"user> {said}\nstate>"),
-            Segment(f" {state_text(user.state)}\n", True),
-            Segment("bot>"),
-        ]
+        state = [Segment(f"user> {said}\nstate>"), Segment(f" {state_text(user.state)}\n", True), Segment("bot>")]
         return [*state, Segment(f" {reply}\n", True)]
     return [Segment(f"user> {said}\nbot>"), Segment(f" {reply}\n", True)]
 
@@ -273,12 +257,8 @@ def _split_reply(exchange: Exchange, codec: TextCodec, format: str) -> tuple[lis
 
 def _latest(pieces: list[list[int]], room: int) -> list[list[int]]:
     """The longest tail of `pieces` with at most `room` tokens; the last piece is always kept."""
-    start = len(pieces) - 1
-    room -= len(pieces[-1])
-    while start and len(pieces[start - 1]) <= room:
-        start -= 1
-        room -= len(pieces[start])
-    return pieces[start:]
+    sizes = accumulate(len(piece) for piece in reversed(pieces))  # of the last one, the last two …
+    return pieces[-max(1, sum(size <= room for size in sizes)) :]
 
 
 def examples(

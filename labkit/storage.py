@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import shutil
+import tomllib
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,12 @@ from typing import Any
 from uuid import uuid4
 
 from labkit.errors import LabError
+
+
+def shipped(module: str, name: str) -> Any:
+    """The TOML or JSON file that ships beside a module (its `__file__`)."""
+    path = Path(module).with_name(name)
+    return read_json(path) if path.suffix == ".json" else tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 @contextmanager

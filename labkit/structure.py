@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas
+from tqdm.auto import tqdm
 
 from labkit.corpora.types import Dialogue, Turn
 from labkit.errors import LabError
+from labkit.models import LanguageModel, load_model
 from labkit.storage import atomic_path
 
 if TYPE_CHECKING:
-    import pandas
     import torch
-
-    from labkit.models import LanguageModel
 
 Texts = Sequence[str]
 Words = dict[int, list[tuple[str, float]]]  # {cluster: [(word, score)]}, best first
@@ -31,7 +31,7 @@ Paths = list[tuple[float, list[int]]]  # (probability, states between BEGIN and 
 CHUNK = 4096  # texts in one cache file: what an interrupted run can lose
 
 
-def representations(dialogues: Iterable[Dialogue], window: str | int = "utterance") -> "pandas.DataFrame":
+def representations(dialogues: Iterable[Dialogue], window: str | int = "utterance") -> pandas.DataFrame:
     """A row per turn: text, utterance, speaker, dialogue_id, turn, domain, domains (of the dialogue), act, slots.
 
     `text` is what gets embedded: the turn ("utterance"), the turn before and it ("previous"), or n turns either side.
@@ -40,8 +40,6 @@ def representations(dialogues: Iterable[Dialogue], window: str | int = "utteranc
     Raises:
         LabError: another window.
     """
-    import pandas
-
     if not (window in ("utterance", "previous") or (isinstance(window, int) and window >= 0)):
         raise LabError("unknown window", repr(window), 'choose "utterance", "previous" or a number of turns')
     past, future = {"utterance": (0, 0), "previous": (1, 0)}.get(window, (window, window))
@@ -77,7 +75,6 @@ def embed(texts: Texts, encoder: Any = None, cache: Any = None, batch_size: int 
     Raises:
         LabError: no texts, or the sentence encoder cannot be loaded.
     """
-    from tqdm.auto import tqdm
 
     if not len(texts):
         raise LabError("nothing to embed", "no texts", "choose more dialogues")
@@ -111,8 +108,6 @@ def _chunk(texts: list[str], source: Encoder, cache: Any, size: int, progress: C
 
 
 def _encoder(encoder: Any, layer: int) -> Encoder:
-    from labkit.models import load_model
-
     encoder = load_model() if encoder is None else encoder
     if hasattr(encoder, "codec"):
         identity = f"{encoder.name}|{encoder.adapter}|{encoder.bits}|{layer}|{_fingerprint(encoder.model)}"
@@ -139,7 +134,7 @@ def _fingerprint(model: "torch.nn.Module") -> str:
     return digest.hexdigest()
 
 
-def _pooled(lm: "LanguageModel", texts: list[str], layer: int, max_length: int = 256) -> np.ndarray:
+def _pooled(lm: LanguageModel, texts: list[str], layer: int, max_length: int = 256) -> np.ndarray:
     """Mean hidden state over each text's tokens, padding left out, [B, D]; long texts lose their beginning."""
     import torch
 
@@ -198,7 +193,6 @@ def choose_k(vectors: np.ndarray, ks: Iterable[int], seed: int = 42, runs: int =
     """
     from sklearn.cluster import KMeans
     from sklearn.metrics import adjusted_rand_score, silhouette_score
-    from tqdm.auto import tqdm
 
     order = np.random.default_rng(seed)
     parts = [order.permutation(len(vectors))[: int(0.8 * len(vectors))] for _ in range(runs)]
@@ -223,7 +217,6 @@ def class_tf_idf(counts: np.ndarray) -> np.ndarray:
 
 def representative_words(texts: Texts, labels: Sequence[int], n: int = 10, stop_words: Any = "english") -> Words:
     """The `n` words of each cluster with the highest class TF-IDF, with their scores; a placeholder is one word."""
-    import pandas
     from sklearn.feature_extraction.text import CountVectorizer
 
     joined = pandas.Series(list(texts)).groupby(np.asarray(labels)).agg(" ".join).drop(-1, errors="ignore")
@@ -274,7 +267,7 @@ def agreement(labels: Sequence[int], gold: Texts, runs: int = 50, seed: int = 42
 # --- the chain of a dialogue ------------------------------------------------------------------------------------------
 
 
-def label_sequences(rows: "pandas.DataFrame", labels: Sequence[int]) -> list[list[int]]:
+def label_sequences(rows: pandas.DataFrame, labels: Sequence[int]) -> list[list[int]]:
     """The labels of each dialogue, turn by turn; noise (-1) is left out."""
     groups = rows.assign(label=np.asarray(labels)).query("label >= 0").sort_values("turn", kind="stable")
     return [group.tolist() for _, group in groups.groupby("dialogue_id", sort=False)["label"]]

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from labkit.environment import cache_dir, multiwoz_url
 from labkit.errors import LabError
-from labkit.storage import read_json, write_text
+from labkit.storage import shipped, write_text
 
 ATTEMPTS, BACKOFF, TIMEOUT = 4, 0.5, 15.0  # tries; seconds before the second, doubled each time; seconds of silence
 ACTION = "try again (it resumes), or set LAB_CORPUS to miniwoz, the stand-in, or to a folder that holds MultiWOZ 2.2"
@@ -18,7 +18,7 @@ ACTION = "try again (it resumes), or set LAB_CORPUS to miniwoz, the stand-in, or
 
 def pins() -> dict[str, dict[str, str]]:
     """{place in the corpus folder: {"repository", "commit", "path", "blob"}}; mwzeval's database, for scoring."""
-    return read_json(Path(__file__).with_name("pins.json"))
+    return shipped(__file__, "pins.json")
 
 
 def pinned_source() -> str:

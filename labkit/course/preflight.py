@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import nbformat
+import plotly.io
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbconvert import HTMLExporter
+from plotly.offline import get_plotlyjs
 
 from labkit.environment import clone_root
 from labkit.errors import LabError
 from labkit.notebook.board import Board
 from labkit.storage import write_text
-
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
 
 CELL_SECONDS = 3600  # for one cell
 _STYLE = """body{font-family:sans-serif;max-width:80em;margin:2em auto;padding:0 1em;color:#222;background:#fff}
@@ -45,8 +49,6 @@ def preflight(html: Path | str, notebooks: Sequence[Path | str] | None = None, p
     Raises:
         LabError: nothing to run, or a notebook failed (after everything has run and is written).
     """
-    from plotly.offline import get_plotlyjs
-
     html, root = Path(html), clone_root() or Path()
     paths = [Path(path) for path in notebooks or sorted(root.glob("solutions/*.ipynb"))]
     if not paths:
@@ -66,15 +68,10 @@ def preflight(html: Path | str, notebooks: Sequence[Path | str] | None = None, p
 
 def _run(path: Path, html: Path, env: dict[str, str]) -> Run:
     """Execute one notebook in its own folder; whatever ran before an error is in its page."""
-    import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-
     notebook = nbformat.read(path, as_version=4)
     kernel = {"kernel_name": "python3", "extra_arguments": ["--log-level=ERROR"]}  # it warns about its own TCP port
-    client = NotebookClient(
-        notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(path.parent)}}, **kernel
-    )
+    folder = {"metadata": {"path": str(path.parent)}}
+    client = NotebookClient(notebook, timeout=CELL_SECONDS, resources=folder, **kernel)
     print(f"{path} …", end=" ", flush=True)
     start, error = time.perf_counter(), ""
     try:
@@ -90,7 +87,7 @@ def _run(path: Path, html: Path, env: dict[str, str]) -> Run:
     return Run(path, page, seconds, error, _slowest(notebook))
 
 
-def _slowest(notebook: "NotebookNode", n: int = 3) -> tuple[tuple[float, int, str], ...]:
+def _slowest(notebook: nbformat.NotebookNode, n: int = 3) -> tuple[tuple[float, int, str], ...]:
     timed = []
     for number, cell in enumerate(notebook.cells, 1):
         times = cell.metadata.get("execution", {})
@@ -100,10 +97,8 @@ def _slowest(notebook: "NotebookNode", n: int = 3) -> tuple[tuple[float, int, st
     return tuple(sorted(timed, reverse=True)[:n])
 
 
-def _page(notebook: "NotebookNode", title: str) -> str:
+def _page(notebook: nbformat.NotebookNode, title: str) -> str:
     """The executed notebook as HTML that draws its figures without a network; a widget is shown by its static twin."""
-    from nbconvert import HTMLExporter
-
     for data in (output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())):
         if figure := data.pop("application/vnd.plotly.v1+json", None):
             data["text/html"] = _drawn({key: figure[key] for key in ("data", "layout")})
@@ -114,8 +109,6 @@ def _page(notebook: "NotebookNode", title: str) -> str:
 
 
 def _drawn(figure: dict[str, Any]) -> str:
-    import plotly.io
-
     shown = plotly.io.from_json(json.dumps(figure), skip_invalid=True)
     return plotly.io.to_html(shown, full_html=False, include_plotlyjs="plotly.min.js")
 

@@ -5,17 +5,18 @@ import json
 import re
 from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING
+
+import nbformat
 
 from labkit.errors import LabError
 from labkit.storage import write_text
 
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
-
 BEGIN, END, TODO = "### BEGIN SOLUTION", "### END SOLUTION", "...  # your code here"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 METADATA = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+_BLOCK = re.compile(  # a line BEGIN, lines without a marker, a line END
+    rf"^(?P<indent>[ \t]*){BEGIN}[ \t]*\n(?P<body>(?:(?!.*(?:{BEGIN}|{END})).*\n)*)[ \t]*{END}[ \t]*$", re.MULTILINE
+)
 _REPOSITORY = re.compile(r'(?<=")REPOSITORY = \\".*?\\"')  # in a notebook's JSON
 
 
@@ -52,8 +53,6 @@ def release(
 
 def student_notebook(source: Path) -> str:
     """The student's version of a source notebook, as the text of its file."""
-    import nbformat
-
     notebook = nbformat.read(source, as_version=4)
     notebook.cells = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", ())]
     for index, cell in enumerate(notebook.cells, 1):
@@ -62,7 +61,7 @@ def student_notebook(source: Path) -> str:
     return nbformat.writes(strip(notebook), version=4).rstrip("\n") + "\n"
 
 
-def strip(notebook: "NotebookNode") -> "NotebookNode":
+def strip(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Take out what a run leaves behind: outputs, counts, widget state, front ends' metadata. Works in place."""
     notebook.metadata = METADATA
     for cell in notebook.cells:
@@ -81,27 +80,17 @@ def without_solution(code: str, where: str = "this cell") -> str:
     Raises:
         LabError: a marker without its partner; the message says `where`.
     """
-    kept: list[str] = []
-    block: list[str] | None = None  # the lines since an open BEGIN
-    for line in code.split("\n"):
-        marker = line.strip()
-        if marker == BEGIN and block is None:
-            block, indent = [], line[: line.index("#")]
-        elif marker == END and block is not None:
-            kept.append(indent + _left_side(block) + TODO)
-            block = None
-        elif BEGIN in line or END in line:
-            raise LabError(where, f"a marker that is not alone or not paired: {marker}", "pair the solution markers")
-        else:
-            (kept if block is None else block).append(line)
-    if block is not None:
-        raise LabError(where, f"{BEGIN} is never closed", "pair the solution markers")
-    return "\n".join(kept)
+    text = _BLOCK.sub(lambda block: block["indent"] + _left_side(block["body"]) + TODO, code)
+    for line in text.split("\n"):
+        if BEGIN in line or END in line:
+            found = f"a marker that is not alone or not paired: {line.strip()}"
+            raise LabError(where, found, "pair the solution markers")
+    return text
 
 
-def _left_side(block: list[str]) -> str:
+def _left_side(block: str) -> str:
     try:
-        body = ast.parse(dedent("\n".join(block))).body
+        body = ast.parse(dedent(block)).body
     except SyntaxError:  # a magic, or a part of a statement
         return ""
     single = len(body) == 1 and isinstance(body[0], ast.Assign) and isinstance(body[0].targets[0], ast.Name)

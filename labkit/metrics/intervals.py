@@ -29,8 +29,7 @@ def resampled(*tallies: np.ndarray, samples: int = 1000, seed: int = 2022) -> li
 
 def interval(values: np.ndarray) -> tuple[float, float]:
     """The 95 % percentile interval (low, high) of resampled scores [B]."""
-    low, high = np.quantile(values, [0.025, 0.975]).tolist()
-    return low, high
+    return tuple(np.quantile(values, [0.025, 0.975]).tolist())
 
 
 @dataclass(frozen=True, slots=True)

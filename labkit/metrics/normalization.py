@@ -4,17 +4,16 @@ The definitions are those of Nekvinda & Dušek (2021), "Shades of BLEU, Flavours
 names, foods and times are misspelled in the corpus is data: spellings.json.
 """
 
-import json
 import re
 from functools import lru_cache
-from pathlib import Path
 
 from sacremoses import MosesDetokenizer, MosesTokenizer
 
 from labkit.corpora.slots import CLASS_OF
 from labkit.corpora.types import State
+from labkit.storage import shipped
 
-SPELLINGS: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("spellings.json").read_text("utf-8"))
+SPELLINGS: dict[str, dict[str, str]] = shipped(__file__, "spellings.json")
 TABLE_OF = dict.fromkeys(("name", "destination", "departure"), "name") | {"food": "food", "type": "type"}
 TABLE_OF |= {"parking": "present", "internet": "present"}
 TIME_SLOTS = ("arrive", "leave", "arriveby", "leaveat", "time")

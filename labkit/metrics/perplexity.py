@@ -2,17 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from labkit.corpora.types import Dialogue
 from labkit.errors import LabError
+from labkit.models import LanguageModel
 from labkit.prompts import IGNORED, examples
 
-if TYPE_CHECKING:
-    from labkit.models import LanguageModel
 
-
-def reply_perplexity(lm: "LanguageModel", dialogues: Sequence[Dialogue], max_length: int = 1024) -> float:
+def reply_perplexity(lm: LanguageModel, dialogues: Sequence[Dialogue], max_length: int = 1024) -> float:
     """exp of the mean negative log-probability of a reply token, each reply read after its true history.
 
     Comparable between models with the same tokenizer only (Jelinek et al. 1977 for the measure).

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from labkit import __version__
 from labkit.corpora.types import Corpus
-from labkit.environment import hardware, lab_home
+from labkit.environment import Lab, hardware, lab_home
 from labkit.errors import LabError
+from labkit.models import LanguageModel
 from labkit.notebook.view import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from labkit.environment import Lab
     from labkit.metrics import Scores
-    from labkit.models import LanguageModel
 
 SCORES = ("bleu", "inform", "success", "combined")
 COLUMNS = ("task", "model", "stand_in", "adapter", "bits", "corpus", "split", "dialogues", "decoding", "training")
@@ -148,14 +147,14 @@ def label(row: dict[str, Any], index: int) -> str:
 
 def result_row(
     task: str,
-    lm: "LanguageModel",
+    lm: LanguageModel,
     corpus: Corpus,
     split: str,
     scores: "Scores",
     decoding: Any = None,
     training: Any = None,
     seconds: float | None = None,
-    lab: "Lab | None" = None,
+    lab: Lab | None = None,
 ) -> dict[str, Any]:
     """Everything that a result needs to be understood and repeated: what ran, on what, with which settings and where.
 

@@ -6,27 +6,24 @@ Colours tell nothing alone: symbols, labels and hover text say the same again.
 from collections.abc import Mapping, Sequence
 from html import escape
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas
+import plotly.express as px
+import plotly.graph_objects as go
 
 from labkit.notebook.plots import MARKERS, PALETTE
-
-if TYPE_CHECKING:
-    import pandas
-    import plotly.graph_objects as go
 
 Texts = Sequence[str]
 COLUMNS = ("cluster", "speaker", "domain", "act")
 
 
-def utterance_map(maps: Mapping[str, np.ndarray], table: "pandas.DataFrame", by: Texts = COLUMNS) -> "go.Figure":
+def utterance_map(maps: Mapping[str, np.ndarray], table: pandas.DataFrame, by: Texts = COLUMNS) -> go.Figure:
     """Maps of utterances, {name: [N, 2]}: a menu chooses the column that colour and symbol show, a slider the map.
 
     `table` has the rows of `representations` and the columns in `by` (assign "cluster" first).
     """
-    import plotly.graph_objects as go
-
     points = {name: [trace for column in by for trace in _points(xy, table, column)] for name, xy in maps.items()}
     shown = go.Figure(next(iter(points.values())))
     shown.update_layout(title="Utterances, near each other when their vectors are", height=640)
@@ -44,10 +41,8 @@ def _button(label: str, **change: Any) -> dict[str, Any]:
     return {"label": label, "method": "restyle", "args": [change]}
 
 
-def _points(xy: np.ndarray, table: "pandas.DataFrame", column: str) -> Sequence[Any]:
+def _points(xy: np.ndarray, table: pandas.DataFrame, column: str) -> Sequence[Any]:
     """One trace for each value of the column, its colour and symbol together unlike those of any other."""
-    import plotly.express as px
-
     shown = table.assign(x=xy[:, 0], y=xy[:, 1], **{column: table[column].astype(str)})
     shown["said"] = [f"{s}: " + "<br>".join(wrap(escape(u), 60)) for s, u in zip(table.speaker, table.utterance)]  # noqa: B905
     values = list(shown[column].value_counts().index)
@@ -59,11 +54,8 @@ def _points(xy: np.ndarray, table: "pandas.DataFrame", column: str) -> Sequence[
     return [trace.update(legendgroup=f"{column}:{trace.name}", marker_size=7) for trace in traces]
 
 
-def choose_k_plot(rows: Sequence[Mapping[str, float]]) -> "go.Figure":
+def choose_k_plot(rows: Sequence[Mapping[str, float]]) -> go.Figure:
     """Silhouette and stability (with its standard deviation) against k, one above the other: their scales differ."""
-    import pandas
-    import plotly.express as px
-
     long = pandas.DataFrame(rows).melt(["k", "sd"], ["silhouette", "stability"], "measure")
     long["sd"] = long["sd"].where(long["measure"] == "stability")
     style = {"error_y": "sd", "color": "measure", "symbol": "measure", "color_discrete_sequence": PALETTE}
@@ -71,11 +63,8 @@ def choose_k_plot(rows: Sequence[Mapping[str, float]]) -> "go.Figure":
     return figure.update_yaxes(matches=None).update_layout(showlegend=False)
 
 
-def word_bars(words: Mapping[int, Sequence[tuple[str, float]]], n: int = 6) -> "go.Figure":
+def word_bars(words: Mapping[int, Sequence[tuple[str, float]]], n: int = 6) -> go.Figure:
     """The `n` words with the highest class TF-IDF of each cluster, a small bar plot each."""
-    import pandas
-    import plotly.express as px
-
     rows = [(str(c), word, score) for c, pairs in words.items() for word, score in reversed(pairs[:n])]
     frame = pandas.DataFrame(rows, columns=["cluster", "word", "class TF-IDF"])
     layout = {"facet_col": "cluster", "facet_col_wrap": 4, "facet_col_spacing": 0.1, "facet_row_spacing": 0.08}
@@ -86,19 +75,15 @@ def word_bars(words: Mapping[int, Sequence[tuple[str, float]]], n: int = 6) -> "
     return figure.update_layout(title="Words that set a cluster apart (class TF-IDF)")
 
 
-def heat_map(shares: "pandas.DataFrame", title: str) -> "go.Figure":
+def heat_map(shares: pandas.DataFrame, title: str) -> go.Figure:
     """A table of shares, each written in its cell; the axes take the names of its index and columns."""
-    import plotly.express as px
-
     figure = px.imshow(shares, text_auto=".0%", zmin=0, color_continuous_scale="Blues", aspect="auto")
     figure.update_layout(title=title, height=200 + 30 * len(shares), coloraxis_colorbar_tickformat=".0%")
     return figure.update_xaxes(tickangle=-40)
 
 
-def transition_heat_map(matrix: np.ndarray, names: Mapping[int, str]) -> "go.Figure":
+def transition_heat_map(matrix: np.ndarray, names: Mapping[int, str]) -> go.Figure:
     """P(next | now): each row sums to one; END has no row since nothing follows, BEGIN no column."""
-    import pandas
-
     labels = _labels(matrix, names)
     shares = pandas.DataFrame(matrix, labels, labels).drop(index="END", columns="BEGIN")
     return heat_map(shares.rename_axis(index="now", columns="next"), "Where a dialogue goes next")
@@ -108,12 +93,10 @@ def _labels(matrix: np.ndarray, names: Mapping[int, str]) -> list[str]:
     return [*(names[c] for c in range(len(matrix) - 2)), "BEGIN", "END"]
 
 
-def transition_graph(matrix: np.ndarray, names: Mapping[int, str], threshold: float = 0.12) -> "go.Figure":
+def transition_graph(matrix: np.ndarray, names: Mapping[int, str], threshold: float = 0.12) -> go.Figure:
     """The chain as a graph: an arrow for each transition of at least `threshold`, wider when likelier. Further right
     means nearer the END, in expected turns. A state's hover text has its likeliest successors.
     """
-    import plotly.graph_objects as go
-
     k, labels, xy = len(matrix) - 2, _labels(matrix, names), _places(matrix)
     pairs = [(i, j) for i, j in zip(*np.nonzero(matrix >= threshold), strict=True) if i != j]
     arrows = [_arrow(xy[i], xy[j], matrix[i, j], f"{labels[i]} → {labels[j]}: {matrix[i, j]:.0%}") for i, j in pairs]
@@ -139,8 +122,7 @@ def _places(matrix: np.ndarray) -> np.ndarray:
     return xy
 
 
-def _arrow(start: np.ndarray, end: np.ndarray, share: float, label: str) -> "go.Scatter":
-    import plotly.graph_objects as go
+def _arrow(start: np.ndarray, end: np.ndarray, share: float, label: str) -> go.Scatter:
 
     t = np.linspace(0.03, 0.96, 24)[:, None]
     bend = np.array([0, 0.25 * np.sign(end[0] - start[0]) * abs(end[0] - start[0]) ** 0.7])  # the way back passes below
@@ -151,10 +133,9 @@ def _arrow(start: np.ndarray, end: np.ndarray, share: float, label: str) -> "go.
     return go.Scatter(x=curve[:, 0], y=curve[:, 1], mode="lines+markers", line=line, marker=head, **text)
 
 
-def linked_map(figure: "go.Figure", dialogues: Sequence[Any]) -> Any:
+def linked_map(figure: go.Figure, dialogues: Sequence[Any]) -> Any:
     """The map, and below it the dialogue of the point that is clicked (this needs a running kernel)."""
     import ipywidgets
-    import plotly.graph_objects as go
 
     from labkit.notebook.view import show_dialogue
 

@@ -7,7 +7,7 @@ from typing import Any
 from labkit.corpora.miniwoz.database import database
 from labkit.corpora.miniwoz.goals import sample_tasks
 from labkit.corpora.miniwoz.simulator import Conversation
-from labkit.storage import read_json, write_json
+from labkit.storage import shipped, write_json
 
 SIZES = {"train": 1000, "dev": 150, "test": 150}
 
@@ -20,7 +20,7 @@ def generate(seed: int = 2022, sizes: dict[str, int] | None = None) -> dict[str,
     raw: dict[str, Any] = {"splits": {}, "dialog_acts": {}, "goals": {}, "booked_domains": {}}
     for split, size in (sizes or SIZES).items():
         raw["splits"][split] = [_add_dialogue(raw, seed, split, number) for number in range(size)]
-    return raw | {"database": database(), "schema": read_json(Path(__file__).with_name("schema.json"))}
+    return raw | {"database": database(), "schema": shipped(__file__, "schema.json")}
 
 
 def write(folder: Path | str, seed: int = 2022, sizes: dict[str, int] | None = None) -> Path:

@@ -1,35 +1,28 @@
 """Halderby, the city of MiniWOZ: its venues and trains, with the fields of MultiWOZ's database files."""
 
 import itertools
-import tomllib
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from labkit.storage import read_json
+from labkit.storage import shipped
 
 Entity = dict[str, Any]
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+CITY: dict[str, Any] = shipped(__file__, "city.toml")  # its railway, taxis, and what people want there
 DEPARTURES, EVERY = 8, 130  # trains a day in each direction, and the minutes between them
 INDEXED = ("name", "area", "food", "type", "pricerange", "stars", "day", "departure", "destination")
 
 
 @cache
-def city() -> dict[str, Any]:
-    """The city's file: its railway, taxis, and what people want there."""
-    return tomllib.loads(Path(__file__).with_name("city.toml").read_text(encoding="utf-8"))
-
-
-@cache
 def database() -> dict[str, list[Entity]]:
     """{domain: entities}. There is one Halderby: the dialogues depend on a seed, the city does not."""
-    cars = {key: city()[key] for key in ("taxi_colors", "taxi_types")} | {"taxi_phone": ["^[0-9]{11}$"]}
-    return {**read_json(Path(__file__).with_name("venues.json")), "train": _trains(), "taxi": [cars]}
+    cars = {key: CITY[key] for key in ("taxi_colors", "taxi_types")} | {"taxi_phone": ["^[0-9]{11}$"]}
+    return {**shipped(__file__, "venues.json"), "train": _trains(), "taxi": [cars]}
 
 
 def _trains() -> list[Entity]:
-    here, trains = city()["name"], []
-    for station, (duration, price, *first) in city()["lines"].items():
+    here, trains = CITY["name"], []
+    for station, (duration, price, *first) in CITY["lines"].items():
         for departure, destination, start in ((here, station, first[0]), (station, here, first[1])):
             route = {"departure": departure, "destination": destination}
             route |= {"duration": f"{duration} minutes", "price": f"{price:.2f} pounds"}

@@ -5,16 +5,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from labkit.corpora.miniwoz.database import DAYS, Entity, city, clock, database, minutes, query
+from labkit.corpora.miniwoz.database import CITY, DAYS, Entity, clock, database, minutes, query
 from labkit.corpora.miniwoz.grammar import pick, shuffled
 
-SLOTS = {
-    "restaurant": ("food", "pricerange", "area"),
-    "hotel": ("area", "type", "pricerange", "stars", "internet", "parking"),
-    "attraction": ("type", "area"),
-}
-HOW_MANY = {"restaurant": (2, 2, 3, 3, 3), "hotel": (2, 3, 3, 4, 4, 5), "attraction": (1, 2)}  # constraints
-BOOKING = {"restaurant": ("people", "day", "time"), "hotel": ("people", "day", "stay"), "train": ("people",)}
+SLOTS, HOW_MANY, BOOKING = (CITY[table] for table in ("slots", "how_many", "booking"))
 REQUESTS = {"phone": "PHONE", "address": "ADDRESS", "postcode": "POST", "trainid": "TRAINID", "ref": "REFERENCE"}
 
 
@@ -44,7 +38,7 @@ def sample_tasks(rng: Random, split: str) -> list[Task]:
 
     What one split asks for (constraints, named venues, journeys) the other splits do not.
     """
-    domains = pick(rng, [name for name, weight in city()["goals"].items() for _ in range(weight)]).split()
+    domains = pick(rng, [name for name, weight in CITY["goals"].items() for _ in range(weight)]).split()
     tasks: list[Task] = []
     for domain in sorted(shuffled(rng, domains), key=lambda domain: domain == "taxi"):
         task = _MAKERS[domain](domain, rng, tasks)
@@ -94,7 +88,7 @@ def _stumble(task: Task, rng: Random) -> None:
     free = [slot for slot in task.informable if slot not in (*task.same, "internet", "parking")]
     slot = pick(rng, free or ["area"])
     values = sorted({entity[slot] for entity in database()[task.domain]} - {task.informable.get(slot)})
-    values += city()["missing_food"] if slot == "food" else []
+    values += CITY["missing_food"] if slot == "food" else []
     task.slip = rng.random() < 0.25
     if not task.slip:
         values = [value for value in values if not query(task.domain, task.informable | {slot: value})]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from labkit.corpora.miniwoz.database import Entity, city, database, query
+from labkit.corpora.miniwoz.database import CITY, Entity, database, query
 from labkit.corpora.miniwoz.goals import SLOTS, Task
 from labkit.corpora.miniwoz.grammar import pick, shuffled
 from labkit.corpora.miniwoz.wording import Say, Voice, nouns, phrases
@@ -201,8 +201,8 @@ class Conversation:
     def _serve(self, task: Task, entity: Entity) -> None:
         """Bookings and questions about the venue or train that was found, in either order."""
         questions = [slot for slot in task.requests if slot != "ref"]
-        if task.domain in city()["extras"] and self._chance(0.17):
-            extra = pick(self.rng, city()["extras"][task.domain])
+        if task.domain in CITY["extras"] and self._chance(0.17):
+            extra = pick(self.rng, CITY["extras"][task.domain])
             questions += [extra] if extra != "entrancefee" or entity["entrance fee"] != "?" else []
         steps = [lambda: self._book(task, entity)] if task.booking else []
         steps += [lambda: self._question(task, questions, entity)] if questions else []

@@ -1,14 +1,13 @@
 """How an act becomes an utterance: a part of a turn, worded by a rule of the phrase file in the speaker's own style."""
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cache
-from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 from labkit.corpora.miniwoz.database import DAYS
 from labkit.corpora.miniwoz.grammar import Filled, Grammar, pick, sentence_case
+from labkit.storage import shipped
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight")
 PROPER = ("name", "address", "departure", "destination")
@@ -28,7 +27,7 @@ class Say(NamedTuple):
 @cache
 def phrases() -> dict[str, Any]:
     """The phrase file; "user" and "bot" are grammars."""
-    raw = tomllib.loads(Path(__file__).with_name("phrases.toml").read_text(encoding="utf-8"))
+    raw = shipped(__file__, "phrases.toml")
     return raw | {speaker: Grammar(raw[speaker]) for speaker in ("user", "bot")}
 
 

@@ -1,6 +1,6 @@
 """Exercises: check an answer, ask for a hint, unfold the solution.
 
-Checkers of notebook N are in `notebookN.py`, multiple-choice questions of all in `choices.toml`.
+Checkers of notebook N are in `notebookN.py`; titles, hints and multiple-choice questions in `exercises.toml`.
 
 A checker is a plain function. It gets the student's answer, raises `Wrong` with a message that teaches, and otherwise
 returns what is worth knowing about the right answer. A student's function comes wrapped (`_attempt`): a call has a time
@@ -11,7 +11,6 @@ import inspect
 import re
 import signal
 import threading
-import tomllib
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,13 +18,13 @@ from copy import deepcopy
 from dataclasses import dataclass
 from html import escape
 from importlib import import_module
-from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
 from labkit.errors import LabError
 from labkit.notebook.exercises.record import note, progress, recorded, solution_text
 from labkit.notebook.view import Shown, show
+from labkit.storage import shipped
 
 __all__ = ["check", "choice", "every_exercise", "exercise", "hint", "judge", "progress", "solution"]
 
@@ -61,7 +60,7 @@ class Exercise:
     id: str
     title: str
     checker: Callable[[Any], str | None]
-    hints: tuple[str, ...] = ()
+    hints: Sequence[str] = ()
     kind: str = "function"
     question: str = ""
     choices: Mapping[str, str] | None = None
@@ -69,13 +68,18 @@ class Exercise:
 
 _Choices = Mapping[str, Sequence[str]]
 _EXERCISES: dict[str, Exercise] = {}
+_TEXTS = shipped(__file__, "exercises.toml")
 
 
-def exercise(id: str, title: str, hints: tuple[str, ...] = (), kind: str = "function") -> Callable:
-    """Register the decorated function as a checker: of a function, or of a value (kind="value"; may be a tuple)."""
+def exercise(id: str, title: str = "", hints: Sequence[str] = (), kind: str = "function") -> Callable:
+    """Register the decorated function as a checker: of a function, or of a value (kind="value"; may be a tuple).
+
+    What `exercises.toml` says of the exercise (title, hints, kind) need not be given here.
+    """
 
     def register(checker: Callable[[Any], str | None]) -> Callable:
-        _EXERCISES[id] = Exercise(id, title, checker, hints, kind)
+        texts = {"title": title, "hints": hints, "kind": kind} | _TEXTS.get(id, {})
+        _EXERCISES[id] = Exercise(id, checker=checker, **texts)
         return checker
 
     return register
@@ -93,7 +97,7 @@ def choice(id: str, title: str, question: str, choices: _Choices, right: str, hi
         return choices[letter][1]
 
     texts = {letter: text for letter, (text, _) in choices.items()}
-    _EXERCISES[id] = Exercise(id, title, checker, tuple(hints), "choice", question, texts)
+    _EXERCISES[id] = Exercise(id, title, checker, hints, "choice", question, texts)
 
 
 def find(id: str) -> Exercise:
@@ -225,5 +229,6 @@ def _say(head: str, body: str, colour: str = "#0072B2") -> None:
     show(Shown(f'<div style="{style}"><b>{escape(head)}</b>\n{html}</div>', f"{head}\n{body}"))
 
 
-for _id, _question in tomllib.loads(Path(__file__).with_name("choices.toml").read_text(encoding="utf-8")).items():
-    choice(_id, **_question)
+for _id, _texts in _TEXTS.items():
+    if "choices" in _texts:
+        choice(_id, **_texts)

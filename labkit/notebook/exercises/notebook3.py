@@ -11,14 +11,7 @@ from labkit.notebook.exercises.notebook1 import vector
 METRICS = ("bleu", "inform", "success")
 
 
-@exercise(
-    "3.1",
-    "Perplexity",
-    hints=(
-        "Perplexity is the exponential of the mean negative log-probability of a token (natural logarithm).",
-        "A model that gives every token probability 1/4 has perplexity 4, however long the text is.",
-    ),
-)
+@exercise("3.1")
 def perplexity(own: Callable) -> str:
     cases = [[0.25] * 4, [0.25] * 9, [1.0, 1.0], [0.5, 0.1, 0.9]]
     for probabilities in cases:
@@ -32,15 +25,7 @@ def perplexity(own: Callable) -> str:
     return "A perplexity of n: as unsure as if the model chose between n equally likely tokens each time."
 
 
-@exercise(
-    "3.2",
-    "Does bigger help, and for which metric?",
-    hints=(
-        "Compare the row with the fewest parameters and the row with the most, one metric at a time.",
-        "`grew` is a set of names out of bleu, inform and success; it may be empty.",
-    ),
-    kind="value",
-)
+@exercise("3.2")
 def bigger(answer: Any) -> str:
     """`answer` is (rows of the sweep with "parameters" and the three scores, set of metrics that grew)."""
     rows, grew = answer

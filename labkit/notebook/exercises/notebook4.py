@@ -9,15 +9,7 @@ from labkit.notebook.exercises.notebook1 import vector
 from labkit.structure import class_tf_idf, transition_matrix
 
 
-@exercise(
-    "4.1",
-    "The largest stable k",
-    hints=(
-        "First find the row with the highest stability: `max(rows, key=lambda row: row['stability'])`.",
-        "The bar is that row's stability minus that row's own sd.",
-        "Of all rows at or above the bar, return the largest k — the rows need not be in order.",
-    ),
-)
+@exercise("4.1")
 def largest_stable_k(best_k: Callable) -> str:
     cases = {
         "the middle k is the most stable": ((4, 0.70, 0.02), (8, 0.82, 0.05), (12, 0.78, 0.01), (16, 0.60, 0.3)),
@@ -39,15 +31,7 @@ def largest_stable_k(best_k: Callable) -> str:
     return "The rule is Breiman's: as much detail as the data support, give or take the noise of the measurement."
 
 
-@exercise(
-    "4.2",
-    "Class TF-IDF",
-    hints=(
-        "f, a word's count in all clusters, is the sum over axis 0; A is the sum of all counts over the number of rows",
-        "The share of a word in a cluster is its count divided by the sum of its row: mind the shape, `keepdims=True`.",
-        "Multiply the share by `np.log(1 + A / f)`: one factor for each word, the same in all clusters.",
-    ),
-)
+@exercise("4.2")
 def class_words(score: Callable) -> str:
     draw = np.random.default_rng(4)
     small = np.array([[8, 1, 9], [0, 0, 9]])  # 'hotel', a booking code, 'the'
@@ -66,15 +50,7 @@ def class_words(score: Callable) -> str:
     return "Frequent here, rare elsewhere: both must hold, so neither `the` nor a booking code wins."
 
 
-@exercise(
-    "4.4",
-    "The transition matrix",
-    hints=(
-        "Put BEGIN (state k) before and END (state k+1) after each sequence, then count pairs of neighbours.",
-        "The pairs are `path[i], path[i + 1]`; `counts[now, following] += 1` counts one.",
-        "Nothing follows END, so its row would be empty: let it lead to itself. Then divide each row by its sum.",
-    ),
-)
+@exercise("4.4")
 def transitions(matrix: Callable) -> str:
     draw = np.random.default_rng(3)
     random = [[int(s) for s in draw.integers(0, 4, 9)] for _ in range(20)]
