@@ -36,6 +36,12 @@ def linear_layers(model: "torch.nn.Module") -> list[str]:
     return [name for name in named if name.split(".")[-1] not in HEADS]
 
 
+def embedding_names(model: "torch.nn.Module") -> list[str]:
+    """Full names of the input and output embeddings."""
+    wanted = (model.get_input_embeddings(), model.get_output_embeddings())
+    return [name for name, module in model.named_modules() if any(module is one for one in wanted)]
+
+
 def lora_targets(model: "torch.nn.Module", modules: str = "linear") -> list[str]:
     """Full names of the layers that get a LoRA.
 
