@@ -77,6 +77,9 @@ class FinetuneConfig:
     lora_modules: str = _option("linear", "layers with a LoRA: linear, attention, ffn, or a regular expression")
     use_dora: bool = _option(False, "train magnitude and direction apart (DoRA, Liu et al. 2024)")
     use_rslora: bool = _option(False, "scale by alpha / sqrt(r) (rank-stabilised LoRA, Kalajdzievski 2023)")
+    init_lora_weights: str = _option(
+        "default", "start of the LoRA: default (no change), gaussian, or loftq: what quantisation lost (Li et al. 2024)"
+    )
     train_embeddings: bool | None = _option(
         None, "train the input and output embeddings too, in full; default: for the stand-ins, which never saw [names]"
     )
@@ -193,7 +196,7 @@ def _same_run(run: dict[str, Any], out: Path) -> None:
     """A folder belongs to one configuration."""
     if not (out / "run.json").exists():
         return
-    old = read_json(out / "run.json")
+    old = asdict(FinetuneConfig()) | read_json(out / "run.json")  # fields that an older labkit did not have
     differing = [f"{key} {old.get(key)!r} → {run.get(key)!r}" for key in old | run if old.get(key) != run.get(key)]
     if differing:
         raise LabError(f"{out} holds a run of another configuration", "; ".join(differing), "delete it or change --out")
@@ -213,6 +216,8 @@ def _check(config: FinetuneConfig) -> None:
     if (metric in generated and not config.score_dialogues) or (config.score_dialogues and config.format == "dialogs"):
         found = f"score_dialogues={config.score_dialogues}, format={config.format!r}"
         raise LabError("no replies would be scored", found, "set score_dialogues, and format to turns or state")
+    if config.init_lora_weights not in ("default", "gaussian", "loftq"):
+        raise LabError(f"init_lora_weights={config.init_lora_weights!r}", "", "choose default, gaussian or loftq")
     counts = {
         name: getattr(config, name) for name in ("max_steps", "batch_size", "gradient_accumulation_steps", "save_steps")
     }
@@ -274,7 +279,8 @@ def _trainable(lm: LanguageModel, config: FinetuneConfig, checkpoint: str | None
     lora = {name: getattr(config, f"lora_{name}") for name in ("r", "alpha", "dropout", "modules")}
     lora |= {name: getattr(config, name) for name in ("gradient_checkpointing", "use_dora", "use_rslora")}
     lora["modules_to_save"] = embedding_names(lm.model) if _trains_embeddings(lm, config) else None
-    tuned = attach_adapter(lm, **lora)
+    start = config.init_lora_weights
+    tuned = attach_adapter(lm, init_lora_weights=True if start == "default" else start, **lora)
     # no vocabulary was resized; without this, peft asks the Hub about it at every checkpoint
     tuned.model.save_pretrained = partial(tuned.model.save_pretrained, save_embedding_layers=False)
     return tuned
