@@ -377,12 +377,13 @@ def _trainer(
             import torch
 
             self.model.eval()
-            batches = [self._prepare_inputs(batch) for batch in self.get_eval_dataloader()]
+            rows, size = list(self.eval_dataset), self.args.per_device_eval_batch_size
+            # all of it in every process: a loader for several would repeat rows to fill the last batch
+            batches = [self.data_collator(rows[i : i + size]) for i in range(0, len(rows), size)]
+            batches = [self._prepare_inputs(batch) for batch in batches]
             with torch.no_grad():
                 nats = sum(float(target_loss(self.model, **batch)) for batch in batches)
             n = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
-            # each process has a part of the batches
-            nats, n = self.accelerator.reduce(torch.tensor([nats, n], device=self.args.device)).tolist()
             metrics = {"eval_loss": nats / n} | score()
             self.log(metrics)
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
