@@ -20,6 +20,7 @@ _HOME = {  # public name -> the module that defines it
     "generate": "decoding",
     "predict": "decoding",
     "next_token_logits": "decoding",
+    "plan_memory": "memory",
     "FinetuneConfig": "finetuning",
     "finetune": "finetuning",
     "evaluate": "metrics",

@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import Any
 import labkit
 from labkit import environment
 from labkit.errors import LabError
-from labkit.storage import read_json, shipped, write_json
+from labkit.storage import read_json, shipped, write_json, write_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,14 +121,36 @@ def finetune(a: argparse.Namespace) -> None:
     print(f"{result.adapter}: {trained} in {result.seconds:.0f} s, {result.tokens_per_second:.0f} tokens/s")
 
 
+def slurm(a: argparse.Namespace) -> None:
+    """Write a Slurm job file that runs `labkit finetune` with these flags; submitted again, it goes on."""
+    from labkit.finetuning import FinetuneConfig
+
+    flags = {"--model": a.model, "--corpus": a.corpus, "--out": a.out}
+    given = {f"--{name.replace('_', '-')}": value for name, value in _given(a, FinetuneConfig).items()}
+    words = [word for flag, value in (flags | given).items() for word in _words(flag, value)]
+    processes = a.nodes * a.gpus
+    launch = f"--num_machines {a.nodes} --num_processes {processes}" + " --multi_gpu" * (processes > 1)
+    fill = {"nodes": a.nodes, "gpus": a.gpus, "time": a.time, "launch": launch, "flags": shlex.join(words)}
+    print(f"sbatch {write_text(a.job, JOB.format(bin=Path(sys.executable).parent, **fill))}")
+
+
+def _words(flag: str, value: Any) -> list[str]:
+    """The words of a command line that give a flag this value."""
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    return [flag, str(value)]
+
+
 def merge(a: argparse.Namespace) -> None:
     """Merge an adapter into its model's 16- or 32-bit weights."""
     from labkit import models
+    from labkit.notebook.board import Board, model_card
 
     merged = labkit.merge(labkit.load_model(a.model, adapter=a.adapter))
     print(f"merged model written to {models.save_model(merged, a.out)}")
     if a.push_to_hub:
-        print(f"pushed to {models.push_to_hub(merged, a.push_to_hub)}")
+        card = model_card(a.push_to_hub, merged, Board().rows(), a.adapter, _training(a))
+        print(f"pushed to {models.push_to_hub(merged, a.push_to_hub, card)}")
 
 
 def pretrain(a: argparse.Namespace) -> None:
@@ -189,11 +212,33 @@ def _training(a: argparse.Namespace) -> Any:
     return read_json(record) if record.is_file() else None
 
 
+JOB = """#!/bin/bash
+#SBATCH --job-name=labkit
+#SBATCH --nodes={nodes}
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node={gpus}
+#SBATCH --time={time}
+#SBATCH --output=%x-%j.log
+#SBATCH --requeue
+# Killed, preempted or out of time: the same job again goes on from its last checkpoint.
+export PATH={bin}:$PATH
+export MASTER=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+srun bash -c 'accelerate launch {launch} --machine_rank "$SLURM_NODEID" \\
+  --main_process_ip "$MASTER" --main_process_port 29500 --mixed_precision no --dynamo_backend no \\
+  -m labkit finetune "$@"' labkit {flags}
+"""
+
+
 # --- flags ------------------------------------------------------------------------------------------------------------
 
 
-COMMANDS = (doctor, generate, evaluate, compare, finetune, merge, pretrain, bench, data_card, release, preflight)
-CONFIGS = {"generate": "DecodingConfig", "finetune": "FinetuneConfig"}  # every field is a flag
+COMMANDS = (doctor, generate, evaluate, compare, finetune, slurm, merge)
+COMMANDS += (pretrain, bench, data_card, release, preflight)
+CONFIGS = {
+    "generate": "DecodingConfig",
+    "finetune": "FinetuneConfig",
+    "slurm": "FinetuneConfig",
+}  # every field is a flag
 TABLE: dict[str, dict[str, Any]] = shipped(__file__, "cli.toml")
 TYPES = {"int": int, "float": float, "Path": Path}
 

@@ -4,11 +4,12 @@ A dialogue is one training sequence with the loss on all its bot turns, and the 
 positions only; transformers' Trainer does the steps. A run writes into one folder, and the same call goes on from it.
 """
 
+import shutil
 import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -17,12 +18,13 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from labkit.corpora.types import SPLIT_ALIASES, Corpus, Dialogue
-from labkit.environment import bf16_speedup, seed_everything
+from labkit.environment import STAND_INS, bf16_speedup, seed_everything
 from labkit.errors import LabError
 from labkit.models import (
     LanguageModel,
     attach_adapter,
     count_parameters,
+    embedding_names,
     load_model,
     memory_errors,
     save_adapter,
@@ -52,6 +54,8 @@ OPTIMIZERS = (
 
 
 LOADING = ("bits", "quant_type", "double_quant", "reinitialise", "seed")  # fields that load_model takes
+SCORES = ("loss", "bleu", "inform", "success", "combined")  # of the validation dialogues
+Watcher = Callable[[list[dict[str, Any]]], None]
 STEPPING = ("max_steps", "save_steps", "learning_rate", "weight_decay", "max_grad_norm", "gradient_accumulation_steps")
 
 
@@ -73,6 +77,9 @@ class FinetuneConfig:
     lora_modules: str = _option("linear", "layers with a LoRA: linear, attention, ffn, or a regular expression")
     use_dora: bool = _option(False, "train magnitude and direction apart (DoRA, Liu et al. 2024)")
     use_rslora: bool = _option(False, "scale by alpha / sqrt(r) (rank-stabilised LoRA, Kalajdzievski 2023)")
+    init_lora_weights: str = _option(
+        "default", "start of the LoRA: default (no change), gaussian, or loftq: what quantisation lost (Li et al. 2024)"
+    )
     train_embeddings: bool | None = _option(
         None, "train the input and output embeddings too, in full; default: for the stand-ins, which never saw [names]"
     )
@@ -92,7 +99,7 @@ class FinetuneConfig:
     max_steps: int = _option(200, "optimiser steps")
     batch_size: int = _option(8, "dialogues per forward pass (replies with recipe=turns)")
     gradient_accumulation_steps: int = _option(1, "forward passes per step")
-    learning_rate: float = _option(2e-3, "peak learning rate")
+    learning_rate: float | None = _option(None, "peak learning rate; default: 4e-3 for the stand-ins, 1e-3 for others")
     lr_scheduler: str = _option("cosine", "schedule after the warm-up: cosine, linear, constant_with_warmup, …")
     warmup_steps: int = _option(10, "steps of linear warm-up")
     weight_decay: float = _option(0.0, "decoupled weight decay")
@@ -101,6 +108,14 @@ class FinetuneConfig:
     gradient_checkpointing: bool = _option(False, "recompute activations in the backward pass: less memory, more time")
     group_by_length: bool = _option(True, "put dialogues of similar length into a batch")
     eval_steps: int = _option(50, "validation loss every so many steps; 0: never")
+    score_dialogues: int = _option(0, "at every validation, reply to so many dialogues, too: BLEU, Inform, Success")
+    metric_for_best_model: str | None = _option(
+        None,
+        "keep the adapter that is best on validation by loss, bleu, inform, success or combined; default: the last",
+    )
+    early_stopping_patience: int | None = _option(
+        None, "stop after so many validations in a row without a better metric_for_best_model; default: never"
+    )
     save_steps: int = _option(50, "checkpoint every so many steps")
     seed: int = _option(42, "seed of the LoRA matrices, the sample and the order of the dialogues")
     report_to: str = _option("none", "where Trainer reports to: none, tensorboard, wandb, …")
@@ -111,7 +126,9 @@ class FinetuneResult:
     """What a finished run leaves. `seconds` and `tokens_per_second` are of the call that finished it."""
 
     adapter: Path  # folder with the adapter, or with the whole model after full_finetune
-    history: list[dict[str, float]]  # {"step", "loss", …} every few steps and {"step", "eval_loss"} every eval_steps
+    # {"step", "loss", …} every few steps; every eval_steps {"step", "eval_loss"} and, where replies were scored,
+    # "eval_bleu", "eval_inform", "eval_success", "eval_combined" and "eval_sample", a reply
+    history: list[dict[str, Any]]
     trainable: int  # parameters
     total: int
     seconds: float
@@ -119,18 +136,25 @@ class FinetuneResult:
 
 
 def finetune(
-    lm: LanguageModel | None, corpus: Corpus, config: FinetuneConfig = FinetuneConfig(), out: Path | str = "adapter"
+    lm: LanguageModel | None,
+    corpus: Corpus,
+    config: FinetuneConfig = FinetuneConfig(),
+    out: Path | str = "adapter",
+    watch: Watcher | None = None,
 ) -> FinetuneResult:
     """Train an adapter (with `full_finetune` the model) into `out`; the same call again goes on, or returns at once.
 
     `lm`: a loaded base model, which is given back without the adapter (full fine-tuning changes it); None loads
     `config.model`. In `out`: the adapter, run.json (the configuration), checkpoints/, and, written last, result.json.
+    `watch` is called with the history so far whenever it grows (`plots.live` draws it).
 
     Raises:
         LabError: a configuration that cannot be met, another configuration's run in `out`, out of memory, or an
             interrupt (adapter and checkpoint are then written).
     """
     out = Path(out)
+    rate = 4e-3 if (lm.stand_in if lm else config.model in STAND_INS) else 1e-3
+    config = replace(config, learning_rate=config.learning_rate or rate)
     run = {**asdict(config), "corpus": corpus.name}
     if lm is not None:
         run |= {"model": lm.name, "bits": lm.bits}
@@ -148,11 +172,19 @@ def finetune(
         checkpoint = last_checkpoint(out / "checkpoints")
         tuned = _trainable(base, config, checkpoint)
         _compute_in(base, _computes_in(base))
-        trainer = _trainer(tuned, _dataset(train, base.codec, config), _dataset(dev, base.codec, config), config, out)
+        score = (
+            partial(_scores, tuned, dev[: config.score_dialogues], corpus, config) if config.score_dialogues else dict
+        )
+        data = [_dataset(dialogues, base.codec, config) for dialogues in (train, dev)]
+        trainer = _trainer(tuned, *data, config, out, score)
+        trainer.add_callback(_follower(tuned, config, out, watch))
         seconds = _train(trainer, tuned, config, out, checkpoint)
     trainable, total = count_parameters(tuned.model)
-    result = FinetuneResult(out, _history(trainer), trainable, total, seconds, trainer.target_tokens / seconds)
-    write_json(out / "result.json", {**asdict(result), "adapter": "."})
+    result = FinetuneResult(
+        out, _history(trainer.state.log_history), trainable, total, seconds, trainer.target_tokens / seconds
+    )
+    if trainer.is_world_process_zero():
+        write_json(out / "result.json", {**asdict(result), "adapter": "."})
     if lm is not None and not config.full_finetune:
         _compute_in(lm, lm.dtype)
         tuned.model.unload()  # the caller's model stays the base model,
@@ -168,7 +200,7 @@ def _same_run(run: dict[str, Any], out: Path) -> None:
     """A folder belongs to one configuration."""
     if not (out / "run.json").exists():
         return
-    old = read_json(out / "run.json")
+    old = asdict(FinetuneConfig()) | read_json(out / "run.json")  # fields that an older labkit did not have
     differing = [f"{key} {old.get(key)!r} → {run.get(key)!r}" for key in old | run if old.get(key) != run.get(key)]
     if differing:
         raise LabError(f"{out} holds a run of another configuration", "; ".join(differing), "delete it or change --out")
@@ -179,6 +211,17 @@ def _check(config: FinetuneConfig) -> None:
         raise LabError("the test split is not for validation", "", "choose dev_split='dev'")
     if config.optim not in OPTIMIZERS:
         raise LabError(f"unknown optimiser {config.optim!r}", "", f"choose one of {', '.join(OPTIMIZERS)}")
+    metric, generated = config.metric_for_best_model, set(SCORES) - {"loss"}
+    if metric not in (None, *SCORES) or (config.early_stopping_patience and not metric):
+        found = f"metric_for_best_model={metric!r}"
+        raise LabError("no such score to choose the adapter by", found, f"choose one of {', '.join(SCORES)}")
+    if not config.eval_steps and (metric or config.score_dialogues):
+        raise LabError("scores need a validation", "eval_steps=0", "set eval_steps to every how many steps")
+    if (metric in generated and not config.score_dialogues) or (config.score_dialogues and config.format == "dialogs"):
+        found = f"score_dialogues={config.score_dialogues}, format={config.format!r}"
+        raise LabError("no replies would be scored", found, "set score_dialogues, and format to turns or state")
+    if config.init_lora_weights not in ("default", "gaussian", "loftq"):
+        raise LabError(f"init_lora_weights={config.init_lora_weights!r}", "", "choose default, gaussian or loftq")
     counts = {
         name: getattr(config, name) for name in ("max_steps", "batch_size", "gradient_accumulation_steps", "save_steps")
     }
@@ -239,8 +282,9 @@ def _trainable(lm: LanguageModel, config: FinetuneConfig, checkpoint: str | None
         return replace(lm, model=model)
     lora = {name: getattr(config, f"lora_{name}") for name in ("r", "alpha", "dropout", "modules")}
     lora |= {name: getattr(config, name) for name in ("gradient_checkpointing", "use_dora", "use_rslora")}
-    lora["modules_to_save"] = _embeddings(lm) if _trains_embeddings(lm, config) else None
-    tuned = attach_adapter(lm, **lora)
+    lora["modules_to_save"] = embedding_names(lm.model) if _trains_embeddings(lm, config) else None
+    start = config.init_lora_weights
+    tuned = attach_adapter(lm, init_lora_weights=True if start == "default" else start, **lora)
     for parameter in tuned.model.parameters():  # a step of a trained embedding is lost in bfloat16's 8 bits
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -268,12 +312,6 @@ def _compute_in(lm: LanguageModel, dtype: str) -> None:
 def _trains_embeddings(lm: LanguageModel, config: FinetuneConfig) -> bool:
     """A LoRA cannot reach the rows of tokens that pre-training never used, such as a stand-in's placeholders."""
     return lm.stand_in if config.train_embeddings is None else config.train_embeddings
-
-
-def _embeddings(lm: LanguageModel) -> list[str]:
-    """The names of the input and output embeddings."""
-    wanted = (lm.model.get_input_embeddings(), lm.model.get_output_embeddings())
-    return [name for name, module in lm.model.named_modules() if any(module is one for one in wanted)]
 
 
 def _dataset(dialogues: Sequence[Dialogue], codec: TextCodec, config: FinetuneConfig) -> Any:
@@ -329,11 +367,26 @@ def target_loss(
     return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="sum")
 
 
-def _trainer(lm: LanguageModel, train: Any, dev: Any, config: FinetuneConfig, out: Path) -> "Trainer":
+def _scores(lm: LanguageModel, dialogues: list[Dialogue], corpus: Corpus, config: FinetuneConfig) -> dict[str, Any]:
+    """Scores of greedy replies to validation dialogues, and the last reply as a sample; no goals: only BLEU."""
+    from labkit import metrics
+    from labkit.decoding import DecodingConfig, predict
+
+    prompt = {"format": config.format, "max_length": config.max_length}
+    predictions = predict(lm, dialogues, DecodingConfig(batch_size=4 * config.batch_size), **prompt)
+    scores = metrics.evaluate(predictions, corpus, config.dev_split, allow_lexical=True)
+    found = {f"eval_{name}": getattr(scores, name) for name in SCORES if name != "loss"}
+    sample = next(reversed(predictions.values()))[-1]["response"]
+    return {name: score for name, score in found.items() if score is not None} | {"eval_sample": sample}
+
+
+def _trainer(
+    lm: LanguageModel, train: Any, dev: Any, config: FinetuneConfig, out: Path, score: Callable[[], dict[str, Any]]
+) -> "Trainer":
     from transformers import Trainer
 
     class TargetTrainer(Trainer):
-        """Trainer with the loss on target positions, and a validation loss in nats per target token."""
+        """Trainer with the loss on target positions, and validation: nats per target token, and what `score` adds."""
 
         target_tokens = 0
 
@@ -347,11 +400,14 @@ def _trainer(lm: LanguageModel, train: Any, dev: Any, config: FinetuneConfig, ou
             import torch
 
             self.model.eval()
-            batches = [self._prepare_inputs(batch) for batch in self.get_eval_dataloader()]
+            rows, size = list(self.eval_dataset), self.args.per_device_eval_batch_size
+            # all of it in every process: a loader for several would repeat rows to fill the last batch
+            batches = [self.data_collator(rows[i : i + size]) for i in range(0, len(rows), size)]
+            batches = [self._prepare_inputs(batch) for batch in batches]
             with torch.no_grad():
                 nats = sum(float(target_loss(self.model, **batch)) for batch in batches)
             n = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
-            metrics = {"eval_loss": nats / n}
+            metrics = {"eval_loss": nats / n} | score()
             self.log(metrics)
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
             return metrics
@@ -412,18 +468,23 @@ def _optimizer(name: str, device: str) -> str:
 def _train(trainer: "Trainer", lm: LanguageModel, config: FinetuneConfig, out: Path, checkpoint: str | None) -> float:
     """Train, from the checkpoint if there is one, and write the adapter; returns seconds."""
     started = time.perf_counter()
-    with _interruptible(trainer):
-        trainer.train(resume_from_checkpoint=checkpoint)
+    with _interruptible(trainer) as asked:
+        if checkpoint:
+            trainer.state = trainer.state.load_from_json(f"{checkpoint}/trainer_state.json")
+        if not _stalled(trainer.state.log_history, config):  # else it was killed after its last step
+            trainer.train(resume_from_checkpoint=checkpoint)
     lm.model.eval()
-    _publish(lm, config, out)
-    if trainer.state.global_step < config.max_steps:
+    if trainer.is_world_process_zero():
+        _publish(lm, config, out)
+    trainer.accelerator.wait_for_everyone()
+    if asked.is_set() and trainer.state.global_step < config.max_steps:
         step = f"interrupted at step {trainer.state.global_step} of {config.max_steps}"
         raise LabError(step, f"the adapter so far is in {out}", "the same call again goes on from here")
     return time.perf_counter() - started
 
 
 @contextmanager
-def _interruptible(trainer: "Trainer") -> Iterator[None]:
+def _interruptible(trainer: "Trainer") -> Iterator[threading.Event]:
     """Ctrl-C lets the step end and writes a checkpoint: no half-made step is saved. A second one stops at once."""
     from transformers import TrainerCallback
 
@@ -440,24 +501,67 @@ def _interruptible(trainer: "Trainer") -> Iterator[None]:
 
     trainer.add_callback(StopAtStepEnd)
     if threading.current_thread() is not threading.main_thread():  # signals go to the main thread only
-        yield
+        yield asked
         return
     before = signal.signal(signal.SIGINT, ask)
     try:
-        yield
+        yield asked
     finally:
         signal.signal(signal.SIGINT, before)
 
 
+def _follower(lm: LanguageModel, config: FinetuneConfig, out: Path, watch: Watcher | None) -> Any:
+    """A callback that keeps the best adapter, stops where it gets no better, and tells `watch`.
+
+    All is decided from the history, which is in every checkpoint, so that a run that goes on decides the same.
+    transformers' load_best_model_at_end would read a GPT-NeoX back without its output head.
+    """
+    from transformers import TrainerCallback
+
+    class Follower(TrainerCallback):
+        def on_log(self, args, state, control, **_):
+            if watch and state.is_world_process_zero:
+                watch(_history(state.log_history))
+
+        def on_evaluate(self, args, state, control, **_):
+            if _since_best(state.log_history, config) == 0 and state.is_world_process_zero:
+                _write(lm, config, out / "best")
+            control.should_training_stop |= _stalled(state.log_history, config)
+
+    return Follower()
+
+
+def _since_best(log: Sequence[dict[str, Any]], config: FinetuneConfig) -> int | None:
+    """Validations since the best one, the first of equals; None where no metric was asked for, or none was made."""
+    scores = [row[name] for row in log if (name := f"eval_{config.metric_for_best_model}") in row]
+    if not scores:
+        return None
+    best = min(scores) if config.metric_for_best_model == "loss" else max(scores)
+    return len(scores) - 1 - scores.index(best)
+
+
+def _stalled(log: Sequence[dict[str, Any]], config: FinetuneConfig) -> bool:
+    return (_since_best(log, config) or 0) >= (config.early_stopping_patience or float("inf"))
+
+
+def _write(lm: LanguageModel, config: FinetuneConfig, folder: Path) -> Path:
+    return (save_model if config.full_finetune else save_adapter)(lm, folder)
+
+
 def _publish(lm: LanguageModel, config: FinetuneConfig, out: Path) -> None:
-    """Move adapter or model into `out`, file by file: the checkpoints beside it stay."""
-    written = (save_model if config.full_finetune else save_adapter)(lm, out / ".partial")
+    """Move the best or else the last adapter or model into `out`, file by file: the checkpoints beside it stay."""
+    written = out / ".partial"
+    if (out / "best").is_dir():  # a copy: killed from here on, the same call again must find the best one
+        shutil.copytree(out / "best", written, dirs_exist_ok=True)
+    else:
+        _write(lm, config, written)
     for file in sorted(written.iterdir(), key=lambda file: file.name.endswith("config.json")):
         file.replace(out / file.name)
     written.rmdir()
 
 
-def _history(trainer: "Trainer") -> list[dict[str, float]]:
-    """The losses by step, for a plot."""
-    rows = [row for row in trainer.state.log_history if "loss" in row or "eval_loss" in row]
-    return [{key: row[key] for key in ("step", "loss", "eval_loss", "learning_rate") if key in row} for row in rows]
+def _history(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Losses and scores by step, for a plot."""
+    rows = [row for row in log if "loss" in row or "eval_loss" in row]
+    kept = {"step", "loss", "learning_rate", "eval_sample", *(f"eval_{name}" for name in SCORES)}
+    return [{key: value for key, value in row.items() if key in kept} for row in rows]

@@ -5,6 +5,7 @@ import logging
 from labkit.models.adapters import (
     attach_adapter,
     count_parameters,
+    embedding_names,
     load_adapter,
     lora_targets,
     merge,
@@ -18,6 +19,7 @@ __all__ = [
     "LanguageModel",
     "attach_adapter",
     "count_parameters",
+    "embedding_names",
     "load_adapter",
     "load_model",
     "lora_targets",

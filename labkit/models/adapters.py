@@ -1,14 +1,17 @@
 """LoRA adapters (Hu et al. 2022): which layers get one, save, load, merge, share."""
 
 import copy
+import importlib.util
 import re
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LabError
 from labkit.models.loading import LanguageModel, atomic_folder, first_line, load_model, memory_errors, quiet
+from labkit.storage import write_text
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +37,12 @@ def linear_layers(model: "torch.nn.Module") -> list[str]:
 
     named = [name for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)]
     return [name for name in named if name.split(".")[-1] not in HEADS]
+
+
+def embedding_names(model: "torch.nn.Module") -> list[str]:
+    """Full names of the input and output embeddings."""
+    wanted = (model.get_input_embeddings(), model.get_output_embeddings())
+    return [name for name, module in model.named_modules() if any(module is one for one in wanted)]
 
 
 def lora_targets(model: "torch.nn.Module", modules: str = "linear") -> list[str]:
@@ -67,19 +76,25 @@ def attach_adapter(
     dropout: float = 0.0,
     modules: str = "linear",
     gradient_checkpointing: bool = False,
+    init_lora_weights: bool | str = True,
     **options: Any,
 ) -> LanguageModel:
     """The model with a new LoRA adapter of rank `r`, scaled by alpha / r; only the adapter is trainable.
 
-    The LoRA layers are put into `lm.model` itself. `options` go to peft's LoraConfig (use_dora, use_rslora,
-    init_lora_weights, …).
+    The LoRA layers are put into `lm.model` itself. `init_lora_weights` "loftq" begins with what quantisation lost;
+    what else it may be, and `options` (use_dora, use_rslora, …), say peft's LoraConfig.
 
     Raises:
-        LabError: `lm` has an adapter, or no layer matches `modules` (see `lora_targets`).
+        LabError: `lm` has an adapter, no layer matches `modules` (see `lora_targets`), or LoftQ has nothing to mend.
     """
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     _without_adapter(lm)
+    loftq = init_lora_weights == "loftq"
+    if loftq and (lm.bits != 4 or options.get("use_dora")):  # DoRA takes its magnitudes from a LoRA that is zero
+        found = f"bits={lm.bits}, use_dora={bool(options.get('use_dora'))}"
+        raise LabError("LoftQ is for 4-bit weights, without DoRA", found, "choose bits=4 or another start")
+    options["init_lora_weights"] = loftq or init_lora_weights
     options |= {"r": r, "lora_alpha": alpha, "lora_dropout": dropout, "target_modules": lora_targets(lm.model, modules)}
     model = lm.model
     if lm.bits < 16:
@@ -89,7 +104,25 @@ def attach_adapter(
     model.config.name_or_path = model.name_or_path = lm.name  # saved with the adapter: a name, not this machine's path
     with quiet():
         model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **options))
+    if loftq:
+        _begin_with_the_loss(model.get_base_model(), lm.source)
     return replace(lm, model=model, adapter="new")
+
+
+def _begin_with_the_loss(model: "torch.nn.Module", source: str) -> None:
+    """Set every LoRA to the best rank-r approximation of what quantisation lost, W - Q: LoftQ (Li et al. 2024,
+    algorithm 1) with one iteration. The one in peft computes on CUDA only."""
+    import torch
+    from peft.utils.integrations import dequantize_module_weight
+
+    exact = load_model(source, bits=32, device="cpu").model
+    for name, layer in model.named_modules():
+        if hasattr(layer, "lora_A"):
+            lost = exact.get_submodule(name).weight - dequantize_module_weight(layer.base_layer).float().cpu()
+            r = layer.r["default"]
+            u, s, v = torch.svd_lowrank(lost.detach(), min(2 * r, *lost.shape), niter=4)  # [out, 2r], [2r], [in, 2r]
+            layer.lora_A["default"].weight.data.copy_((v * s.sqrt()).T[:r])
+            layer.lora_B["default"].weight.data.copy_((u * s.sqrt())[:, :r] / layer.scaling["default"])
 
 
 def _without_adapter(lm: LanguageModel) -> None:
@@ -159,8 +192,21 @@ def save_model(lm: LanguageModel, folder: Path | str) -> Path:
     return Path(folder)
 
 
-def push_to_hub(lm: LanguageModel, repo: str, *, private: bool = True) -> str:
-    """Create the repository `owner/name` and upload the model and its tokenizer; the token comes from HF_TOKEN.
+def _token() -> str | None:
+    """From HF_TOKEN, a login or Colab's secrets, where huggingface_hub looks, or from Kaggle's; it is kept nowhere."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    if token is None and importlib.util.find_spec("kaggle_secrets"):
+        from kaggle_secrets import UserSecretsClient
+
+        with suppress(Exception):  # there is no such secret, or the notebook may not read it
+            token = UserSecretsClient().get_secret("HF_TOKEN")
+    return token
+
+
+def push_to_hub(lm: LanguageModel, repo: str, card: str = "", *, private: bool = True) -> str:
+    """Create the repository `owner/name` and upload the model, its tokenizer and its card; see `_token`.
 
     Raises:
         LabError: no token, no network, or the Hub refuses.
@@ -170,8 +216,11 @@ def push_to_hub(lm: LanguageModel, repo: str, *, private: bool = True) -> str:
     try:
         with tempfile.TemporaryDirectory() as folder:
             save_model(lm, Path(folder) / "model")
-            url = HfApi().create_repo(repo, private=private, exist_ok=True)
-            HfApi().upload_folder(repo_id=url.repo_id, folder_path=Path(folder) / "model")
+            if card:
+                write_text(Path(folder) / "model" / "README.md", card)
+            hub = HfApi(token=_token())
+            url = hub.create_repo(repo, private=private, exist_ok=True)
+            hub.upload_folder(repo_id=url.repo_id, folder_path=Path(folder) / "model")
     except (errors.HfHubHTTPError, errors.HFValidationError, errors.OfflineModeIsEnabled, OSError) as error:
         action = "check the network and HF_TOKEN (with write access)"
         raise LabError(f"cannot push to {repo}", first_line(error), action) from error

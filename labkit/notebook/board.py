@@ -76,8 +76,7 @@ class Board:
     def markdown(self, sort: str = "time") -> str:
         """The table as Markdown, for a report or a README."""
         table = self.table(sort).astype(object).fillna("")
-        lines = [list(table.columns), ["---"] * len(table.columns), *(map(_cell, row) for row in table.to_numpy())]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return _table(list(table.columns), table.to_dict("records"))
 
     def figure(self, **having: Any) -> "go.Figure":
         """BLEU, Inform and Success of every row as bars with their intervals; stand-ins are named as such."""
@@ -173,3 +172,36 @@ def result_row(
     device = machine.gpu_name if lm.device == "cuda" else f"{lm.device} ({machine.threads} threads)"
     versions = {"labkit": __version__} | {name: version(name) for name in ("torch", "transformers", "peft")}
     return row | {"seconds": seconds and round(seconds, 1), "device": device, "versions": versions}
+
+
+def model_card(
+    repo: str, lm: "LanguageModel", rows: list[dict[str, Any]], adapter: Path | str, training: dict[str, Any] | None
+) -> str:
+    """A model card in Markdown for a merged model: its scores on the board, in words and as the Hub's metadata.
+
+    `rows` of other adapters are left out; `training` is the configuration that made this one.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    rows = [row for row in rows if row.get("adapter") and Path(row["adapter"]).resolve() == Path(adapter).resolve()]
+    results = [
+        EvalResult("text-generation", row["corpus"], row["corpus"], name, row[name], dataset_split=row["split"])
+        for row in rows
+        for name in SCORES
+        if row.get(name) is not None
+    ]
+    name = repo.split("/")[-1]
+    data = ModelCardData(library_name="transformers", model_name=name, eval_results=results or None)
+    if not lm.stand_in:  # a stand-in is no repository of the Hub's
+        data.base_model = lm.name
+    told = [f"{lm.name}, fine-tuned on task-oriented dialogues with the Neural Conversational AI Lab."]
+    told += ["Base model or corpus is a stand-in: compare the scores with nothing published."] * bool(lm.stand_in)
+    columns = ["corpus", "split", "dialogues", *SCORES]
+    told += ["## Scores"] + ([_table(columns, rows)] if rows else ["This adapter was never evaluated."])
+    told += ["## Training", _table(["field", "value"], [{"field": k, "value": v} for k, v in (training or {}).items()])]
+    return "\n\n".join([f"---\n{data}\n---", f"# {name}", *told]) + "\n"
+
+
+def _table(columns: list[str], rows: list[dict[str, Any]]) -> str:
+    lines = [columns, ["---"] * len(columns), *([_cell(row.get(name, "")) for name in columns] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

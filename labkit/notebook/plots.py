@@ -1,6 +1,7 @@
 """Plotly figures of the notebooks. Functions take data, never models, and every series differs in more than colour."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -62,6 +63,40 @@ def loss_curve(history: Iterable[Mapping[str, Any]], title: str = "Loss") -> "go
     return shown
 
 
+def training(history: Iterable[Mapping[str, Any]], title: str = "Training") -> "go.Figure":
+    """Losses (left axis) and dev scores (right axis) by step, from `finetune`'s history; a sample reply on hovering.
+
+    All five lines are there from the beginning, so that `live` can make them grow.
+    """
+    shown, entries = figure(title, x="optimiser step", y="loss (nats per reply token)"), list(history)
+    lines = {"loss": "train loss", "eval_loss": "dev loss"} | {f"eval_{key}": name for key, name in METRICS.items()}
+    for order, (key, name) in enumerate(lines.items()):
+        rows = [row for row in entries if row.get(key) is not None]
+        where = {"yaxis": "y2"} if order > 1 else {}
+        look = _line(order % len(DASHES)) | {"marker": {"symbol": MARKERS[order], "size": 9}}
+        told = [escape(row.get("eval_sample", "")) for row in rows]
+        points = {"x": [row["step"] for row in rows], "y": [row[key] for row in rows], "text": told}
+        shown.add_scatter(**points, name=name, **look, **where)
+    right = {"title": "score (0 to 100)", "overlaying": "y", "side": "right", "range": [0, 105], "showgrid": False}
+    return shown.update_layout(yaxis2=right, margin_r=60)
+
+
+def live(title: str = "Training") -> Callable[[Iterable[Mapping[str, Any]]], None]:
+    """Show a `training` figure, and return a function that makes it follow a history: `finetune(…, watch=live())`."""
+    import plotly.graph_objects as go
+    from IPython.display import display
+
+    shown = go.FigureWidget(training([], title))
+    display(shown)
+
+    def follow(history: Iterable[Mapping[str, Any]]) -> None:
+        with shown.batch_update():
+            for line, now in zip(shown.data, training(history).data, strict=True):
+                line.x, line.y, line.text = now.x, now.y, now.text
+
+    return follow
+
+
 def weights(values: "np.ndarray", codebook: Sequence[float] = (), title: str = "Weights") -> "go.Figure":
     """A histogram of scaled weights with the codebook entries that 4 bits can keep as vertical lines."""
     import numpy as np
@@ -77,13 +112,17 @@ def weights(values: "np.ndarray", codebook: Sequence[float] = (), title: str = "
     return shown.update_layout(bargap=0, showlegend=True)
 
 
-def memory(parts: Mapping[str, Mapping[str, float]], title: str = "Memory (MB)") -> "go.Figure":
-    """Stacked bars: {setting: {part: megabytes}}, e.g. {"4 bit": {"base": 120, "adapter": 3, "optimiser": 6}}."""
+def memory(
+    parts: Mapping[str, Mapping[str, float]], title: str = "Memory (MB)", limits: Mapping[str, float] | None = None
+) -> "go.Figure":
+    """Stacked bars: {setting: {part: megabytes}}, e.g. of `plan_memory`; `limits` {card: megabytes} are lines."""
     shown = figure(title, y="MB")
     names = dict.fromkeys(name for part in parts.values() for name in part)
     for order, name in enumerate(names):
         sizes = [part.get(name, 0.0) for part in parts.values()]
         shown.add_bar(x=list(parts), y=sizes, name=name, marker_pattern_shape=PATTERNS[order % len(PATTERNS)])
+    for card, size in (limits or {}).items():
+        shown.add_hline(y=size, line={"color": PALETTE[3], "dash": "dot"}, annotation_text=card)
     return shown.update_layout(barmode="stack")
 
 

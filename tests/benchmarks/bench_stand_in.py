@@ -35,7 +35,7 @@ def report(what: str, seconds: float, **figures: float) -> None:
 
 
 def evaluated(lm, corpus, dialogues) -> dict[str, float]:
-    scores = evaluate(predict(lm, dialogues, DecodingConfig()), corpus)
+    scores = evaluate(predict(lm, dialogues, DecodingConfig(repetition_penalty=1.1)), corpus)
     return {"replies": scores.n_turns} | {
         name: round(getattr(scores, name), 1) for name in ("bleu", "inform", "success")
     }
@@ -54,7 +54,7 @@ def main(model: str) -> None:
     seconds, figures = timed(evaluated, lm, corpus, dialogues)
     report("zero-shot evaluation", seconds, **figures)
     with tempfile.TemporaryDirectory() as folder:
-        config = FinetuneConfig(model=lm.name, bits=4, eval_steps=0)
+        config = FinetuneConfig(model=lm.name, bits=4, max_steps=440, batch_size=2, eval_steps=0)
         seconds, result = timed(finetune, lm, corpus, config, Path(folder) / "adapter")
         report("QLoRA", seconds, steps=config.max_steps, target_tokens_per_second=round(result.tokens_per_second))
         tuned = load_model(model, bits=4, adapter=result.adapter)

@@ -25,8 +25,8 @@ from labkit.models import load_model
 from labkit.storage import read_json, write_json
 
 SIZES = ("mini-pythia-500k", "mini-pythia-2m", "mini-pythia-8m")
-MIDDLE = FinetuneConfig(model="mini-pythia-2m", bits=4, eval_steps=0)
-FULL = replace(MIDDLE, bits=32, full_finetune=True, learning_rate=1e-3)
+MIDDLE = FinetuneConfig(model="mini-pythia-2m", bits=4, max_steps=440, batch_size=2, learning_rate=4e-3, eval_steps=0)
+FULL = replace(MIDDLE, bits=32, full_finetune=True, learning_rate=2e-3)
 RUNS = {
     **{f"QLoRA, {size}": replace(MIDDLE, model=size) for size in SIZES},
     "2m, LoRA on attention only": replace(MIDDLE, lora_modules="attention"),
@@ -38,9 +38,10 @@ RUNS = {
     "2m, full fine-tuning": FULL,
     "2m, full, from random weights": replace(FULL, reinitialise=True),
 }
-GREEDY = DecodingConfig()
+GREEDY = DecodingConfig(repetition_penalty=1.1)  # chosen on dev
 DECODING = {
-    "greedy": GREEDY,
+    "greedy, repetition penalty 1.1": GREEDY,
+    "greedy": DecodingConfig(),
     "sampling, temperature 0.5": DecodingConfig("sample", temperature=0.5),
     "sampling, temperature 1": DecodingConfig("sample"),
     "sampling, temperature 1.5": DecodingConfig("sample", temperature=1.5),

@@ -264,3 +264,98 @@ def test_four_bits_train_in_what_this_cpu_is_fast_in(monkeypatch, speedup, dtype
     for wanted in (dtype, "float32"):
         _compute_in(lm, wanted)
         assert {module.compute_dtype for module in layers} == {getattr(torch, wanted)}
+
+
+# --- watched: scores on validation dialogues, the best adapter, an early stop -----------------------------------------
+
+
+WATCHED = replace(TINY, max_steps=8, eval_steps=2, score_dialogues=2, metric_for_best_model="bleu")
+
+
+def test_validation_scores_replies_of_the_dev_split_only(corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
+    """Traps: scores on test dialogues; a figure that is told only at the end; a score lost on its way."""
+    from labkit import decoding
+
+    asked, told, real = [], [], decoding.predict
+    monkeypatch.setattr(
+        decoding, "predict", lambda lm, dialogues, *a, **k: asked.append(dialogues) or real(lm, dialogues, *a, **k)
+    )
+    result = finetune(_lm(), corpus, WATCHED, tmp_path, watch=lambda history: told.append(len(history)))
+    assert len(asked) == 4 and all(
+        len(some) == 2 and {d.key for d in some} <= {d.key for d in corpus["dev"]} for some in asked
+    )
+    validations = [row for row in result.history if "eval_loss" in row]
+    assert [row["step"] for row in validations] == [2, 4, 6, 8]
+    assert all(0 <= row["eval_bleu"] <= 100 and isinstance(row["eval_sample"], str) for row in validations)
+    assert told == sorted(told) and len(told) > 4 and told[-1] == len(result.history)
+
+
+def _scripted(monkeypatch, scores: list[float]) -> None:
+    """Validation gives these BLEU scores, one after the other by step."""
+    from labkit import finetuning
+
+    def score(lm, dialogues, corpus, config):
+        return {"eval_bleu": scores[_scripted.trainer.state.global_step // config.eval_steps - 1], "eval_sample": ""}
+
+    def kept(*args):
+        _scripted.trainer = real(*args)
+        return _scripted.trainer
+
+    real = finetuning._trainer
+    monkeypatch.setattr(finetuning, "_trainer", kept)
+    monkeypatch.setattr(finetuning, "_scores", score)
+
+
+def test_the_best_adapter_is_kept_and_a_run_that_gets_no_better_stops(
+    corpus: Corpus, tmp_path: Path, monkeypatch
+) -> None:
+    """Traps: the last adapter instead of the best; patience counted from the start; an early stop taken for Ctrl-C."""
+    _scripted(monkeypatch, [1, 3, 2, 3, 9])
+    config = replace(WATCHED, max_steps=10, early_stopping_patience=2)
+    result = finetune(_lm(), corpus, config, tmp_path / "early")
+    assert [row["eval_bleu"] for row in result.history if "eval_bleu" in row] == [1, 3, 2, 3]
+    finetune(
+        _lm(), corpus, replace(config, early_stopping_patience=None, metric_for_best_model=None), tmp_path / "last"
+    )
+    checkpoint = tmp_path / "early" / "checkpoints" / "checkpoint-8" / "adapter_model.safetensors"
+    weights = {run: (tmp_path / run / "adapter_model.safetensors").read_bytes() for run in ("early", "last")}
+    assert weights["early"] not in (weights["last"], checkpoint.read_bytes())
+    monkeypatch.undo()
+    _scripted(monkeypatch, [1, 3, 2, 1, 1])  # the same steps, so that the best is step 4 again
+    finetune(_lm(), corpus, replace(config, early_stopping_patience=3), tmp_path / "again")
+    assert (tmp_path / "again" / "adapter_model.safetensors").read_bytes() == weights["early"]
+
+
+def test_a_run_killed_after_its_early_stop_does_not_train_on(corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
+    """Trap: transformers resumes past the stop, and may find another best adapter there."""
+    _scripted(monkeypatch, [3, 2, 1, 99, 99])
+    config = replace(WATCHED, max_steps=10, early_stopping_patience=2)
+    first = finetune(_lm(), corpus, config, tmp_path)
+    before = (tmp_path / "adapter_model.safetensors").read_bytes()
+    (tmp_path / "result.json").unlink()
+    assert finetune(_lm(), corpus, config, tmp_path).history == first.history
+    assert (tmp_path / "adapter_model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change", [{"metric_for_best_model": "rouge"}, {"score_dialogues": 0}, {"eval_steps": 0}, {"format": "dialogs"}]
+)
+def test_a_choice_that_no_score_can_make_is_one_line(change: dict, corpus: Corpus, tmp_path: Path) -> None:
+    """Trap: a run that stops, or keeps an adapter, by a score that nobody computes."""
+    with pytest.raises(LabError, match="score"):
+        finetune(_lm(), corpus, replace(WATCHED, **change), tmp_path)
+
+
+def test_the_live_figure_grows_with_the_history(corpus: Corpus, monkeypatch) -> None:
+    """Trap: a figure drawn anew for every log line, or one whose lines are in another order."""
+    import IPython.display
+
+    from labkit.notebook import plots
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", shown.append)
+    follow = plots.live()
+    follow([{"step": 1, "loss": 3.0}, {"step": 2, "eval_loss": 2.0, "eval_bleu": 5.0, "eval_sample": "<b>hi"}])
+    lines = {line.name: line for line in shown[0].data}
+    assert len(shown) == 1 and lines["BLEU"].y == (5.0,) and lines["BLEU"].text == ("&lt;b&gt;hi",)
+    assert (lines["train loss"].x, lines["dev loss"].y) == ((1,), (2.0,)) and lines["BLEU"].yaxis == "y2"

@@ -1,11 +1,17 @@
 """Models: every way to name one, the number types, adapters, and one clear line for whatever is wrong."""
 
+import base64
+import importlib.util
 import json
-from types import SimpleNamespace
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import tiny_models
 import torch
+from huggingface_hub import ModelCard
 
 import labkit.models.loading as loading
 from labkit.decoding import next_token_logits
@@ -22,6 +28,7 @@ from labkit.models import (
     save_adapter,
     save_model,
 )
+from labkit.models.adapters import _token
 from labkit.storage import read_json
 
 PROMPT = [40, 41, 42, 43]
@@ -325,25 +332,121 @@ def test_a_stand_in_stays_one_when_it_is_saved(folder, tmp_path, monkeypatch):
     assert load_model(str(tmp_path / "tuned")).stand_in
 
 
-def test_a_push_creates_the_repository_and_uploads_the_whole_model(folder, monkeypatch):
-    """The original uploaded without creating the repository, and the base's tokenizer instead of the model's."""
-    import huggingface_hub
+class LoopbackHub:
+    """As much of the Hub as an upload needs: repositories that are created, and files that are committed to them."""
 
-    calls = []
+    def __init__(self, token):
+        self.repositories, self.files, hub = [], {}, self
 
-    class Api:
-        def create_repo(self, repo, **_):
-            calls.append(repo)
-            return SimpleNamespace(repo_id=repo)
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+                if self.headers["Authorization"] != f"Bearer {token}":
+                    return self.answer({"error": "unauthorised"}, 401)
+                return self.answer(hub.post(self.path, body))
 
-        def upload_folder(self, repo_id, folder_path):
-            calls.append((repo_id, {path.name for path in folder_path.iterdir()}))
+            def answer(self, value, code=200):
+                text = json.dumps(value).encode()
+                self.send_response(code)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
 
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    push_to_hub(load_model(str(folder)), "someone/tuned")
-    assert calls[0] == "someone/tuned"
-    assert calls[1][0] == "someone/tuned"
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= calls[1][1]
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def post(self, path, body):
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            private = asked.get("private") or asked.get("visibility") == "private"  # its name in newer versions
+            self.repositories.append((f"{asked['organization']}/{asked['name']}", private))
+            return {"url": f"http://127.0.0.1/{self.repositories[-1][0]}"}
+        if path == "/api/validate-yaml":
+            return {"errors": [], "warnings": []}
+        if "/preupload/" in path:  # "regular": the content comes within the commit
+            files = json.loads(body)["files"]
+            return {"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]}
+        assert path == f"/api/models/{self.repositories[-1][0]}/commit/main", path
+        for line in map(json.loads, body.splitlines()):
+            if line["key"] == "file":
+                self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+        return {"commitUrl": f"http://127.0.0.1/{self.repositories[-1][0]}/commit/{'0' * 40}", "commitOid": "0" * 40}
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A Hub on the loopback address; HF_TOKEN is the one it knows."""
+    from huggingface_hub import constants
+
+    loopback = LoopbackHub("hf_secret")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{loopback.server.server_port}")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    yield loopback
+    loopback.server.shutdown()
+    loopback.server.server_close()
+
+
+def test_a_push_creates_the_repository_and_uploads_a_model_with_its_scores(folder, hub, tmp_path, monkeypatch, capsys):
+    """Traps: an upload without a repository; the base's tokenizer; a card without scores, or with another adapter's;
+    the token in a file or on the screen."""
+    from labkit.cli import main
+    from labkit.notebook.board import Board
+
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    save_adapter(with_adapter(folder, 32), tmp_path / "adapter")
+    (tmp_path / "adapter" / "run.json").write_text('{"learning_rate": 0.002}')
+    scores = {"corpus": "miniwoz", "split": "test", "dialogues": 9, "bleu": 12.5, "inform": 60.0, "success": 41.0}
+    Board().add({"adapter": str(tmp_path / "adapter"), **scores})
+    Board().add({"adapter": str(tmp_path / "other"), **scores, "bleu": 99.0})
+    flags = ["--adapter", str(tmp_path / "adapter"), "--out", str(tmp_path / "merged")]
+    assert main(["merge", "--model", str(folder), *flags, "--push-to-hub", "someone/tuned"]) == 0
+    assert hub.repositories == [("someone/tuned", True)]
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= set(hub.files)
+    assert hub.files["model.safetensors"] == (tmp_path / "merged" / "model.safetensors").read_bytes()
+    assert hub.files["tokenizer.json"] == (tmp_path / "merged" / "tokenizer.json").read_bytes()
+    (tmp_path / "README.md").write_bytes(hub.files["README.md"])
+    card = ModelCard.load(tmp_path / "README.md")
+    told = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert told == {"bleu": 12.5, "inform": 60.0, "success": 41.0} and "learning_rate" in card.text
+    assert "| miniwoz | test | 9 | 12.5 | 60.0 | 41.0 |" in card.text
+    everything = capsys.readouterr().out.encode() + b"".join(hub.files.values())
+    assert b"hf_secret" not in everything + b"".join(f.read_bytes() for f in tmp_path.rglob("*") if f.is_file())
+
+
+def test_a_push_that_the_hub_refuses_is_one_line_without_the_token(folder, hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(LabError, match="HF_TOKEN") as refused:
+        push_to_hub(load_model(str(folder)), "someone/tuned")
+    assert "hf_wrong" not in str(refused.value) and not hub.files
+
+
+def test_the_token_comes_from_kaggles_secrets_where_there_is_no_other(monkeypatch):
+    """Trap: huggingface_hub knows Colab's secrets only."""
+    kaggle = ModuleType("kaggle_secrets")
+    kaggle.__spec__ = importlib.util.spec_from_loader("kaggle_secrets", None)
+    kaggle.UserSecretsClient = lambda: SimpleNamespace(get_secret=lambda name: f"{name} of Kaggle")
+    monkeypatch.setitem(sys.modules, "kaggle_secrets", kaggle)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    assert _token() == "HF_TOKEN of Kaggle"
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "mine")
+    assert _token() == "mine"
+
+
+def test_loftq_begins_nearer_to_the_exact_model(folder):
+    """Trap: alpha / r forgotten, or a LoRA that begins at random and so makes quantisation worse."""
+    exact = next_token_logits(load_model(str(folder), bits=32), PROMPT)
+    plain = next_token_logits(attach_adapter(load_model(str(folder), bits=4), r=16), PROMPT)
+    begun = attach_adapter(load_model(str(folder), bits=4), r=16, alpha=48, init_lora_weights="loftq")
+    assert abs(next_token_logits(begun, PROMPT) - exact).mean() < 0.9 * abs(plain - exact).mean()
+
+
+def test_loftq_has_nothing_to_mend_in_exact_weights(folder):
+    with pytest.raises(LabError, match="bits=4"):
+        attach_adapter(load_model(str(folder), bits=32), init_lora_weights="loftq")
 
 
 def test_the_stop_tokens_of_a_tokenizer(architecture):
