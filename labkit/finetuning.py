@@ -368,7 +368,7 @@ def target_loss(
 
 
 def _scores(lm: LanguageModel, dialogues: list[Dialogue], corpus: Corpus, config: FinetuneConfig) -> dict[str, Any]:
-    """Scores of greedy replies to validation dialogues, and the last reply as a sample; no goals: only BLEU."""
+    """Scores of greedy replies to validation dialogues, and the first as a sample; no goals: only BLEU."""
     from labkit import metrics
     from labkit.decoding import DecodingConfig, predict
 
@@ -376,8 +376,8 @@ def _scores(lm: LanguageModel, dialogues: list[Dialogue], corpus: Corpus, config
     predictions = predict(lm, dialogues, DecodingConfig(batch_size=4 * config.batch_size), **prompt)
     scores = metrics.evaluate(predictions, corpus, config.dev_split, allow_lexical=True)
     found = {f"eval_{name}": getattr(scores, name) for name in SCORES if name != "loss"}
-    sample = next(reversed(predictions.values()))[-1]["response"]
-    return {name: score for name, score in found.items() if score is not None} | {"eval_sample": sample}
+    sample = {"eval_sample": predictions[dialogues[0].key][0]["response"]}
+    return {name: score for name, score in found.items() if score is not None} | sample
 
 
 def _trainer(
