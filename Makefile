@@ -13,7 +13,7 @@ NOTEBOOKS = $(wildcard notebooks/*.ipynb solutions/*.ipynb)
 # Results of tests go to a folder of their own; with JOBS processes at once, one thread each.
 TESTING = OMP_NUM_THREADS=1 LAB_PROFILE=smoke LAB_HOME=$(CURDIR)/build/test
 
-.PHONY: install lab test lint test-unit test-notebooks test-browser test-floors report bench clean
+.PHONY: install lab test lint test-unit test-slow test-notebooks test-browser test-floors report bench clean
 .DEFAULT_GOAL := lab
 
 install: .venv/installed
@@ -30,7 +30,7 @@ lab: install
 	$(BIN)/labkit doctor
 	$(BIN)/jupyter lab $(JUPYTER_FLAGS) notebooks/0_setup.ipynb
 
-test: lint test-unit test-notebooks test-browser
+test: lint test-unit test-slow test-notebooks test-browser
 
 lint: install
 	$(BIN)/ruff check .
@@ -38,7 +38,11 @@ lint: install
 	$(BIN)/lint-imports --no-cache
 
 test-unit: install
-	$(TESTING) $(BIN)/python -m pytest -n $(JOBS) tests/unit
+	$(TESTING) $(BIN)/python -m pytest -n $(JOBS) -m 'not slow' tests/unit
+
+# Runs that are killed, measured from outside, or made of two processes: a quarter to half a minute each.
+test-slow: install
+	$(TESTING) $(BIN)/python -m pytest -n $(JOBS) -m slow tests/unit
 
 test-notebooks: install
 	rm -rf build/test

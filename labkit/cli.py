@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -34,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("labkit: interrupted → the same command goes on from what is on disk", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 # --- subcommands ------------------------------------------------------------------------------------------------------
@@ -85,7 +89,6 @@ def evaluate(a: argparse.Namespace) -> None:
 
     corpus, predictions = labkit.load_corpus(a.corpus, splits=[a.split]), metrics.read_predictions(a.predictions)
     scores = metrics.evaluate(predictions, corpus, a.split, scorer=a.scorer, allow_lexical=a.allow_lexical)
-    print(table(scores))
     unknown = dict.fromkeys(("adapter", "bits", "n_parameters")) | {"stand_in": False, "device": ""}
     run = read_json(_run_file(a.predictions)) if _run_file(a.predictions).is_file() else {}
     writer = types.SimpleNamespace(**{"name": a.predictions.name} | unknown | run)
@@ -93,6 +96,7 @@ def evaluate(a: argparse.Namespace) -> None:
     Board().add(result_row("evaluate", writer, corpus, a.split, scores, **told))
     if a.json:
         write_json(a.json, scores.to_mwzeval())
+    print(table(scores))  # last: a reader that hangs up (`| head`) costs no row
 
 
 def compare(a: argparse.Namespace) -> None:

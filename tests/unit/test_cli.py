@@ -329,3 +329,17 @@ def test_a_typo_is_found_before_the_queue(capsys):
     """Trap: a job that waits a night and dies of a misspelt flag."""
     assert main(["slurm", "--model", "m", "--corpus", "c", "--out", "o", "--learning-rat", "1"]) == 2
     assert "--learning-rate" in capsys.readouterr().err and not Path("job.sh").exists()
+
+
+def test_a_reader_that_hangs_up_costs_neither_a_traceback_nor_a_row(corpus, monkeypatch, capfd):
+    """Trap: `labkit evaluate … | head -1` ends in a BrokenPipeError before the row is on the board."""
+    Path("p.json").write_text(json.dumps({d.key: [{"response": "ok"} for _ in d.bot_turns] for d in corpus["test"]}))
+
+    def hung_up(_):
+        raise BrokenPipeError
+
+    closed = []
+    monkeypatch.setattr(cli, "table", hung_up)
+    monkeypatch.setattr(cli.os, "dup2", lambda *handles: closed.append(handles))
+    assert main(["evaluate", "p.json", "--corpus", "miniwoz"]) == 141
+    assert len(rows()) == 1 and len(closed) == 1 and capfd.readouterr().err == ""

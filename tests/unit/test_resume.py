@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HERE.parents[1])}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_any_moment_a_run_ends_with_the_same_weights(tmp_path):
     """Traps: a half-written checkpoint that is gone on with; a random state, a best score or a step that is lost; a
@@ -29,6 +30,7 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_weights(tmp_path):
         assert (tmp_path / moment / "adapter_model.safetensors").read_bytes() == whole, moment
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_loss_of_one(tmp_path, miniwoz):
     """Traps: a loss that is averaged over processes with different numbers of target tokens; a validation loss of one
     process's part, or with rows counted twice; two processes that write one file. Two batches of 2 are one of 4.
