@@ -130,8 +130,10 @@ def _peak(net: "torch.nn.Module", batch: int, length: int, targets: int) -> int:
     head.register_forward_pre_hook(lambda _, inputs: (inputs[0].flatten(0, 1)[:targets],))
     training = any(p.requires_grad for p in net.parameters())
     net.train(training)
-    patched = mock.patch("torch.nn.functional.scaled_dot_product_attention", _attention)
-    with _live([*net.parameters(), *net.buffers()]) as live, patched, nullcontext() if training else torch.no_grad():
+    kernel = mock.patch("torch.nn.functional.scaled_dot_product_attention", _attention)
+    plain = mock.patch("torch.is_autocast_enabled", lambda *_: False)  # transformers 5.0 asks it about "meta": an error
+    grad = nullcontext() if training else torch.no_grad()
+    with _live([*net.parameters(), *net.buffers()]) as live, kernel, plain, grad:
         logits = net(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()  # [N, V]
         if training:
             loss = torch.nn.functional.cross_entropy(logits, labels)
