@@ -100,7 +100,8 @@ def transformers_options(config: DecodingConfig) -> dict[str, Any]:
     if config.strategy == "contrastive":
         raise LabError("transformers 5 has no contrastive search", "", "use labkit.generate")
     names = {"sample": list(FILTERS), "beam": ["repetition_penalty", "num_beams"]}
-    used = ["max_new_tokens", "min_new_tokens", *names.get(config.strategy, ["repetition_penalty"])]
+    used = ["max_new_tokens", *names.get(config.strategy, ["repetition_penalty"])]
+    used += ["min_new_tokens"] if config.min_new_tokens else []  # 0 keeps transformers 5.0 from using a draft
     return {"do_sample": config.strategy == "sample", **{name: getattr(config, name) for name in used}}
 
 
