@@ -127,10 +127,8 @@ def finetune(a: argparse.Namespace) -> None:
 
 def slurm(a: argparse.Namespace) -> None:
     """Write a Slurm job file that runs `labkit finetune` with these flags; submitted again, it goes on."""
-    from labkit.finetuning import FinetuneConfig
-
     flags = {"--model": a.model, "--corpus": a.corpus, "--out": a.out}
-    given = {f"--{name.replace('_', '-')}": value for name, value in _given(a, FinetuneConfig).items()}
+    given = {f"--{name.replace('_', '-')}": value for name, value in _given(a, labkit.FinetuneConfig).items()}
     words = [word for flag, value in (flags | given).items() for word in _words(flag, value)]
     processes = a.nodes * a.gpus
     launch = f"--num_machines {a.nodes} --num_processes {processes}" + " --multi_gpu" * (processes > 1)
@@ -177,10 +175,10 @@ def bench(a: argparse.Namespace) -> None:
             for line in filter(lambda line: line.startswith("{"), run.stdout):
                 print(f"{name}: {line}", end="", flush=True)
                 rows.append({"benchmark": name, **json.loads(line)})
+        if a.json:
+            write_json(a.json, rows)
         if run.returncode:
             raise LabError(f"benchmark {name} failed", f"exit code {run.returncode}", "see its last lines above")
-    if a.json:
-        write_json(a.json, rows)
 
 
 def data_card(a: argparse.Namespace) -> None:
@@ -238,11 +236,8 @@ srun bash -c 'accelerate launch {launch} --machine_rank "$SLURM_NODEID" \\
 
 COMMANDS = (doctor, generate, evaluate, compare, finetune, slurm, merge)
 COMMANDS += (pretrain, bench, data_card, release, preflight)
-CONFIGS = {
-    "generate": "DecodingConfig",
-    "finetune": "FinetuneConfig",
-    "slurm": "FinetuneConfig",
-}  # every field is a flag
+# every field of these is a flag
+CONFIGS = {"generate": "DecodingConfig", "finetune": "FinetuneConfig", "slurm": "FinetuneConfig"}
 TABLE: dict[str, dict[str, Any]] = shipped(__file__, "cli.toml")
 TYPES = {"int": int, "float": float, "Path": Path}
 

@@ -119,8 +119,7 @@ def blocks(texts: list[str], tokenizer: "PreTrainedTokenizerFast") -> "datasets.
 def repeats(n: int, seed: int) -> "datasets.Dataset":
     """`n` blocks of random tokens, each 32 of them said twice (Olsson et al. 2022, induction heads).
 
-    With them every token occurs. 1,000 steps are too few to learn the copying: output embeddings of tokens that only
-    occur here lie close together (mean cosine 0.52), so a stand-in's embeddings are trained together with its LoRA.
+    With them every token occurs, the rare ones hardly; so a stand-in's embeddings are trained together with its LoRA.
     """
     import datasets
 

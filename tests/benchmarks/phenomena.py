@@ -40,8 +40,7 @@ RUNS = {
 }
 GREEDY = DecodingConfig(repetition_penalty=1.1)  # chosen on dev
 DECODING = {
-    "greedy, repetition penalty 1.1": GREEDY,
-    "greedy": DecodingConfig(),
+    "greedy, no penalty": DecodingConfig(),
     "sampling, temperature 0.5": DecodingConfig("sample", temperature=0.5),
     "sampling, temperature 1": DecodingConfig("sample"),
     "sampling, temperature 1.5": DecodingConfig("sample", temperature=1.5),

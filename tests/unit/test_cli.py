@@ -274,9 +274,10 @@ def test_bench_writes_every_measurement_with_the_machine(clone, capfd):
 
 def test_a_failed_benchmark_is_an_error_after_its_last_line(clone, capfd):
     """Trap: a benchmark that crashes half-way looks like one that has little to say."""
-    assert main(["bench", "--only", "bad"]) == 2
+    assert main(["bench", "--only", "good,bad", "--json", "out.json"]) == 2
     out, err = capfd.readouterr()
     assert "ratio" in out and "exit code 3" in err
+    assert [row.get("ratio") for row in json.loads(Path("out.json").read_text())] == [None, 2.5, 1.0]
     assert main(["bench", "--only", "fast"]) == 2 and "bad, good" in capfd.readouterr().err
 
 

@@ -255,3 +255,8 @@ def test_grammar():
     for rule, message in (("bad", "unclosed bracket"), ("none", "no phrases")):
         with pytest.raises(LabError, match=message):
             Grammar(rules).expand(rule, Random(1))
+
+
+def test_a_corpus_prints_as_one_line(corpus):
+    """Trap: a cell that ends in `corpus` prints nine megabytes and freezes the browser."""
+    assert "stand-in" in repr(corpus) and f"test {len(corpus['test'])}" in repr(corpus) and len(repr(corpus)) < 100

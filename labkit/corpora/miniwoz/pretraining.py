@@ -11,12 +11,11 @@ from labkit.corpora.miniwoz.grammar import Grammar, pick, sentence_case
 PHRASES = Path(__file__).with_name("pretraining.toml")
 AN = re.compile(r"\b([Aa])(?= (?:[aeioAEIO]|u[nm](?!i)|hour)(?!ne\b|nce\b|uro))")
 SHARES = ("service", "talk", "quiz", "prose", "world", "records"), (0.47, 0.08, 0.02, 0.03, 0.27, 0.13)  # of the texts
-
 RICH = ["ferry", "courier", "campsite", "leisure", "catering"]  # the domains with the lab's kinds of constraints
 BRACKETS = str.maketrans("«»", "[]")  # square brackets are syntax of the grammar
 
 
-def pretraining_texts(seed: int = 2022, n: int = 20_000) -> list[str]:
+def pretraining_texts(seed: int = 2022, n: int = 40_000) -> list[str]:
     """`n` texts: dialogues of `user> …` and `bot> …` lines about other services than the lab's five, and short prose.
 
     Text `i` depends on `seed` and `i` only, so a longer list begins with the shorter one.

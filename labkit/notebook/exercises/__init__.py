@@ -71,15 +71,14 @@ _EXERCISES: dict[str, Exercise] = {}
 _TEXTS = shipped(__file__, "exercises.toml")
 
 
-def exercise(id: str, title: str = "", hints: Sequence[str] = (), kind: str = "function") -> Callable:
-    """Register the decorated function as a checker: of a function, or of a value (kind="value"; may be a tuple).
+def exercise(id: str) -> Callable:
+    """Register the decorated function as a checker: of a function, or of a value (kind "value"; may be a tuple).
 
-    What `exercises.toml` says of the exercise (title, hints, kind) need not be given here.
+    Title, hints and kind are in `exercises.toml`.
     """
 
     def register(checker: Callable[[Any], str | None]) -> Callable:
-        texts = {"title": title, "hints": hints, "kind": kind} | _TEXTS.get(id, {})
-        _EXERCISES[id] = Exercise(id, checker=checker, **texts)
+        _EXERCISES[id] = Exercise(id, checker=checker, **_TEXTS[id])
         return checker
 
     return register

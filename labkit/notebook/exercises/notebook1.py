@@ -23,15 +23,7 @@ def vector(value: Any, like: np.ndarray, what: str) -> np.ndarray:
     return array
 
 
-@exercise(
-    "1.3",
-    "Softmax with temperature",
-    hints=(
-        "Divide the logits by the temperature, then take the softmax: exponentials divided by their sum.",
-        "A low temperature must make the largest probability larger. If it does the reverse, look at the division.",
-        "exp(1000) overflows. Subtracting the same number from all logits changes no probability: which number?",
-    ),
-)
+@exercise("1.3")
 def temperature_softmax(softmax: Callable) -> str:
     for temperature in (1.0, 0.5, 2.0):
         got = vector(softmax(LOGITS, temperature), LOGITS, "probabilities")
@@ -71,30 +63,14 @@ def check_filter(got: Any, logits: np.ndarray, kept: np.ndarray, case: str) -> N
         raise Wrong(f"{case}: cut tokens need the logit that softmax turns into 0, which is minus infinity.")
 
 
-@exercise(
-    "1.4",
-    "Top-k filter",
-    hints=(
-        "Find the k-th largest logit first; every token below it is cut.",
-        "A cut token's logit is `-np.inf`: its exponential is 0.",
-        "`np.sort(logits)[-k]` is the k-th largest. What if k is larger than the vocabulary?",
-    ),
-)
+@exercise("1.4")
 def top_k_filter(top_k: Callable) -> str:
     for k in (1, 3, len(LOGITS), 100):
         check_filter(top_k(LOGITS, k), LOGITS, np.isfinite(theirs("TopK", k, LOGITS)), f"k = {k}, logits {LOGITS}")
     return "Top-k keeps the same number of tokens whether the model is sure or not; top-p does not."
 
 
-@exercise(
-    "1.5",
-    "Top-p filter",
-    hints=(
-        "Sort the probabilities, largest first, and add them up.",
-        "The token whose probability takes the sum to p or beyond is still kept: the mass must be at least p.",
-        "A token is kept when the mass of the tokens ranked before it is below p. Then undo the sorting.",
-    ),
-)
+@exercise("1.5")
 def top_p_filter(top_p: Callable) -> str:
     shuffled = np.random.default_rng(0).normal(scale=2, size=20)
     for logits, p in ((LOGITS, 0.5), (LOGITS, 0.8), (LOGITS, 0.01), (shuffled, 0.9), (shuffled, 0.3)):
@@ -109,15 +85,7 @@ def contrast(probabilities: np.ndarray, states: np.ndarray, context: np.ndarray,
     return (1 - alpha) * probabilities - alpha * (unit @ seen.T).max(axis=1)
 
 
-@exercise(
-    "1.6",
-    "One step of contrastive search",
-    hints=(
-        "The cosine of two vectors is their product after each is divided by its length.",
-        "What counts is the most similar token of the context, one figure a candidate: the maximum, not the mean.",
-        "Score = (1 - alpha) · probability - alpha · that maximum; return the index of the largest score.",
-    ),
-)
+@exercise("1.6")
 def contrastive_step(step: Callable) -> str:
     draw = np.random.default_rng(1)
     for alpha in (0.0, 0.3, 0.6, 0.9) * 8:
@@ -137,15 +105,7 @@ def _bigram(ids: list[int]) -> np.ndarray:
     return np.roll(np.array([1.5, 0.5, 0.0, -0.5, 1.0]), ids[-1])
 
 
-@exercise(
-    "1.7",
-    "Sampling that repeats",
-    hints=(
-        "`np.random.default_rng(seed)` is a generator of your own; `np.random.choice` draws from one that all share.",
-        "One generator for all prompts: the second reply depends on how many numbers the first one took.",
-        "Give every prompt a generator that depends on the seed and on the prompt: `default_rng([seed, *prompt])`.",
-    ),
-)
+@exercise("1.7")
 def repeatable(sample: Callable) -> str:
     prompts = [[1], [2, 3], [4], [1, 1], [3]]
 
@@ -169,15 +129,7 @@ def repeatable(sample: Callable) -> str:
     return "labkit does the same: a reply's random numbers come from the seed and its place, not from its neighbours."
 
 
-@exercise(
-    "1.2",
-    "Delexicalise",
-    hints=(
-        "A span has `start`, `end`, `domain` and `slot`; `placeholder(span.domain, span.slot)` spells the placeholder.",
-        "Replacing a value by its placeholder moves everything behind it. In which order do the offsets stay right?",
-        "`str.replace` also changes the same word elsewhere in the sentence: cut at the offsets instead.",
-    ),
-)
+@exercise("1.2")
 def delexicalise(own: Callable) -> str:
     cases = [
         ("have a nice day", []),

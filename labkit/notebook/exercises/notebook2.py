@@ -13,15 +13,7 @@ _POSITIVE = (0.0795803, 0.1609302, 0.2461123, 0.3379152, 0.4407098, 0.5626170, 0
 NF4 = np.array([*_NEGATIVE, 0.0, *_POSITIVE])
 
 
-@exercise(
-    "2.1",
-    "The loss mask",
-    hints=(
-        "The result has one label for each token: the token's own id, or -100 where there is no loss.",
-        "Shifting by one (predict the next token) happens inside the model: do not shift here.",
-        "`zip(ids, target_flags)` walks through both lists together.",
-    ),
-)
+@exercise("2.1")
 def loss_mask(mask: Callable) -> str:
     cases = [([5, 6, 7, 8, 9], [0, 0, 1, 1, 0]), ([0, 4, 0], [1, 0, 1]), ([3, 4], [0, 0])]
     for ids, flags in cases:
@@ -36,15 +28,7 @@ def loss_mask(mask: Callable) -> str:
     return "Only replies are learnt; what the user says is read, never imitated."
 
 
-@exercise(
-    "2.2",
-    "Merge a LoRA adapter",
-    hints=(
-        "W is [out, in], A is [r, in], B is [out, r]: only one order of the product has the shape of W.",
-        "The update is scaled by alpha / r before it is added.",
-        "With B = 0, which is how training starts, the merged weights are W itself.",
-    ),
-)
+@exercise("2.2")
 def lora_merge(merge: Callable) -> str:
     draw = np.random.default_rng(0)
     for out, into, r, alpha in ((4, 3, 2, 2), (4, 3, 2, 8), (4, 4, 1, 16)):
@@ -61,15 +45,7 @@ def lora_merge(merge: Callable) -> str:
     return "Merged, the adapter costs nothing at inference: there is one matrix again."
 
 
-@exercise(
-    "2.3",
-    "Quantise one block",
-    hints=(
-        "Divide the block by its largest absolute value, so that it fits the codebook's range from -1 to 1.",
-        "For each scaled weight find the nearest codebook entry: `np.abs(scaled[:, None] - codebook).argmin(axis=1)`.",
-        "Return the weights that come back: the codebook entry times the largest absolute value. A block may be all 0.",
-    ),
-)
+@exercise("2.3")
 def quantise(own: Callable) -> str:
     draw = np.random.default_rng(0)
     for block, codebook in ((draw.normal(size=64), NF4), (draw.normal(size=8) * 0.01, np.linspace(-1, 1, 5))):
