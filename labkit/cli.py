@@ -172,7 +172,7 @@ def bench(a: argparse.Namespace) -> None:
     rows = [{"machine": asdict(environment.hardware())}]
     for name in only:
         with subprocess.Popen([sys.executable, folder / f"bench_{name}.py"], stdout=subprocess.PIPE, text=True) as run:
-            for line in filter(lambda line: line.startswith("{"), run.stdout):
+            for line in filter(lambda line: line.startswith('{"'), run.stdout):  # Trainer prints {'loss': …
                 print(f"{name}: {line}", end="", flush=True)
                 rows.append({"benchmark": name, **json.loads(line)})
         if a.json:

@@ -259,7 +259,7 @@ def clone(tmp_path):
     for made in (folder, tmp_path / "labkit"):
         made.mkdir(parents=True)
     (tmp_path / "pyproject.toml").touch()
-    (folder / "bench_good.py").write_text('print("warming up")\nprint(\'{"ratio": 2.5}\')\n')
+    (folder / "bench_good.py").write_text('print("warming up")\nprint({"loss": "3.85"})\nprint(\'{"ratio": 2.5}\')\n')
     (folder / "bench_bad.py").write_text("print('{\"ratio\": 1.0}', flush=True)\nraise SystemExit(3)\n")
     return tmp_path
 
