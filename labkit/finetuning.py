@@ -18,8 +18,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from labkit.corpora.types import SPLIT_ALIASES, Corpus, Dialogue
-from labkit.environment import FAST_BF16, STAND_INS, bf16_speedup, seed_everything
+from labkit.environment import FAST_BF16, GIB, STAND_INS, bf16_speedup, hardware, seed_everything
 from labkit.errors import LabError
+from labkit.memory import plan_memory
 from labkit.models import (
     LanguageModel,
     attach_adapter,
@@ -168,7 +169,7 @@ def finetune(
     _check_fit(base, config)
     embeddings = base.model.get_input_embeddings(), base.model.get_output_embeddings()
     write_json(out / "run.json", run)
-    with memory_errors(_smaller(config, base.bits)):
+    with memory_errors(partial(_smaller, base, config)):
         checkpoint = last_checkpoint(out / "checkpoints")
         tuned = _trainable(base, config, checkpoint)
         _compute_in(base, _computes_in(base))
@@ -237,16 +238,43 @@ def _check_fit(lm: LanguageModel, config: FinetuneConfig) -> None:
         raise LabError("quantised weights cannot be trained in full", f"bits={lm.bits}", "choose bits=16 or 32")
 
 
-def _smaller(config: FinetuneConfig, bits: int) -> str:
-    """The smallest change that lowers the memory a step takes."""
-    if config.batch_size > 1:
-        half, twice = config.batch_size // 2, 2 * config.gradient_accumulation_steps
-        return f"batch_size={half} with gradient_accumulation_steps={twice} trains the same in less memory"
+def _smaller(lm: LanguageModel, config: FinetuneConfig) -> str:
+    """The smallest change whose memory plan fits this device, and is clearly below the plan of what did not fit."""
+    hw = hardware()
+    device = ((hw.gpu_memory_gb or hw.ram_gb) * GIB - 5e8) / 1e6  # without what Python or CUDA take themselves
+    planned = _planned(lm, config)
+    for change in _cheaper(config, lm.bits):
+        if (smaller := _planned(lm, replace(config, **change))) < min(device, 0.9 * planned):
+            changed = ", ".join(f"{name}={value}" for name, value in change.items())
+            return f"{changed}: planned {smaller:,.0f} MB, where {planned:,.0f} MB did not fit"
+    return "choose a smaller model"
+
+
+def _cheaper(config: FinetuneConfig, bits: int) -> Iterator[dict[str, Any]]:
+    """Changes that take ever less memory; each keeps those before it, the first ones change the least."""
+    change: dict[str, Any] = {}
+    rows, length = config.batch_size, config.max_length
+    while rows > 1:  # the same steps in more passes
+        rows //= 2
+        passes = config.batch_size * config.gradient_accumulation_steps // rows
+        yield (change := {"batch_size": rows, "gradient_accumulation_steps": passes})
     if not config.gradient_checkpointing:
-        return "gradient_checkpointing=True"
-    if config.max_length > 256:
-        return f"max_length={config.max_length // 2}"
-    return "bits=4" if bits > 4 else "choose a smaller model"
+        yield (change := {**change, "gradient_checkpointing": True})
+    while length > 256:
+        length = max(256, length // 2)
+        yield (change := {**change, "max_length": length})
+    if bits > 4:
+        yield {**change, "bits": 4, **({"full_finetune": False} if config.full_finetune else {})}
+
+
+def _planned(lm: LanguageModel, config: FinetuneConfig) -> float:
+    """Megabytes of a step, by the memory plan."""
+    same = ("optim", "double_quant", "full_finetune", "gradient_checkpointing", "use_dora", "use_rslora")
+    options = {name: getattr(config, name) for name in same}
+    options |= {name: getattr(config, f"lora_{name}") for name in ("r", "alpha", "modules")}
+    options |= {"batch": config.batch_size, "length": config.max_length, "bits": config.bits or lm.bits}
+    options |= {"dtype": lm.dtype, "train_embeddings": _trains_embeddings(lm, config)}
+    return sum(plan_memory(lm.model.config, **options).values())
 
 
 def split_dialogues(corpus: Corpus, config: FinetuneConfig) -> tuple[list[Dialogue], list[Dialogue]]:

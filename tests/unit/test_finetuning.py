@@ -11,12 +11,14 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaFo
 
 from labkit.corpora.types import BOT, USER, Corpus, Dialogue, Turn
 from labkit.decoding import next_token_logits
+from labkit.environment import GIB, hardware
 from labkit.errors import LabError
 from labkit.finetuning import (
     Collator,
     FinetuneConfig,
     _compute_in,
     _computes_in,
+    _smaller,
     _trainable,
     finetune,
     split_dialogues,
@@ -222,8 +224,28 @@ def test_out_of_memory_names_the_smallest_change(corpus: Corpus, tmp_path: Path,
         raise torch.OutOfMemoryError("tried to allocate 2 GiB")
 
     monkeypatch.setattr("labkit.finetuning.target_loss", full)
-    with pytest.raises(LabError, match="batch_size=1 with gradient_accumulation_steps=2"):
+    with pytest.raises(LabError, match=r"batch_size=1, gradient_accumulation_steps=2: planned .* MB did not fit"):
         finetune(_lm(), corpus, TINY, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "memory_mb", "said"),
+    [
+        ({"batch_size": 8, "max_length": 256}, 1000, "batch_size=4, gradient_accumulation_steps=2: planned"),
+        ({"batch_size": 8, "max_length": 256}, 300, "batch_size=2, gradient_accumulation_steps=4: planned"),
+        ({"batch_size": 1, "max_length": 512}, 1000, "gradient_checkpointing=True: planned"),
+        ({"batch_size": 1, "gradient_checkpointing": True, "max_length": 2048}, 260, "max_length=1024: planned"),
+        ({"batch_size": 1, "gradient_checkpointing": True, "max_length": 256}, 1000, "bits=4: planned"),
+        ({"batch_size": 8}, 50, "choose a smaller model"),
+    ],
+)
+def test_what_fits_is_the_memory_plan(change: dict, memory_mb: int, said: str, monkeypatch) -> None:
+    """Trap: advice that was not checked, and fails as well. The device is a made-up one."""
+    size = SHAPE | {"vocab_size": 8192, "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
+    lm = replace(_lm(), model=GPTNeoXForCausalLM(GPTNeoXConfig(**size | {"num_hidden_layers": 6})), stand_in=False)
+    device = replace(hardware(), gpu_memory_gb=(memory_mb + 500) * 1e6 / GIB)
+    monkeypatch.setattr("labkit.finetuning.hardware", lambda: device)
+    assert _smaller(lm, FinetuneConfig(**change)).startswith(said)
 
 
 def test_trained_embeddings_are_in_the_adapter_and_not_in_the_base(corpus: Corpus, tmp_path: Path) -> None:
