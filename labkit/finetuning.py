@@ -178,7 +178,7 @@ def finetune(
         )
         data = [_dataset(dialogues, base.codec, config) for dialogues in (train, dev)]
         trainer = _trainer(tuned, *data, config, out, score)
-        trainer.add_callback(_follower(tuned, config, out, watch))
+        trainer.add_callback(_follower(trainer, tuned, config, out, watch))
         seconds = _train(trainer, tuned, config, out, checkpoint)
     trainable, total = count_parameters(tuned.model)
     result = FinetuneResult(
@@ -506,8 +506,7 @@ def _train(trainer: "Trainer", lm: LanguageModel, config: FinetuneConfig, out: P
         if not _stalled(trainer.state.log_history, config):  # else it was killed after its last step
             trainer.train(resume_from_checkpoint=checkpoint)
     lm.model.eval()
-    if trainer.is_world_process_zero():
-        _publish(lm, config, out)
+    _publish(trainer, lm, config, out)
     trainer.accelerator.wait_for_everyone()
     if asked.is_set() and trainer.state.global_step < config.max_steps:
         step = f"interrupted at step {trainer.state.global_step} of {config.max_steps}"
@@ -542,7 +541,7 @@ def _interruptible(trainer: "Trainer") -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _follower(lm: LanguageModel, config: FinetuneConfig, out: Path, watch: Watcher | None) -> Any:
+def _follower(trainer: "Trainer", lm: LanguageModel, config: FinetuneConfig, out: Path, watch: Watcher | None) -> Any:
     """A callback that keeps the best adapter, stops where it gets no better, and tells `watch`.
 
     All is decided from the history, which is in every checkpoint, so that a run that goes on decides the same.
@@ -556,8 +555,8 @@ def _follower(lm: LanguageModel, config: FinetuneConfig, out: Path, watch: Watch
                 watch(_history(state.log_history))
 
         def on_evaluate(self, args, state, control, **_):
-            if _since_best(state.log_history, config) == 0 and state.is_world_process_zero:
-                _write(lm, config, out / "best")
+            if _since_best(state.log_history, config) == 0:
+                _write(trainer, lm, config, out / "best")
             control.should_training_stop |= _stalled(state.log_history, config)
 
     return Follower()
@@ -576,17 +575,22 @@ def _stalled(log: Sequence[dict[str, Any]], config: FinetuneConfig) -> bool:
     return (_since_best(log, config) or 0) >= (config.early_stopping_patience or float("inf"))
 
 
-def _write(lm: LanguageModel, config: FinetuneConfig, folder: Path) -> Path:
-    return (save_model if config.full_finetune else save_adapter)(lm, folder)
+def _write(trainer: "Trainer", lm: LanguageModel, config: FinetuneConfig, folder: Path) -> None:
+    """The first process writes the adapter or model; with FSDP each process has a part of it to hand in."""
+    state = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
+    if trainer.is_world_process_zero():
+        (save_model if config.full_finetune else save_adapter)(lm, folder, state)
 
 
-def _publish(lm: LanguageModel, config: FinetuneConfig, out: Path) -> None:
+def _publish(trainer: "Trainer", lm: LanguageModel, config: FinetuneConfig, out: Path) -> None:
     """Move the best or else the last adapter or model into `out`, file by file: the checkpoints beside it stay."""
-    written = out / ".partial"
-    if (out / "best").is_dir():  # a copy: killed from here on, the same call again must find the best one
+    written, best = out / ".partial", (out / "best").is_dir()
+    if not best:
+        _write(trainer, lm, config, written)
+    if not trainer.is_world_process_zero():
+        return
+    if best:  # a copy: killed from here on, the same call again must find the best one
         shutil.copytree(out / "best", written, dirs_exist_ok=True)
-    else:
-        _write(lm, config, written)
     for file in sorted(written.iterdir(), key=lambda file: file.name.endswith("config.json")):
         file.replace(out / file.name)
     written.rmdir()
