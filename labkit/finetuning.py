@@ -26,6 +26,7 @@ from labkit.models import (
     attach_adapter,
     count_parameters,
     embedding_names,
+    layer_kinds,
     load_model,
     memory_errors,
     save_adapter,
@@ -221,6 +222,7 @@ def _check(config: FinetuneConfig) -> None:
     if (metric in generated and not config.score_dialogues) or (config.score_dialogues and config.format == "dialogs"):
         found = f"score_dialogues={config.score_dialogues}, format={config.format!r}"
         raise LabError("no replies would be scored", found, "set score_dialogues, and format to turns or state")
+    _check_reporter(config.report_to)
     if config.init_lora_weights not in ("default", "gaussian", "loftq"):
         raise LabError(f"init_lora_weights={config.init_lora_weights!r}", "", "choose default, gaussian or loftq")
     counts = {
@@ -228,6 +230,14 @@ def _check(config: FinetuneConfig) -> None:
     }
     if min(counts.values()) < 1:
         raise LabError("counts begin at 1", str(counts), "mend the configuration")
+
+
+def _check_reporter(name: str) -> None:
+    from transformers.integrations import get_available_reporting_integrations
+
+    if name != "none" and name not in (known := get_available_reporting_integrations()):
+        found = f"installed and known to transformers: {', '.join(known) or 'none'}"
+        raise LabError(f"cannot report to {name!r}", found, f"pip install {name}, or choose none")
 
 
 def _check_fit(lm: LanguageModel, config: FinetuneConfig) -> None:
@@ -313,6 +323,7 @@ def _trainable(lm: LanguageModel, config: FinetuneConfig, checkpoint: str | None
     lora["modules_to_save"] = embedding_names(lm.model) if _trains_embeddings(lm, config) else None
     start = config.init_lora_weights
     tuned = attach_adapter(lm, init_lora_weights=True if start == "default" else start, **lora)
+    print(f"LoRA on {layer_kinds(tuned.model.targeted_module_names)}")
     for parameter in tuned.model.parameters():  # a step of a trained embedding is lost in bfloat16's 8 bits
         if parameter.requires_grad:
             parameter.data = parameter.data.float()

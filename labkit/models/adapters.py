@@ -4,6 +4,8 @@ import copy
 import importlib.util
 import re
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -63,9 +65,14 @@ def lora_targets(model: "torch.nn.Module", modules: str = "linear") -> list[str]
     except re.error as error:
         raise LabError(f"LoRA modules {modules!r} is no regular expression", str(error), "mend the pattern") from error
     if not matched:
-        kinds = sorted({re.sub(r"\d+", "N", name) for name in candidates})
-        raise LabError(f"no layer matches LoRA modules {modules!r}", "", f"candidates: {', '.join(kinds)}")
+        raise LabError(f"no layer matches LoRA modules {modules!r}", "", f"candidates: {layer_kinds(candidates)}")
     return matched
+
+
+def layer_kinds(names: Sequence[str]) -> str:
+    """Full names of layers in one line: the same name in all blocks counts as one, with how often it is there."""
+    kinds = Counter(re.sub(r"\d+", "N", name) for name in names)
+    return ", ".join(f"{kind} ({n})" for kind, n in sorted(kinds.items()))
 
 
 def attach_adapter(

@@ -2,6 +2,7 @@
 
 import signal
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -217,6 +218,33 @@ def test_quantised_weights_are_not_trained_in_full(corpus: Corpus, tmp_path: Pat
 def test_paged_optimiser_on_cpu_is_substituted(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="adamw_torch it is"):
         finetune(_lm(), corpus, replace(TINY, max_steps=1, eval_steps=0, optim="paged_adamw_32bit"), tmp_path)
+
+
+def test_a_regular_expression_shows_what_it_matched(corpus: Corpus, tmp_path: Path, capsys) -> None:
+    """Trap of the original: an option of LoRA modules without effect, which nothing on the screen gave away."""
+    config = replace(TINY, max_steps=1, eval_steps=0, lora_modules=r"layers\.1\.attention|dense_h")
+    finetune(_lm(), corpus, config, tmp_path)
+    block = "gpt_neox.layers.N."
+    shown = f"{block}attention.dense (1), {block}attention.query_key_value (1), {block}mlp.dense_h_to_Nh (2)"
+    assert f"LoRA on {shown}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "nonsense"])
+def test_a_reporter_that_is_not_there_is_one_line(name: str, corpus: Corpus, tmp_path: Path) -> None:
+    """Trap: transformers' own error, after the model has been loaded and run.json written."""
+    if find_spec(name) or (name == "tensorboard" and find_spec("tensorboardX")):
+        pytest.skip(f"{name} is installed here, and works")
+    with pytest.raises(LabError, match=f"cannot report to '{name}'"):
+        finetune(_lm(), corpus, replace(TINY, report_to=name), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_reports_go_to_tensorboard(corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("tensorboardX", reason="no TensorBoard writer is installed")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
+    finetune(_lm(), corpus, replace(TINY, report_to="tensorboard"), tmp_path / "run")
+    (events,) = (tmp_path / "logs").rglob("events.out.tfevents.*")
+    assert b"eval/loss" in events.read_bytes()
 
 
 def test_out_of_memory_names_the_smallest_change(corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
