@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from labkit.cli import FSDP
 from labkit.finetuning import FinetuneConfig, finetune
 
 HERE = Path(__file__).parent
@@ -32,11 +33,7 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_weights(tmp_path):
         assert (tmp_path / moment / "adapter_model.safetensors").read_bytes() == whole, moment
 
 
-LAUNCHED = {
-    "ddp": "--multi_gpu {} -m labkit",
-    "fsdp": "--use_fsdp --fsdp_version 2 --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP "
-    "--fsdp_transformer_layer_cls_to_wrap GPTNeoXLayer --fsdp_state_dict_type FULL_STATE_DICT {} fsdp_on_cpus.py",
-}
+LAUNCHED = {"ddp": "--multi_gpu {} -m labkit", "fsdp": f"{FSDP} {{}} fsdp_on_cpus.py"}
 
 
 @pytest.mark.slow
