@@ -328,7 +328,7 @@ def test_a_slurm_job_launches_finetune_with_the_flags_given(monkeypatch, tmp_pat
 
 def test_a_slurm_job_for_fsdp_does_not_launch_copies_as_well():
     """Trap: accelerate takes one of --multi_gpu and --use_fsdp. (test_resume.py launches with these flags.)"""
-    assert main(["slurm", *"--model m --corpus c --out o --gpus 4 --fsdp".split()]) == 0
+    assert main(["slurm", *["--model", "m", "--corpus", "c", "--out", "o", "--gpus", "4", "--fsdp"]]) == 0
     job = Path("job.sh").read_text()
     assert "--num_processes 4 --use_fsdp --fsdp_version 2" in job and "--multi_gpu" not in job
 
