@@ -229,13 +229,20 @@ def prompts(
     instruction: str = "",
     lexical: bool = False,
     shots: Sequence[Dialogue] = (),
+    chat: bool = False,
 ) -> list[Prompt]:
     """The prompt of every bot turn in at most `max_length` tokens: the oldest whole turns go, the last user turn stays.
 
     In the `state` format a prompt ends in `state>`; when the state is written, append `codec.encode("bot>")` and go on.
     Before the history come `instruction` (one line of text) and `shots`, whole dialogues as worked examples (Brown et
-    al. 2020); neither is truncated.
+    al. 2020); neither is truncated. `chat` puts all of it into the tokenizer's chat template, which is how an
+    instruction-tuned model was taught to be asked; the instruction is then the system's message.
+
+    Raises:
+        LabError: `chat` and a tokenizer without a template, one whose template refuses, or another format than turns.
     """
+    if chat:
+        return _chat_prompts(dialogue, codec, format, max_length, instruction, lexical, shots)
     head = codec.prefix + (codec.encode(one_line(instruction) + "\n") if instruction else [])
     for shot in shots:
         head += [token for exchange in exchanges(shot, format, lexical) for token in _tokens(exchange, codec)[0]]
@@ -247,6 +254,46 @@ def prompts(
         result.append(Prompt(head + [token for piece in kept for token in piece], dialogue.dialogue_id, turn))
         history.append(opening + reply)
     return result
+
+
+def _chat_prompts(
+    dialogue: Dialogue,
+    codec: TextCodec,
+    format: str,
+    max_length: int,
+    instruction: str,
+    lexical: bool,
+    shots: Sequence[Dialogue],
+) -> list[Prompt]:
+    if format != "turns" or not codec.tokenizer.chat_template:
+        action = "use format='turns' and an instruction-tuned model, or chat=False"
+        raise LabError("no chat template for these prompts", f"format={format!r}", action)
+    head = [{"role": "system", "content": one_line(instruction)}] if instruction else []
+    head += [message for shot in shots for message in _messages(shot, lexical)]
+    said, result = _messages(dialogue, lexical), []
+    for turn in range(len(said) // 2):
+        kept = (_rendered(head + said[first : 2 * turn + 1], codec) for first in range(0, 2 * turn + 1, 2))
+        ids = next((ids for ids in kept if len(ids) <= max_length), None)
+        result.append(Prompt(ids or _rendered([*head, said[2 * turn]], codec), dialogue.dialogue_id, turn))
+    return result
+
+
+def _messages(dialogue: Dialogue, lexical: bool) -> list[dict[str, str]]:
+    """A dialogue as a chat template takes it: user and assistant in turn, without the lab's own `user>` and `bot>`."""
+    texts = [segment.text for exchange in exchanges(dialogue, "turns", lexical) for segment in exchange]
+    roles = [("user", "user> ", "\nbot>"), ("assistant", " ", "\n")] * (len(texts) // 2)
+    pairs = zip(texts, roles, strict=True)
+    return [{"role": role, "content": text.removeprefix(a).removesuffix(b)} for text, (role, a, b) in pairs]
+
+
+def _rendered(messages: list[dict[str, str]], codec: TextCodec) -> list[int]:
+    from jinja2 import TemplateError
+
+    try:
+        text = codec.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    except TemplateError as error:
+        raise LabError("the chat template refuses these messages", str(error), "leave the instruction out") from error
+    return codec.tokenizer.encode(text, add_special_tokens=False)
 
 
 def _split_reply(exchange: Exchange, codec: TextCodec, format: str) -> tuple[list[int], list[int]]:
