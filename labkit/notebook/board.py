@@ -71,7 +71,7 @@ class Board:
 
     def html(self, sort: str = "time") -> Shown:
         """The table to look at: sorted, numbers to one decimal, stand-ins named in words."""
-        table = self.table(sort).fillna("")
+        table = self.table(sort).astype(object).fillna("")
         return Shown(table.to_html(index=False, escape=True, float_format="{:.1f}".format), self.markdown(sort))
 
     def markdown(self, sort: str = "time") -> str:

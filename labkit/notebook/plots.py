@@ -145,17 +145,6 @@ def _bars(rows: Iterable[Mapping[str, Any]], metric: str) -> dict[str, Any] | No
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
 
 
-def by_size(rows: Iterable[Mapping[str, Any]], title: str = "Does bigger help?") -> "go.Figure":
-    """Scores against the number of parameters on a logarithmic axis; rows need "parameters", "model" and the scores."""
-    shown = figure(title, x="parameters", y="score (0 to 100)")
-    ordered = sorted(rows, key=lambda row: row["parameters"])
-    sizes, names = [row["parameters"] for row in ordered], [named(row) for row in ordered]
-    for order, (metric, name) in enumerate(METRICS.items()):
-        values, error = [row[metric] for row in ordered], _bars(ordered, metric)
-        shown.add_scatter(x=sizes, y=values, name=name, text=names, error_y=error, **_line(order))
-    return shown.update_xaxes(type="log")
-
-
 def quality_diversity(
     rows: Iterable[Mapping[str, Any]], quality: str = "bleu", diversity: str = "", title: str = "Quality and diversity"
 ) -> "go.Figure":
