@@ -242,7 +242,9 @@ def prompts(
         LabError: `chat` and a tokenizer without a template, one whose template refuses, or another format than turns.
     """
     if chat:
-        return _chat_prompts(dialogue, codec, format, max_length, instruction, lexical, shots)
+        head = [{"role": "system", "content": one_line(instruction)}] if instruction else []
+        head += [message for shot in shots for message in _messages(shot, format, lexical)]
+        return _chat_prompts(dialogue.dialogue_id, head, _messages(dialogue, format, lexical), codec, max_length)
     head = codec.prefix + (codec.encode(one_line(instruction) + "\n") if instruction else [])
     for shot in shots:
         head += [token for exchange in exchanges(shot, format, lexical) for token in _tokens(exchange, codec)[0]]
@@ -256,43 +258,36 @@ def prompts(
     return result
 
 
-def _chat_prompts(
-    dialogue: Dialogue,
-    codec: TextCodec,
-    format: str,
-    max_length: int,
-    instruction: str,
-    lexical: bool,
-    shots: Sequence[Dialogue],
-) -> list[Prompt]:
-    if format != "turns" or not codec.tokenizer.chat_template:
-        action = "use format='turns' and an instruction-tuned model, or chat=False"
-        raise LabError("no chat template for these prompts", f"format={format!r}", action)
-    head = [{"role": "system", "content": one_line(instruction)}] if instruction else []
-    head += [message for shot in shots for message in _messages(shot, lexical)]
-    said, result = _messages(dialogue, lexical), []
+_Messages = list[dict[str, str]]  # as a chat template takes them
+
+
+def _messages(dialogue: Dialogue, format: str, lexical: bool) -> _Messages:
+    """User and assistant in turn, without the lab's own `user>` and `bot>`."""
+    if format != "turns":
+        raise LabError("a chat template is for replies", f"format={format!r}", "use format='turns', or chat=False")
+    texts = [segment.text for exchange in exchanges(dialogue, format, lexical) for segment in exchange]
+    said = [text.removeprefix("user> ").removesuffix("\nbot>").strip() for text in texts]
+    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
+
+
+def _chat_prompts(key: str, head: _Messages, said: _Messages, codec: TextCodec, max_length: int) -> list[Prompt]:
+    result = []
     for turn in range(len(said) // 2):
-        kept = (_rendered(head + said[first : 2 * turn + 1], codec) for first in range(0, 2 * turn + 1, 2))
-        ids = next((ids for ids in kept if len(ids) <= max_length), None)
-        result.append(Prompt(ids or _rendered([*head, said[2 * turn]], codec), dialogue.dialogue_id, turn))
+        asked = said[: 2 * turn + 1]
+        shorter = (_rendered(head + asked[first:], codec) for first in range(0, len(asked), 2))
+        fitting = (ids for ids in shorter if len(ids) <= max_length)
+        result.append(Prompt(next(fitting, None) or _rendered([*head, asked[-1]], codec), key, turn))
     return result
 
 
-def _messages(dialogue: Dialogue, lexical: bool) -> list[dict[str, str]]:
-    """A dialogue as a chat template takes it: user and assistant in turn, without the lab's own `user>` and `bot>`."""
-    texts = [segment.text for exchange in exchanges(dialogue, "turns", lexical) for segment in exchange]
-    roles = [("user", "user> ", "\nbot>"), ("assistant", " ", "\n")] * (len(texts) // 2)
-    pairs = zip(texts, roles, strict=True)
-    return [{"role": role, "content": text.removeprefix(a).removesuffix(b)} for text, (role, a, b) in pairs]
-
-
-def _rendered(messages: list[dict[str, str]], codec: TextCodec) -> list[int]:
+def _rendered(messages: _Messages, codec: TextCodec) -> list[int]:
     from jinja2 import TemplateError
 
     try:
         text = codec.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    except TemplateError as error:
-        raise LabError("the chat template refuses these messages", str(error), "leave the instruction out") from error
+    except (TemplateError, ValueError) as error:  # the latter where there is none
+        action = "choose an instruction-tuned model, leave out what it refuses, or use chat=False"
+        raise LabError("no chat template for these messages", str(error).splitlines()[0], action) from error
     return codec.tokenizer.encode(text, add_special_tokens=False)
 
 

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from labkit.corpora.types import Dialogue
@@ -61,9 +62,6 @@ def logit_lens(lm: LanguageModel, ids: Sequence[int]) -> "np.ndarray":
 
     The final normalisation and the output head applied to what every layer hands on (nostalgebraist 2020, "interpreting
     GPT: the logit lens"); the last row is what the model says.
-
-    Raises:
-        LabError: an architecture whose final normalisation is not found.
     """
     import torch
 
@@ -77,12 +75,8 @@ def logit_lens(lm: LanguageModel, ids: Sequence[int]) -> "np.ndarray":
 def _final_norm(lm: LanguageModel) -> "torch.nn.Module":
     """The normalisation before the output head: the last one that is in no numbered layer."""
     named = lm.base.base_model.named_modules()
-    outside = [module for name, module in named if re.search(r"norm$|ln_f$", name) and not re.search(r"\d", name)]
-    if not outside:
-        raise LabError(
-            f"{lm.name}: no final normalisation found", type(lm.base).__name__, "choose another architecture"
-        )
-    return outside[-1]
+    *_, norm = (module for name, module in named if re.search(r"norm$|ln_f$", name) and not re.search(r"\d", name))
+    return norm
 
 
 def turn_perplexities(lm: LanguageModel, dialogue: Dialogue) -> list[float]:
@@ -95,17 +89,14 @@ def turn_perplexities(lm: LanguageModel, dialogue: Dialogue) -> list[float]:
     """
     import torch
 
-    segments = [segment for exchange in exchanges(dialogue) for segment in exchange]
-    pieces = [lm.codec.encode(segment.text) for segment in segments]
-    ids = lm.codec.prefix + [token for piece in pieces for token in piece]
-    logits = _forward(lm, ids).logits[0, :-1].float()  # [T-1, V]
+    texts = [segment.text for exchange in exchanges(dialogue) for segment in exchange]
+    pieces = [lm.codec.encode(text) for text in texts]
+    ids = [*lm.codec.prefix, *chain.from_iterable(pieces)]
+    logits = _forward(lm, ids).logits[0, :-1].float()  # [T-1, V]: position t predicts token t+1
     nats = torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:], device=logits.device), reduction="none")
-    start = len(lm.codec.prefix) - 1  # nats[i] is of token i + 1
-    means = []
-    for piece in pieces:
-        means.append(float(nats[max(0, start) : start + len(piece)].mean()))
-        start += len(piece)
-    return [math.exp(mean) for mean in means]
+    sizes = [len(piece) for piece in pieces]
+    sizes[0] -= not lm.codec.prefix  # nothing comes before the first token, so nothing predicts it
+    return [math.exp(float(part.mean())) for part in nats[-sum(sizes) :].split(sizes)]
 
 
 def adapter_changes(lm: LanguageModel) -> list[dict[str, Any]]:
@@ -119,13 +110,13 @@ def adapter_changes(lm: LanguageModel) -> list[dict[str, Any]]:
     from peft.tuners.lora import LoraLayer
     from peft.utils.integrations import dequantize_module_weight
 
-    layers = [(name, module) for name, module in lm.base.named_modules() if isinstance(module, LoraLayer)]
-    if not layers:
-        raise LabError(f"{lm.name} has no LoRA", f"adapter={lm.adapter!r}", "load_adapter first")
     rows = []
-    for name, module in layers:
-        change = float(module.get_delta_weight(module.active_adapters[0]).detach().norm())
-        whole = float(dequantize_module_weight(module.base_layer).float().norm())
-        *_, layer, own = ["", "0", *re.split(r"\.(\d+)\.", name, maxsplit=1)][-2:]
-        rows.append({"layer": int(layer), "module": own, "norm": change, "relative": change / whole})
+    for name, module in lm.base.named_modules():
+        if isinstance(module, LoraLayer):
+            change = module.get_delta_weight(module.active_adapters[0]).detach().norm()
+            whole = dequantize_module_weight(module.base_layer).detach().float().norm()
+            *_, layer, own = ["0", *re.split(r"\.(\d+)\.", name, maxsplit=1)][-2:]
+            rows.append({"layer": int(layer), "module": own, "norm": float(change), "relative": float(change / whole)})
+    if not rows:
+        raise LabError(f"{lm.name} has no LoRA", f"adapter={lm.adapter!r}", "load_adapter first")
     return rows

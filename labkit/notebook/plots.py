@@ -149,13 +149,15 @@ def quality_diversity(
     rows: Iterable[Mapping[str, Any]], quality: str = "bleu", diversity: str = "", title: str = "Quality and diversity"
 ) -> "go.Figure":
     """One point a setting: a score against a figure of `richness` (by default its first), named by its "decoding"."""
-    rows = list(rows)
+    rows = [row for row in rows if row.get("richness")]  # a failed run has none
     diversity = diversity or next(iter(rows[0]["richness"]))
-    shown = figure(title, x=diversity.replace("_", " "), y=quality)
+    unit = " (bits)" if "entropy" in diversity else ""
+    shown = figure(title, x=f"{diversity.replace('_', ' ')} of the replies{unit}", y=METRICS.get(quality, quality))
     for order, row in enumerate(rows):
         name = str(row.get("label") or _changed(row.get("decoding"))) + (" (stand-in)" if row.get("stand_in") else "")
         mark = {"symbol": MARKERS[order % len(MARKERS)], "size": 12}
-        shown.add_scatter(x=[row["richness"][diversity]], y=[row[quality]], name=name, mode="markers", marker=mark)
+        point = {"x": [row["richness"][diversity]], "y": [row[quality]], "error_y": _bars([row], quality)}
+        shown.add_scatter(**point, name=name, mode="markers", marker=mark)
     return shown
 
 

@@ -24,7 +24,6 @@ from labkit.storage import read_json, shipped
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-UNTUNED, TUNED = "sweep", "sweep, tuned"  # the rows' tasks
 Row = dict[str, Any]
 
 
@@ -57,6 +56,7 @@ def sweep(
         6 x parameters without embeddings x tokens (Kaplan et al. 2020, section 2.1). That is an upper bound for a
         LoRA, whose frozen base needs no gradient of its weights.
     """
+    import torch
     from tqdm.auto import tqdm
 
     common = _Common(corpus, split, corpus[split][:n], decoding or DecodingConfig(), lab)
@@ -67,16 +67,9 @@ def sweep(
             missing = [run for run in some if "failed" in common.latest(run)]
             bar.update(len(some) - len(missing))
             common.explore(missing, bar)
-            _free()
+            gc.collect()  # what peft, Trainer or a traceback tied into a circle
+            torch.cuda.empty_cache()  # does nothing without a GPU
     return [common.latest(run) for some in runs.values() for run in some]
-
-
-def _free() -> None:
-    """Give back what peft, Trainer or a traceback had tied into a circle, and CUDA's cache, if there is one."""
-    import torch
-
-    gc.collect()
-    torch.cuda.empty_cache()
 
 
 @dataclass(frozen=True)
@@ -115,7 +108,9 @@ class _Common:
             except Exception as error:  # whatever one model does, the others are measured
                 if str(error).startswith("interrupted"):  # by the student, while it trained
                     raise
-                row = self.failure(run, first_line(error))
+                kept = {name: run[name] for name in ("model", "corpus", "split", "dialogues", "decoding", "training")}
+                row = {"task": task(run), "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "failed": first_line(error)}
+                row |= kept | {"stand_in": run["model"] in STAND_INS or self.corpus.stand_in}
             self.board.add(row | {"sweep": run})
             bar.update()
 
@@ -132,9 +127,8 @@ class _Common:
         told = {"perplexity": reply_perplexity(lm, self.dialogues, run["prompt"]["max_length"])}
         told |= {"per_domain": scores.per_domain, "memory": planned(run, lm.bits), "flops": flops}
         told |= {"parameters": size}  # of the base: an adapter does not make a model bigger
-        task, seconds = TUNED if config else UNTUNED, time.perf_counter() - started
-        row = result_row(task, lm, self.corpus, self.split, scores, self.decoding, config, seconds, self.lab)
-        return row | told
+        how = (scores, self.decoding, config, time.perf_counter() - started, self.lab)
+        return result_row(task(run), lm, self.corpus, self.split, *how) | told
 
     def tuned(self, lm: LanguageModel, config: FinetuneConfig, run: Row) -> tuple[LanguageModel, float]:
         """The model with its adapter, and the floating-point operations that Trainer counted."""
@@ -145,21 +139,19 @@ class _Common:
         tuned = load_model(str(out), bits=lm.bits) if config.full_finetune else load_adapter(lm, out)
         return replace(tuned, name=lm.name, stand_in=lm.stand_in, adapter=str(out)), state["total_flos"]
 
-    def failure(self, run: Row, reason: str) -> Row:
-        """The row of a run that came to nothing."""
-        kept = {name: run[name] for name in ("model", "corpus", "split", "dialogues", "decoding", "training")}
-        stand_in = run["model"] in STAND_INS or self.corpus.stand_in
-        when = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "task": TUNED if run["training"] else UNTUNED}
-        return when | kept | {"stand_in": stand_in, "failed": reason}
+
+def task(run: Row) -> str:
+    """What the board calls the run."""
+    return "sweep, tuned" if run["training"] else "sweep"
 
 
 def planned(run: Row, bits: int) -> float | None:
     """MB at the peak of a run of the sweep by the memory plan; None where there is no plan for its architecture."""
-    step = {"generate": True, "batch": 1, "length": run["prompt"]["max_length"]}
-    if config := run["training"]:
-        names = {"batch_size": "batch", "max_length": "length", "lora_r": "r", "lora_modules": "modules"}
-        names |= {name: name for name in ("full_finetune", "train_embeddings", "optim", "gradient_checkpointing")}
-        step = {argument: config[name] for name, argument in names.items()}
+    step, config = {"generate": True, "batch": 1, "length": run["prompt"]["max_length"]}, run["training"]
+    if config:
+        kept = ("full_finetune", "train_embeddings", "optim", "gradient_checkpointing")
+        step = {"batch": config["batch_size"], "length": config["max_length"], **{name: config[name] for name in kept}}
+        step |= {"r": config["lora_r"], "modules": config["lora_modules"]}
     with suppress(Exception):  # the scores are there, and count more
         return round(sum(plan_memory(run["model"], bits=bits, **step).values()), 1)
     return None
