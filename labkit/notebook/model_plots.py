@@ -79,7 +79,8 @@ def heat(
     shown = figure(title, x, y, height=200 + (40 if texts else 14) * len(rows))
     hover = f"{y} %{{y}}<br>{x} %{{x}}<br>{value} %{{z:.2f}}<extra></extra>"
     look = {"colorscale": "Blues", "zmin": 0, "zmax": top, "colorbar": {"title": value}, "hovertemplate": hover}
-    shown.add_heatmap(z=values, **look, **({"text": texts, "texttemplate": "%{text}"} if texts else {}))
+    written = [list(map(escape, line)) for line in texts or ()]
+    shown.add_heatmap(z=values, **look, **({"text": written, "texttemplate": "%{text}"} if written else {}))
     ticks = [{"tickvals": list(range(len(some))), "ticktext": list(map(escape, some))} for some in (columns, rows)]
     return shown.update_xaxes(**ticks[0], showgrid=False).update_yaxes(**ticks[1], autorange="reversed", showgrid=False)
 
