@@ -32,7 +32,8 @@ def against(rows: Rows, x: str = "parameters", metrics: Sequence[str] = tuple(ME
 
     found = sorted((row for row in rows if row.get(x)), key=lambda row: row[x])
     shown = figure(_titled(title or f"Does more help? Scores against {AXES[x].split(' (')[0]}", found), height=420)
-    make_subplots(1, len(metrics), subplot_titles=[TITLES[metric] for metric in metrics], figure=shown)
+    panels = [TITLES[metric] for metric in metrics] if len(metrics) > 1 else None  # else the axis says it
+    make_subplots(1, len(metrics), subplot_titles=panels, figure=shown.update_layout(margin_t=80))
     for column, metric in enumerate(metrics, 1):
         for order, name in enumerate(STATES):
             some = [row for row in found if state(row) == name and row.get(metric) is not None]
@@ -71,14 +72,20 @@ def heat(
     top: float | None = None,
     texts: Sequence[Sequence[str]] | None = None,
 ) -> "go.Figure":
-    """A heat map of values [R, C] from 0 to `top` with `texts` in its cells; `names` are of columns, rows and values.
+    """A heat map of values [R, C] from 0 to `top` (by default the largest), with `texts` in its cells.
 
-    One hue, light to dark, reads in grey as well. Columns and rows are numbered, so that a name may come twice.
+    `names` are of columns, rows and values. One hue, light to dark, reads in grey as well. Columns and rows are numbered, so that a name may come twice.
     """
     x, y, value = names
     shown = figure(title, x, y, height=200 + (40 if texts else 14) * len(rows))
     hover = f"{y} %{{y}}<br>{x} %{{x}}<br>{value} %{{z:.2f}}<extra></extra>"
-    look = {"colorscale": "Blues", "zmin": 0, "zmax": top, "colorbar": {"title": value}, "hovertemplate": hover}
+    look = {
+        "colorscale": "Blues",
+        "zmin": 0,
+        "zmax": top or max(map(max, values)),
+        "colorbar": {"title": value},
+        "hovertemplate": hover,
+    }
     written = [list(map(escape, line)) for line in texts or ()]
     shown.add_heatmap(z=values, **look, **({"text": written, "texttemplate": "%{text}"} if written else {}))
     ticks = [{"tickvals": list(range(len(some))), "ticktext": list(map(escape, some))} for some in (columns, rows)]

@@ -142,7 +142,8 @@ class _Common:
 
 def task(run: Row) -> str:
     """What the board calls the run."""
-    return "sweep, tuned" if run["training"] else "sweep"
+    asked = [name for name, value in run["prompt"].items() if value and name != "max_length"]
+    return ", ".join(["sweep", *["tuned"] * bool(run["training"]), *asked])
 
 
 def planned(run: Row, bits: int) -> float | None:

@@ -70,6 +70,15 @@ def test_the_plan_knows_every_architecture(lm):
     assert plan["weights"] == pytest.approx(4e-6 * lm.n_parameters) and plan["activations"] > 0 < plan["adapter"]
 
 
+def test_the_planned_cache_is_the_one_that_is_filled(lm):
+    """Trap: Falcon's heads share one key, under a setting of its own name."""
+    with torch.no_grad():
+        cache = lm.model(torch.tensor([[5] * 7]), use_cache=True).past_key_values
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    plan = plan_memory(lm.model.config, bits=32, batch=1, length=7, generate=True)
+    assert plan["cache"] == pytest.approx(held / 1e6)
+
+
 def test_the_last_row_of_the_lens_is_what_the_model_says(lm):
     """Trap: the last layer normalised twice, or a lens that reads another position."""
     ids = lm.codec.prefix + lm.codec.encode("user> a cheap hotel\nbot>")

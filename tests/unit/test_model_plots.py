@@ -62,6 +62,7 @@ def test_domains_are_in_one_order_and_have_their_figures_written_in():
 def test_heat_maps_carry_texts_and_names_are_never_markup():
     shown = plots.heat([[1.0, 0.5]], ["a", EVIL], ["a"], "t", names=("x", "y", "weight"), texts=[["b", "c"]])
     assert shown.layout.xaxis.ticktext[1] == "&lt;script&gt;alert(1)&lt;/script&gt;"
+    assert (shown.data[0].zmin, shown.data[0].zmax) == (0, 1.0)  # plotly takes both, or neither
     assert shown.data[0].text[0] == ["b", "c"] and shown.data[0].texttemplate
     assert shown.layout.xaxis.title.text == "x" and shown.data[0].colorbar.title.text == "weight"
 

@@ -59,6 +59,13 @@ def test_another_setting_is_another_run(models, miniwoz, change):
     assert loaded == folders[:1] * 2 and len(Board().rows()) == 2
 
 
+def test_the_board_tells_how_a_model_was_asked(models, miniwoz):
+    folders, _ = models
+    run(folders[:1], miniwoz, training=None)
+    run(folders[:1], miniwoz, training=None, instruction="be brief", chat=False)
+    assert [row["task"] for row in Board().rows()] == ["sweep", "sweep, instruction"]
+
+
 def test_other_training_runs_the_tuned_half_only(models, miniwoz):
     folders, loaded = models
     run(folders[:1], miniwoz, training=None)
