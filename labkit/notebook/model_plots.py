@@ -74,7 +74,8 @@ def heat(
 ) -> "go.Figure":
     """A heat map of values [R, C] from 0 to `top` (by default the largest), with `texts` in its cells.
 
-    `names` are of columns, rows and values. One hue, light to dark, reads in grey as well. Columns and rows are numbered, so that a name may come twice.
+    `names` are of columns, rows and values. One hue, light to dark, reads in grey as well. Columns and rows are
+    numbered, so that a name may come twice.
     """
     x, y, value = names
     shown = figure(title, x, y, height=200 + (40 if texts else 14) * len(rows))
