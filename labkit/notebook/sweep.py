@@ -37,7 +37,8 @@ def sweep(
     training: FinetuneConfig | None = None,
     lab: Lab | None = None,
     max_length: int = 1024,
-    **prompt: Any,
+    instruction: str = "",
+    chat: bool = False,
 ) -> list[Row]:
     """Measure every model untuned and, with `training`, tuned: a row on the board for each, in that order.
 
@@ -48,19 +49,21 @@ def sweep(
     Args:
         n: score the first `n` dialogues of the split; None: all.
         training: what to tune with; its `model` is set to each of the models in turn.
-        prompt: instruction, chat, … as `labkit.predict` takes them, for untuned models; tuned ones learnt a format.
+        max_length, instruction, chat: how `labkit.predict` asks; the latter two for untuned models only, since a tuned
+            one has learnt the lab's format.
 
     Returns:
-        rows with, beside what `result_row` says, "perplexity" of the true replies, "per_domain" rates, "memory" (MB at
-        the peak of a training step, untuned of one reply, by `plan_memory`) and, for tuned models, "flops":
-        6 x parameters without embeddings x tokens (Kaplan et al. 2020, section 2.1). That is an upper bound for a
-        LoRA, whose frozen base needs no gradient of its weights.
+        rows with, beside what `result_row` says, "perplexity" of the true replies in the lab's format, "per_domain"
+        rates, "memory" (MB at the peak of a training step, untuned of one reply, by `plan_memory`) and, for tuned
+        models, "flops": 6 x parameters without embeddings x tokens (Kaplan et al. 2020, section 2.1). That is an upper
+        bound for a LoRA, whose frozen base needs no gradient of its weights.
     """
     import torch
     from tqdm.auto import tqdm
 
     common = _Common(corpus, split, corpus[split][:n], decoding or DecodingConfig(), lab)
-    runs = {name: common.runs(str(name), training, {"max_length": max_length, **prompt}) for name in models}
+    prompt = {"max_length": max_length, "instruction": instruction, "chat": chat}
+    runs = {name: common.runs(str(name), training, prompt) for name in models}
     with tqdm(total=sum(map(len, runs.values())), desc="sweep", unit="run") as bar:
         for name, some in runs.items():
             bar.set_postfix_str(str(name))
@@ -121,9 +124,8 @@ class _Common:
         if config:
             lm, flops = self.tuned(lm, config, run)
         predictions = predict(lm, self.dialogues, self.decoding, **run["prompt"])
-        scores = evaluate(
-            predictions, self.corpus, self.split, allow_lexical=True
-        )  # what an untuned model says, it says
+        # an untuned model may say names and numbers, and has its score for it
+        scores = evaluate(predictions, self.corpus, self.split, allow_lexical=True)
         told = {"perplexity": reply_perplexity(lm, self.dialogues, run["prompt"]["max_length"])}
         told |= {"per_domain": scores.per_domain, "memory": planned(run, lm.bits), "flops": flops}
         told |= {"parameters": size}  # of the base: an adapter does not make a model bigger

@@ -73,6 +73,14 @@ def test_other_training_runs_the_tuned_half_only(models, miniwoz):
     assert [row["task"] for row in Board().rows()] == ["sweep", "sweep, tuned"] and loaded == folders[:1] * 2
 
 
+def test_a_model_that_was_tuned_in_full_is_the_one_that_is_measured(models, miniwoz):
+    """Trap: no adapter, so that the score is the base model's."""
+    folders, _ = models
+    untuned, tuned = run(folders[:1], miniwoz, training=replace(STEPS, full_finetune=True))
+    assert tuned["model"] == untuned["model"] and tuned["adapter"] and tuned["flops"] > 0
+    assert tuned["perplexity"] != untuned["perplexity"] and "failed" not in tuned
+
+
 def test_killed_between_models_it_goes_on_with_the_next(models, miniwoz, monkeypatch):
     folders, loaded = models
 
