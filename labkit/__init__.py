@@ -25,6 +25,7 @@ _HOME = {  # public name -> the module that defines it
     "finetune": "finetuning",
     "evaluate": "metrics",
     "Board": "notebook.board",
+    "sweep": "notebook.sweep",
     "check": "notebook.exercises",
     "hint": "notebook.exercises",
     "solution": "notebook.exercises",

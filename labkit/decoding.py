@@ -589,20 +589,21 @@ def predict(
     max_length: int = 1024,
     instruction: str = "",
     shots: Sequence[Dialogue] = (),
+    chat: bool = False,
     on_batch: Callable[[Predictions], None] | None = None,
 ) -> Predictions:
     """The model's reply to every user turn, each from its gold history; in the `state` format with the state it wrote.
 
     A history too long for `max_length` or the model loses its oldest turns. `on_batch` gets the predictions of whole
     dialogues as they are done: what an interrupted run can keep. `instruction` and the worked examples `shots` are text
-    before the history; they are never cut.
+    before the history; they are never cut. `chat` asks in the model's own chat template (see `labkit.prompts.prompts`).
     """
     from tqdm.auto import tqdm
 
     config = config or DecodingConfig()
     needed = config.max_new_tokens + (STATE_TOKENS + 8 if format == "state" else 0)
     how = (format, min(max_length, lm.context_length - needed), instruction)
-    asked = {d.key: [p.input_ids for p in prompts(d, lm.codec, *how, shots=shots)] for d in dialogues}
+    asked = {d.key: [p.input_ids for p in prompts(d, lm.codec, *how, shots=shots, chat=chat)] for d in dialogues}
     longest_first = sorted(asked.items(), key=lambda pair: -max(map(len, pair[1]), default=0))
     done: Predictions = {}
     with tqdm(total=sum(map(len, asked.values())), desc=f"{lm.name} writes replies", unit="reply") as bar:

@@ -114,6 +114,8 @@ def _cache(config: "PretrainedConfig", itemsize: int) -> int:
     """Bytes of keys and values of one token in all layers."""
     text = config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    if getattr(text, "multi_query", False) and not getattr(text, "new_decoder_architecture", False):
+        heads = 1  # falcon-7b; the larger Falcons share keys, too, but cache them once for each head
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return 2 * text.num_hidden_layers * heads * width * itemsize
 

@@ -229,13 +229,22 @@ def prompts(
     instruction: str = "",
     lexical: bool = False,
     shots: Sequence[Dialogue] = (),
+    chat: bool = False,
 ) -> list[Prompt]:
     """The prompt of every bot turn in at most `max_length` tokens: the oldest whole turns go, the last user turn stays.
 
     In the `state` format a prompt ends in `state>`; when the state is written, append `codec.encode("bot>")` and go on.
     Before the history come `instruction` (one line of text) and `shots`, whole dialogues as worked examples (Brown et
-    al. 2020); neither is truncated.
+    al. 2020); neither is truncated. `chat` puts all of it into the tokenizer's chat template, which is how an
+    instruction-tuned model was taught to be asked; the instruction is then the system's message.
+
+    Raises:
+        LabError: `chat` and a tokenizer without a template, one whose template refuses, or another format than turns.
     """
+    if chat:
+        head = [{"role": "system", "content": one_line(instruction)}] if instruction else []
+        head += [message for shot in shots for message in _messages(shot, format, lexical)]
+        return _chat_prompts(dialogue.dialogue_id, head, _messages(dialogue, format, lexical), codec, max_length)
     head = codec.prefix + (codec.encode(one_line(instruction) + "\n") if instruction else [])
     for shot in shots:
         head += [token for exchange in exchanges(shot, format, lexical) for token in _tokens(exchange, codec)[0]]
@@ -247,6 +256,39 @@ def prompts(
         result.append(Prompt(head + [token for piece in kept for token in piece], dialogue.dialogue_id, turn))
         history.append(opening + reply)
     return result
+
+
+_Messages = list[dict[str, str]]  # as a chat template takes them
+
+
+def _messages(dialogue: Dialogue, format: str, lexical: bool) -> _Messages:
+    """User and assistant in turn, without the lab's own `user>` and `bot>`."""
+    if format != "turns":
+        raise LabError("a chat template is for replies", f"format={format!r}", "use format='turns', or chat=False")
+    texts = [segment.text for exchange in exchanges(dialogue, format, lexical) for segment in exchange]
+    said = [text.removeprefix("user> ").removesuffix("\nbot>").strip() for text in texts]
+    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
+
+
+def _chat_prompts(key: str, head: _Messages, said: _Messages, codec: TextCodec, max_length: int) -> list[Prompt]:
+    result = []
+    for turn in range(len(said) // 2):
+        asked = said[: 2 * turn + 1]
+        shorter = (_rendered(head + asked[first:], codec) for first in range(0, len(asked), 2))
+        fitting = (ids for ids in shorter if len(ids) <= max_length)
+        result.append(Prompt(next(fitting, None) or _rendered([*head, asked[-1]], codec), key, turn))
+    return result
+
+
+def _rendered(messages: _Messages, codec: TextCodec) -> list[int]:
+    from jinja2 import TemplateError
+
+    try:
+        text = codec.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    except (TemplateError, ValueError) as error:  # the latter where there is none
+        action = "choose an instruction-tuned model, leave out what it refuses, or use chat=False"
+        raise LabError("no chat template for these messages", str(error).splitlines()[0], action) from error
+    return codec.tokenizer.encode(text, add_special_tokens=False)
 
 
 def _split_reply(exchange: Exchange, codec: TextCodec, format: str) -> tuple[list[int], list[int]]:

@@ -65,12 +65,13 @@ class Board:
         rows = self.rows(**having)
         telling = {name: _telling([row.get(name) for row in rows]) for name in ("decoding", "training")}
         rows = [row | {"intervals": _intervals(row, rows)} for row in rows]
-        short = [{name: _short(row.get(name), telling.get(name)) for name in COLUMNS} for row in rows]
-        return pd.DataFrame(short, columns=list(COLUMNS)).sort_values(sort, ascending=not descending, ignore_index=True)
+        columns = [*COLUMNS, *["failed"] * any(row.get("failed") for row in rows)]
+        short = [{name: _short(row.get(name), telling.get(name)) for name in columns} for row in rows]
+        return pd.DataFrame(short, columns=columns).sort_values(sort, ascending=not descending, ignore_index=True)
 
     def html(self, sort: str = "time") -> Shown:
         """The table to look at: sorted, numbers to one decimal, stand-ins named in words."""
-        table = self.table(sort).fillna("")
+        table = self.table(sort).astype(object).fillna("")
         return Shown(table.to_html(index=False, escape=True, float_format="{:.1f}".format), self.markdown(sort))
 
     def markdown(self, sort: str = "time") -> str:

@@ -145,28 +145,19 @@ def _bars(rows: Iterable[Mapping[str, Any]], metric: str) -> dict[str, Any] | No
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
 
 
-def by_size(rows: Iterable[Mapping[str, Any]], title: str = "Does bigger help?") -> "go.Figure":
-    """Scores against the number of parameters on a logarithmic axis; rows need "parameters", "model" and the scores."""
-    shown = figure(title, x="parameters", y="score (0 to 100)")
-    ordered = sorted(rows, key=lambda row: row["parameters"])
-    sizes, names = [row["parameters"] for row in ordered], [named(row) for row in ordered]
-    for order, (metric, name) in enumerate(METRICS.items()):
-        values, error = [row[metric] for row in ordered], _bars(ordered, metric)
-        shown.add_scatter(x=sizes, y=values, name=name, text=names, error_y=error, **_line(order))
-    return shown.update_xaxes(type="log")
-
-
 def quality_diversity(
     rows: Iterable[Mapping[str, Any]], quality: str = "bleu", diversity: str = "", title: str = "Quality and diversity"
 ) -> "go.Figure":
     """One point a setting: a score against a figure of `richness` (by default its first), named by its "decoding"."""
-    rows = list(rows)
+    rows = [row for row in rows if row.get("richness")]  # a failed run has none
     diversity = diversity or next(iter(rows[0]["richness"]))
-    shown = figure(title, x=diversity.replace("_", " "), y=quality)
+    unit = " (bits)" if "entropy" in diversity else ""
+    shown = figure(title, x=f"{diversity.replace('_', ' ')} of the replies{unit}", y=METRICS.get(quality, quality))
     for order, row in enumerate(rows):
         name = str(row.get("label") or _changed(row.get("decoding"))) + (" (stand-in)" if row.get("stand_in") else "")
         mark = {"symbol": MARKERS[order % len(MARKERS)], "size": 12}
-        shown.add_scatter(x=[row["richness"][diversity]], y=[row[quality]], name=name, mode="markers", marker=mark)
+        point = {"x": [row["richness"][diversity]], "y": [row[quality]], "error_y": _bars([row], quality)}
+        shown.add_scatter(**point, name=name, mode="markers", marker=mark)
     return shown
 
 

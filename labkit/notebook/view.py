@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 PLACEHOLDER = re.compile(r"\[[\w ]+\]")
 # half-transparent greys and blues over whatever colour the theme has; the text colour is inherited
-_BUBBLE = "max-width:70%;padding:.4em .7em;margin:.2em 0;border-radius:.6em;overflow-wrap:anywhere;"
-_USER = _BUBBLE + "align-self:flex-start;background:rgba(128,128,128,.18)"
-_BOT = _BUBBLE + "align-self:flex-end;background:rgba(0,114,178,.18)"
+BUBBLE = "max-width:70%;padding:.4em .7em;margin:.2em 0;border-radius:.6em;overflow-wrap:anywhere;"
+_USER = BUBBLE + "align-self:flex-start;background:rgba(128,128,128,.18)"
+_BOT = BUBBLE + "align-self:flex-end;background:rgba(0,114,178,.18)"
 _PASSED, _FAILED = "rgba(0,158,115,.18)", "rgba(213,94,0,.25)"  # told by ✓, ✗ and words, too
 _SMALL = "font-size:.8em;opacity:.8"
 _MARK = "background:rgba(230,159,0,.3);color:inherit;border-radius:.3em;padding:0 .2em"
@@ -114,7 +114,7 @@ def side_by_side(replies: Mapping[str, str], title: str = "", *, differences: bo
     first = next(iter(replies.values()), "")
     marked = {name: _changes(first if differences else reply, reply) for name, reply in replies.items()}
     cells = "".join(
-        f'<div style="flex:1 1 14em;{_BUBBLE}background:rgba(128,128,128,.14)"><b>{escape(name)}</b><br>'
+        f'<div style="flex:1 1 14em;{BUBBLE}background:rgba(128,128,128,.14)"><b>{escape(name)}</b><br>'
         + " ".join(f"<u>{highlighted(words)}</u>" if new else highlighted(words) for words, new in parts)
         + "</div>"
         for name, parts in marked.items()

@@ -90,13 +90,6 @@ def test_loss_curve_draws_train_and_dev_where_they_are():
     assert len(plots.loss_curve(history[:2]).data) == 1
 
 
-def test_by_size_sorts_by_parameters_and_names_stand_ins():
-    figure = plots.by_size(rows())
-    assert figure.data[0].x == (1, 8) and figure.data[0].y == (5.0, 9.0)
-    assert figure.data[0].text[0] == "mini-pythia (stand-in)"
-    assert len({trace.marker.symbol for trace in figure.data}) == 3
-
-
 def test_quality_diversity_names_settings_and_stand_ins():
     figure = plots.quality_diversity(rows())
     assert figure.data[0].name == "sample top_p=0.9 (stand-in)" and figure.data[0].x == (5.0,)

@@ -1,10 +1,19 @@
-"""Random models of two architectures, each with its kind of tokenizer: right in shape, useless in what they say."""
+"""Random models of several architectures, each with its kind of tokenizer: right in shape, useless in what they say."""
 
 from labkit.models import LanguageModel
 from labkit.prompts import TextCodec
 
 TEXT = ["user> i want a cheap hotel in the north .\n", "bot> the [hotel_name] is cheap . anything else ?\n"] * 4
 ARCHITECTURES = ("neox", "llama")
+FAMILIES = {  # transformers' name -> settings beyond the common ones
+    "gpt_neox": {},
+    "llama": {"num_key_value_heads": 2},
+    "falcon": {"multi_query": True, "ffn_hidden_size": 96},  # as falcon-7b
+    "mistral": {"num_key_value_heads": 2, "sliding_window": None},
+    "qwen2": {"num_key_value_heads": 2},
+    "gpt2": {},
+    "phi": {},
+}
 
 
 def byte_bpe():
@@ -47,6 +56,19 @@ def build(architecture: str, vocab_size: int | None = None):
     if architecture == "neox":
         return GPTNeoXForCausalLM(GPTNeoXConfig(**size)).eval(), tokenizer
     return LlamaForCausalLM(LlamaConfig(num_key_value_heads=2, **size)).eval(), tokenizer
+
+
+def family(model_type: str):
+    """(model, tokenizer) of one of FAMILIES; a byte-level tokenizer for all but Llama and Mistral."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    tokenizer = sentencepiece_like() if model_type in ("llama", "mistral") else byte_bpe()
+    size = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
+    size |= {"vocab_size": len(tokenizer), "max_position_embeddings": 512, "bos_token_id": 0, "eos_token_id": 0}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(model_type, **size | FAMILIES[model_type])
+    return AutoModelForCausalLM.from_config(config).eval(), tokenizer
 
 
 def language_model(architecture: str) -> LanguageModel:

