@@ -204,10 +204,10 @@ def release(a: argparse.Namespace) -> None:
 
 
 def preflight(a: argparse.Namespace) -> None:
-    """Run the whole course headless and write the executed notebooks and the results board as HTML."""
+    """Run the whole course headless, check it, and write the notebooks, the checks and the results board as HTML."""
     from labkit.course.preflight import preflight
 
-    preflight(a.html)
+    preflight(a.html, a.notebooks, a.profiles, students=a.students, cost=a.cost)
 
 
 def _run_file(predictions: Path) -> Path:
