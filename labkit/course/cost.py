@@ -56,4 +56,5 @@ def _cell(run: Mapping[str, Any] | None) -> str:
     if run is None:
         return "not run"
     gpu = f" + {run['gpu_gib']:.1f} GiB of GPU" if run["gpu_gib"] else ""
-    return f"{run['seconds']:.0f} s, {run['memory_gib']:.1f} GiB{gpu}, {run['download_mb']:.0f} MB"
+    memory = f"{run['memory_gib']:.1f} GiB" if run["memory_gib"] else "memory not measured"
+    return f"{run['seconds']:.0f} s, {memory}{gpu}, {run['download_mb']:.0f} MB"

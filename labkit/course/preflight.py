@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from html import escape
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import plotly.io
+from jinja2 import Environment
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
@@ -32,23 +32,19 @@ from labkit.storage import write_text
 CELL_SECONDS = 3600  # for one cell
 LEAKS, LINKS = "no solution in a student's notebook", "links lead to files and headings"
 MUST = (LEAKS, LINKS)
-_STYLE = """body{font-family:sans-serif;max-width:80em;margin:2em auto;padding:0 1em;color:#222;background:#fff}
-table{border-collapse:collapse;display:block;overflow-x:auto}
-td,th{padding:.3em .7em;border-bottom:1px solid #bbb;text-align:left}"""
-
-
-# the last cell of every run: the peak of the kernel's memory in GiB, and of a GPU's
-_PEAK = """import json, resource, sys
-torch = sys.modules.get("torch")
+# The last cell of every run: the peak of the kernel's memory in GiB, and of a GPU's. Not getrusage's, which is at least
+# that of the process that started the kernel.
+_PEAK = r"""import json, pathlib, re, sys
+torch, status = sys.modules.get("torch"), pathlib.Path("/proc/self/status")
 gpu = torch.cuda.max_memory_reserved() if torch and torch.cuda.is_available() else 0
-unit = 1 if sys.platform == "darwin" else 1024
-print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, gpu / 2**30]))"""
+peak = re.search(r"VmHWM:\s*(\d+)", status.read_text())[1] if status.exists() else 0
+print(json.dumps([int(peak) / 2**20, gpu / 2**30]))"""
 
 
 @dataclass(frozen=True)
 class Run:
     """One executed notebook. `slowest` has (seconds, cell number, first line) of its three slowest cells; memory is the
-    peak of its kernel's process (0 where it failed), download what the run added to the caches."""
+    peak of its kernel's process (0 where it failed or there is no /proc), download what it added to the caches."""
 
     notebook: str  # solutions/0_setup.ipynb
     profile: str
@@ -214,41 +210,13 @@ def _drawn(figure: dict[str, Any]) -> str:
 
 
 def _index(runs: Sequence[Run], checks: dict[str, list[str]], homes: dict[str, Path], lab: Lab) -> str:
-    names = ("notebook", "profile", "outcome", "time", "peak memory", "download", "slowest cells", "error", "barriers")
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    facts = (
-        f"{sum(not run.error for run in runs)} of {len(runs)} runs passed",
-        time.strftime("%Y-%m-%d %H:%M"),
-        f"{lab.verdict}: {lab.model} on {lab.corpus}",
-        machine(lab.hardware),
-    )
+    page = Environment(autoescape=True).from_string(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
+    facts = {"passed": sum(not run.error for run in runs), "date": time.strftime("%Y-%m-%d %H:%M"), "must": MUST}
+    boards = {setting: _board(Board(home)) for setting, home in homes.items()}
+    return page.render(runs=runs, checks=checks, boards=boards, lab=lab, machine=machine(lab.hardware), **facts)
+
+
+def _board(board: Board) -> str:
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Lab report</title><style>{_STYLE}</style>'
-        f"<h1>Neural Conversational AI Lab: report</h1><p>{escape(' · '.join(facts))}</p><h2>Notebooks</h2>"
-        f"<table><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(map(_row, runs))}</tbody></table>"
-        f"<h2>Checks</h2><ul>{''.join(_check(name, found) for name, found in checks.items())}</ul>"
-        f"{''.join(_board(setting, Board(home)) for setting, home in homes.items())}</html>"
-    )
-
-
-def _check(name: str, found: Sequence[str]) -> str:
-    mark = "✓" if not found else "✗" if name in MUST else "◐"
-    return f"<li>{mark} {escape(name)}<ul>{''.join(f'<li>{escape(finding)}</li>' for finding in found)}</ul></li>"
-
-
-def _board(setting: str, board: Board) -> str:
-    shown = (
         board.html().html + _drawn(json.loads(board.figure().to_json())) if board.rows() else "<p>No results yet.</p>"
     )
-    return f"<h2>Results board: {escape(setting)}</h2>{shown}"
-
-
-def _row(run: Run) -> str:
-    cells = (f"{seconds:.1f} s · cell {n} <code>{escape(line)}</code>" for seconds, n, line in run.slowest)
-    gpu = f", {run.gpu_gib:.1f} GiB of GPU" if run.gpu_gib else ""
-    cost = (f"{run.seconds:.0f} s", f"{run.memory_gib:.1f} GiB{gpu}", f"{run.download_mb:.0f} MB")
-    told = ("<br>".join(cells), escape(run.error), "<br>".join(map(escape, run.findings)))
-    link = f'<th scope="row"><a href="{run.page}">{escape(run.notebook)}</a></th>'
-    outcome = (run.profile, "✗ failed" if run.error else "✓ passed", *cost, *told)
-    return f"<tr>{link}{''.join(f'<td>{text}</td>' for text in outcome)}</tr>"

@@ -53,7 +53,7 @@ def test_report_of_a_good_and_a_broken_notebook(tmp_path, monkeypatch):
 def test_the_report_has_time_memory_and_download_of_every_run_and_what_it_checked(tmp_path, monkeypatch):
     """A clone with a leaked solution and a broken link: both are named, and the cost card is not written."""
     block = "### BEGIN SOLUTION\nsecret = 1 + 1 + 40\n### END SOLUTION"
-    notebook(tmp_path / "solutions" / "0_a.ipynb", "x = b'x' * 2 * 10**8", block)
+    notebook(tmp_path / "solutions" / "0_a.ipynb", "x = b'x' * 10**9", block)
     notebook(tmp_path / "notebooks" / "0_a.ipynb", "secret = 1 + 1 + 40")
     (tmp_path / "README.md").write_text("# Lab\n\n[gone](gone.md)\n")
     monkeypatch.setattr("labkit.course.preflight.clone_root", lambda: tmp_path)
@@ -63,7 +63,7 @@ def test_the_report_has_time_memory_and_download_of_every_run_and_what_it_checke
     index = (tmp_path / "report" / "index.html").read_text()
     assert index.count("✓ passed") == 2 and "✗ no solution in a student" in index
     peaks = [float(peak) for peak in re.findall(r"<td>([\d.]+) GiB", index)]
-    assert len(peaks) == 2 and peaks[0] > peaks[1] + 0.15  # 2e8 bytes are 0.19 GiB
+    assert len(peaks) == 2 and peaks[0] > peaks[1] + 0.8  # 1e9 bytes are 0.93 GiB
     assert not (tmp_path / "labkit").exists()
 
 

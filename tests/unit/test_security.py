@@ -172,12 +172,18 @@ def test_an_error_is_text():
     assert "<script" not in card(found, EVIL) and "&lt;script" in card(found, EVIL)
 
 
-def test_an_exercise_says_a_student_s_words_as_text():
-    from labkit.notebook.exercises import RAISED, Verdict, every_exercise
-    from labkit.notebook.exercises.record import progress
+def test_what_a_student_s_code_raised_is_text(monkeypatch, tmp_path):
+    import labkit
 
-    assert every_exercise() and Verdict(RAISED, EVIL)
-    assert "<script" not in progress().html
+    def broken(dialogue):
+        raise ValueError(EVIL)
+
+    shown = []
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.setattr("labkit.notebook.exercises.show", shown.append)
+    labkit.check("0.2", broken)
+    assert shown and all("<script" not in item.html for item in shown)
+    assert "&lt;script" in "".join(item.html for item in shown)
 
 
 def hover(figure):
