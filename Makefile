@@ -1,5 +1,6 @@
 # make lab    set up and open the course in JupyterLab        make test     every check, as CI runs it
 # make report the whole course, run headless, as HTML         make install  only the set-up; a second run takes seconds
+# make preflight  the same and more, before a session: student notebooks, links, versions, barriers, the cost card
 # All work without the Hugging Face Hub and without code hosts: Python 3.11+ and a package registry are enough.
 
 # The first interpreter that runs (a pyenv shim may not) and is new enough; or: make PYTHON=/path/to/python
@@ -13,7 +14,7 @@ NOTEBOOKS = $(wildcard notebooks/*.ipynb solutions/*.ipynb)
 # Results of tests go to a folder of their own; with JOBS processes at once, one thread each.
 TESTING = OMP_NUM_THREADS=1 LAB_PROFILE=smoke LAB_HOME=$(CURDIR)/build/test
 
-.PHONY: install lab test lint test-unit test-slow test-notebooks test-browser test-floors report bench clean
+.PHONY: install lab test lint test-unit test-slow test-notebooks test-browser test-floors report preflight bench clean
 .DEFAULT_GOAL := lab
 
 install: .venv/installed
@@ -68,6 +69,11 @@ test-floors: .venv-floors/installed
 
 report: install
 	$(BIN)/labkit preflight --html report
+
+# Before a session, on a quiet machine: every notebook, solved and as given out, and the cost card in the README.
+PROFILES ?= smoke cpu
+preflight: install
+	$(BIN)/labkit preflight --html build/preflight --profiles $(PROFILES) --students --cost
 
 bench: install
 	$(BIN)/labkit bench

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import labkit
-from labkit import environment
+from labkit import environment, failures
 from labkit.errors import LabError
 from labkit.storage import read_json, shipped, write_json, write_text
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         a = parser.parse_args(argv)
         return a.run(a) or 0
     except LabError as error:
-        print(f"labkit: {error}", file=sys.stderr)
+        print(f"labkit: {failures.hidden(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("labkit: interrupted → the same command goes on from what is on disk", file=sys.stderr)
@@ -38,6 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Exception as error:
+        failure = failures.explain(error)
+        if not failure or os.environ.get("LAB_DEBUG"):
+            raise
+        print(f"labkit: {failure}; LAB_DEBUG=1 shows the traceback", file=sys.stderr)
+        return 2
 
 
 # --- subcommands ------------------------------------------------------------------------------------------------------
@@ -199,10 +205,10 @@ def release(a: argparse.Namespace) -> None:
 
 
 def preflight(a: argparse.Namespace) -> None:
-    """Run the whole course headless and write the executed notebooks and the results board as HTML."""
+    """Run the whole course headless, check it, and write the notebooks, the checks and the results board as HTML."""
     from labkit.course.preflight import preflight
 
-    preflight(a.html)
+    preflight(a.html, a.notebooks, a.profiles, students=a.students, cost=a.cost)
 
 
 def _run_file(predictions: Path) -> Path:

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from labkit import failures
 from labkit.errors import LabError
 from labkit.storage import shipped
 
@@ -174,11 +175,14 @@ def _version_line(versions: tuple[Version, ...]) -> str:
 def start(profile: str | None = None, seed: int = 42, quiet: bool = False) -> Lab:
     """Decide device, model, corpus, scorer and sizes; show the READY card (not if `quiet`); seed everything.
 
+    From here on, a notebook shows known failures in plain words (`labkit.failures`).
+
     Raises:
         LabError: the verdict is BLOCKED; every problem is named with its next action.
     """
     from IPython.display import display
 
+    failures.install()
     lab = decide(profile, seed)
     if not quiet:
         display(lab)  # HTML in a notebook, text in a terminal

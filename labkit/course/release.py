@@ -61,6 +61,18 @@ def student_notebook(source: Path) -> str:
     return nbformat.writes(strip(notebook), version=4).rstrip("\n") + "\n"
 
 
+def leaked(source: Path, student: Path) -> list[str]:
+    """Lines of the source's solutions that stand in the student's notebook (lines that tell nothing left out)."""
+    solutions, given = _code(source), _code(student)
+    lines = [line.strip() for block in _BLOCK.finditer(solutions) for line in block["body"].split("\n")]
+    known = {line.strip() for line in given.split("\n")}
+    return [line for line in lines if len(line) > 12 and line in known] + [m for m in (BEGIN, END) if m in given]
+
+
+def _code(path: Path) -> str:
+    return "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+
+
 def strip(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Take out what a run leaves behind: outputs, counts, widget state, front ends' metadata. Works in place."""
     notebook.metadata = METADATA

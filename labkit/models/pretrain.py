@@ -225,7 +225,7 @@ def _card(trainer: "Trainer", run: dict[str, Any]) -> str:
         perplexity=math.exp(loss),
         minutes=seconds / 60,
         machine=_machine(trainer.args.device),
-        command=f"labkit pretrain --size {run['size']} --steps {run['steps']} --seed {run['seed']}",
+        command=f"labkit pretrain --size {run['size']} --steps {run['steps']} --seed {run['seed']} --out DIR",
         sparkline="".join("▁▂▃▄▅▆▇█"[round(7 * (r["loss"] - lowest) / (highest - lowest or 1))] for r in history),
         curve_steps=" | ".join(str(row["step"]) for row in shown),
         rule="---|" * 9,

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     import numpy as np
     import plotly.graph_objects as go
 
-# Okabe & Ito (2008): colours that colour-blind readers can tell apart, and grey; all are seen on light and on dark
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#999999")
+# Okabe & Ito (2008): colours that colour-blind readers can tell apart, and a grey that is measured to be so, too
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#555555")
 PATTERNS = ("", "/", ".", "x", "-", "+", "|")
 DASHES = ("solid", "dash", "dot", "dashdot")
 MARKERS = ("circle", "square", "diamond", "x", "triangle-up", "star", "cross")

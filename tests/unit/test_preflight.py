@@ -1,11 +1,18 @@
 """`make report`: a failing notebook is seen and hides no other; pages draw their figures without a network."""
 
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import nbformat
 import pytest
 
-from labkit.course.preflight import _page, preflight
+from labkit.course.cost import CARD, with_card, write_cost
+from labkit.course.preflight import Run, _page, preflight
 from labkit.errors import LabError
-from labkit.notebook.board import Board
+from labkit.storage import read_json
+
+ROOT = Path(__file__).parents[2]
 
 FIGURE = """import time, os, plotly.graph_objects as go
 time.sleep(0.2)
@@ -20,24 +27,68 @@ def notebook(path, *sources):
     return path
 
 
+ROW = """from labkit.notebook.board import Board
+Board().add({"task": "zero-shot", "model": "m", "bleu": 1.0, "stand_in": True})"""
+
+
 def test_report_of_a_good_and_a_broken_notebook(tmp_path, monkeypatch):
     monkeypatch.delenv("LAB_HOME", raising=False)
-    good = notebook(tmp_path / "solutions" / "0_good.ipynb", "1 + 1", FIGURE)
+    good = notebook(tmp_path / "solutions" / "0_good.ipynb", "1 + 1", FIGURE, ROW)
     broken = notebook(tmp_path / "solutions" / "1_broken.ipynb", "print('before')", "1 / 0", "print('after')")
     before = good.read_bytes()
-    Board(tmp_path / "report" / "outputs").add({"task": "zero-shot", "model": "m", "bleu": 1.0, "stand_in": True})
-    with pytest.raises(LabError, match=r"1 of 2 notebooks failed: .*1_broken"):
-        preflight(tmp_path / "report", [good, broken], profile="smoke")
+    with pytest.raises(LabError, match=r"1 of 2 runs .* failed: .*1_broken"):
+        preflight(tmp_path / "report", [good, broken], profiles=["smoke"])
     index = (tmp_path / "report" / "index.html").read_text()
     assert "✓ passed" in index and "✗ failed" in index and "ZeroDivisionError" in index
     assert "import time" in index  # the first line of the slowest cell
     assert "stand-in" in index and "Plotly.newPlot" in index  # the board, as a table and a chart
-    page = (tmp_path / "report" / "solutions_0_good.html").read_text()
+    page = (tmp_path / "report" / "smoke_solutions_0_good.html").read_text()
     assert "profile smoke" in page and "Plotly.newPlot" in page
     assert 'src="plotly.min.js"' in page and (tmp_path / "report" / "plotly.min.js").stat().st_size > 1e6
     assert "<script>alert" not in page
-    assert "before" in (tmp_path / "report" / "solutions_1_broken.html").read_text()
+    assert "before" in (tmp_path / "report" / "smoke_solutions_1_broken.html").read_text()
     assert good.read_bytes() == before  # the notebook itself is left as it was
+
+
+def test_the_report_has_time_memory_and_download_of_every_run_and_what_it_checked(tmp_path, monkeypatch):
+    """A clone with a leaked solution and a broken link: both are named, and the cost card is not written."""
+    block = "### BEGIN SOLUTION\nsecret = 1 + 1 + 40\n### END SOLUTION"
+    notebook(tmp_path / "solutions" / "0_a.ipynb", "x = b'x' * 10**9", block)
+    notebook(tmp_path / "notebooks" / "0_a.ipynb", "secret = 1 + 1 + 40")
+    (tmp_path / "README.md").write_text("# Lab\n\n[gone](gone.md)\n")
+    monkeypatch.setattr("labkit.course.preflight.clone_root", lambda: tmp_path)
+    monkeypatch.delenv("LAB_HOME", raising=False)
+    with pytest.raises(LabError, match=r"0_a.ipynb: secret = 1 .*README.md: gone.md"):
+        preflight(tmp_path / "report", profiles=["smoke"], students=True, cost=True)
+    index = (tmp_path / "report" / "index.html").read_text()
+    assert index.count("✓ passed") == 2 and "✗ no solution in a student" in index
+    peaks = [float(peak) for peak in re.findall(r"<td>([\d.]+) GiB", index)]
+    assert len(peaks) == 2 and peaks[0] > peaks[1] + 0.8  # 1e9 bytes are 0.93 GiB
+    assert not (tmp_path / "labkit").exists()
+
+
+COST = {"machine": "a machine", "date": "2026-11-24", "model": "m", "corpus": "c"}
+
+
+def test_the_cost_card_goes_between_its_markers(tmp_path):
+    (tmp_path / "README.md").write_text("# Lab\n\n<!-- cost:begin -->\nold\n<!-- cost:end -->\nend\n")
+    run = Run("solutions/0_a.ipynb", "smoke", "page", 61.2, "", (), 1.26, 0.0, 3.0, ())
+    write_cost([run, replace(run, profile="cpu", seconds=90.0, gpu_gib=2.0)], COST, tmp_path)
+    readme = (tmp_path / "README.md").read_text()
+    assert "| `0_a` | 61 s, 1.3 GiB, 3 MB | 90 s, 1.3 GiB + 2.0 GiB of GPU, 3 MB |" in readme
+    assert "old" not in readme and readme.endswith("<!-- cost:end -->\nend\n") and "a machine; m on c" in readme
+    assert with_card(readme, read_json(tmp_path / CARD)) == readme
+
+
+def test_the_cost_card_in_the_readme_is_current():
+    """After a new notebook, or by hand: `make preflight` on a quiet machine writes both."""
+    cost, readme = read_json(ROOT / CARD), (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "<!-- cost:begin -->" in readme and with_card(readme, cost) == readme
+    measured = {run["notebook"] for run in cost["runs"]}
+    there = {
+        f"{folder}/{path.name}" for folder in ("solutions", "notebooks") for path in (ROOT / folder).glob("*.ipynb")
+    }
+    assert measured == there
 
 
 def test_nothing_to_run_is_said(tmp_path, monkeypatch):
