@@ -604,9 +604,7 @@ def predict(
     from tqdm.auto import tqdm
 
     config = config or DecodingConfig()
-    needed = config.max_new_tokens + (STATE_TOKENS + 8 if format == "state" else 0)
-    room = min(max_length, lm.context_length - needed)
-    ask = partial(prompts, codec=lm.codec, format=format, max_length=room, instruction=instruction, shots=shots)
+    ask = _asking(lm, config, format, max_length, instruction=instruction, shots=shots)
     asked = {d.key: [p.input_ids for p in ask(d)] for d in dialogues}
     longest_first = sorted(asked.items(), key=lambda pair: -max(map(len, pair[1]), default=0))
     in_turn = format == "state" and own_states  # then a dialogue writes one reply at a time
@@ -619,6 +617,23 @@ def predict(
             if on_batch:
                 on_batch(new)
     return {key: done[key] for key in asked}
+
+
+def answer(
+    lm: LanguageModel, dialogue: Dialogue, config: DecodingConfig | None = None, format: str = "state"
+) -> dict[str, Any]:
+    """The reply to the last user turn of a dialogue, {"response", "state"}; the bot turn after it is not read."""
+    config = config or DecodingConfig()
+    prompt = _asking(lm, config, format)(dialogue)[-1].input_ids
+    ((reply,),) = _answers(lm, {dialogue.key: [prompt]}, config, format == "state", None).values()
+    return reply
+
+
+def _asking(lm: LanguageModel, config: DecodingConfig, format: str, max_length: int = 1024, **before: Any) -> Callable:
+    """`prompts` with as much history as leaves room for what is to be written."""
+    needed = config.max_new_tokens + (STATE_TOKENS + 8 if format == "state" else 0)
+    room = min(max_length, lm.context_length - needed)
+    return partial(prompts, codec=lm.codec, format=format, max_length=room, **before)
 
 
 def _in_turn(
@@ -639,7 +654,7 @@ def _in_turn(
 
 
 def _answers(
-    lm: LanguageModel, asked: _Asked, config: DecodingConfig, state: bool, on_batch: Callable, first: int = 0
+    lm: LanguageModel, asked: _Asked, config: DecodingConfig, state: bool, on_batch: Callable | None, first: int = 0
 ) -> Predictions:
     """Replies to the prompts of a few dialogues, which begin at the turn `first`."""
     names = [f"{key}/{first + turn}" for key, some in asked.items() for turn in range(len(some))]

@@ -1,0 +1,150 @@
+"""Chat with your bot: what it says, with names and numbers, beside what it believes and what the database has for that.
+
+`Conversation` holds all that happens and needs no widgets, since a front end swallows what a callback raises; `show()`
+is the static twin of `ChatBox`, whose callbacks only call methods that tests call too.
+"""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from labkit.corpora.types import BOT, USER, Dialogue, State, Turn
+from labkit.decoding import DecodingConfig, answer
+from labkit.errors import LabError
+from labkit.metrics.database import DOMAINS
+from labkit.metrics.success import active_domains
+from labkit.notebook.view import SMALL, Database, Shown, bubble, filled, matching
+from labkit.notebook.widgets import display_with_twin
+from labkit.prompts import one_line, state_text
+
+if TYPE_CHECKING:
+    from labkit.models import LanguageModel
+
+LONGEST = 400  # characters of a user turn: more than anyone says to a clerk, and the history must fit, too
+_SHOWN = 3  # matches that are named
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One exchange: what was said, the belief state after it, {domain: entities that meet it}, and the reply."""
+
+    user: str
+    state: State
+    matches: dict[str, list[dict[str, Any]]]
+    reply: str  # as the model wrote it, with placeholders
+    text: str  # the same with what the database and the state know
+
+    def lines(self) -> list[str]:
+        """The belief state and the matches, in words."""
+        found = [f"{domain}: {_named(rows)}" for domain, rows in self.matches.items()]
+        return [f"belief state: {state_text(self.state) or 'empty'}", *found]
+
+
+def _named(rows: list[dict[str, Any]]) -> str:
+    names = [str(row.get("name", row.get("trainID"))) for row in rows[:_SHOWN]]
+    more = ", …" if len(rows) > _SHOWN else ""
+    return f"{len(rows)} in the database" + f" ({', '.join(names)}{more})" * bool(rows)
+
+
+class Conversation:
+    """A conversation with a model that was tuned in the `state` format."""
+
+    def __init__(self, lm: "LanguageModel", database: Database, config: DecodingConfig | None = None):
+        self.lm, self.database, self.config = lm, database, config or DecodingConfig()
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was said."""
+        self.answers: list[Answer] = []
+        self._turns: list[Turn] = []
+
+    def say(self, text: str) -> Answer:
+        """The bot's answer to one user turn; its state and reply are part of the history from then on.
+
+        Raises:
+            LabError: nothing was said, or too much; the conversation is as it was.
+        """
+        text = one_line(text)
+        if not text:
+            raise LabError("there is nothing to answer", "", "write what you are looking for")
+        if len(text) > LONGEST:
+            raise LabError(f"{len(text):,} characters are too much for one turn", "", f"say it in at most {LONGEST}")
+        heard = Dialogue("CHAT", (), [*self._turns, Turn(USER, text), Turn(BOT, "")])
+        said = answer(self.lm, heard, self.config)
+        reply, state = said["response"], said["state"]
+        *_, active = active_domains([*(one.state for one in self.answers), state])
+        matches = {domain: matching(domain, state, self.database) for domain in state if domain in DOMAINS}
+        filled_in = filled(reply, state, self.database, "".join(active))
+        self._turns += [Turn(USER, text, state), Turn(BOT, reply, state)]
+        self.answers.append(Answer(text, state, matches, reply, filled_in))
+        return self.answers[-1]
+
+    def play(self, script: Iterable[str]) -> Shown:
+        """Say some turns, one after the other; the conversation so far, to look at."""
+        for text in script:
+            self.say(text)
+        return self.show()
+
+    def show(self, note: str = "") -> Shown:
+        """The conversation, what the bot believes and finds beside each turn, and a note below it."""
+        rows = "".join(map(_row, self.answers)) or "<p>Nothing was said yet.</p>"
+        text = [
+            line
+            for one in self.answers
+            for line in (f"user> {one.user}", *(f"    {told}" for told in one.lines()), f"bot> {one.text}")
+        ]
+        below = f"<p>{escape(note)}</p>" if note else ""
+        html = f'<div role="log" aria-live="polite" style="max-width:70em">{rows}{below}</div>'
+        return Shown(html, "\n".join([*text, *filter(None, [note])]))
+
+    def respond(self, text: str) -> Shown:
+        """`say` and `show`, for a callback: whatever goes wrong is said below the conversation."""
+        try:
+            self.say(text)
+            return self.show()
+        except Exception as error:
+            return self.show(f"⚠ {error if isinstance(error, LabError) else repr(error)}")
+
+
+def _row(one: Answer) -> str:
+    written = [("written", one.reply)] if one.reply != one.text else []
+    said = bubble([("user", one.user)], False) + bubble([("bot", one.text), *written], True)
+    told = "".join(f"<div>{escape(line)}</div>" for line in one.lines())
+    left = f'<div style="flex:2 1 22em;display:flex;flex-direction:column">{said}</div>'
+    right = f'<div style="flex:1 1 14em;{SMALL};overflow-wrap:anywhere;padding:.4em 0 0 1em">{told}</div>'
+    return f'<div style="display:flex;flex-wrap:wrap;border-bottom:1px solid rgba(128,128,128,.3)">{left}{right}</div>'
+
+
+class ChatBox:
+    """A conversation to type into: Enter or the button sends, Tab gets from one to the other."""
+
+    def __init__(self, conversation: Conversation):
+        self.conversation = conversation
+
+    def box(self) -> Any:
+        """The widgets."""
+        import ipywidgets as w
+
+        log = w.HTML(self.conversation.show().html)
+        line = w.Text(description="you", placeholder="i am looking for …", layout={"width": "34em"})
+        send, again = w.Button(description="Send"), w.Button(description="Start over")
+
+        def say(_: Any) -> None:
+            text, line.value = line.value, ""
+            log.value = self.conversation.show("The bot is writing …").html
+            log.value = self.conversation.respond(text).html
+
+        def restart(_: Any) -> None:
+            self.conversation.restart()
+            log.value = self.conversation.show().html
+
+        with warnings.catch_warnings(action="ignore"):  # on_submit is old, and what it should be replaced by
+            line.on_submit(say)  # sends on leaving the field, too
+        send.on_click(say)
+        again.on_click(restart)
+        return w.VBox([log, w.HBox([line, send, again])])
+
+    def _ipython_display_(self) -> None:
+        display_with_twin(self.box(), self.conversation.show())
