@@ -14,11 +14,11 @@ from itertools import groupby, takewhile
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from labkit.corpora.types import Dialogue
+from labkit.corpora.types import Dialogue, State
 from labkit.errors import LabError
 from labkit.models import LanguageModel, memory_errors
 from labkit.models.loading import quiet
-from labkit.prompts import parse_state, prompts
+from labkit.prompts import parse_state, prompts, state_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -620,13 +620,19 @@ def predict(
 
 
 def answer(
-    lm: LanguageModel, dialogue: Dialogue, config: DecodingConfig | None = None, format: str = "state"
+    lm: LanguageModel, dialogue: Dialogue, config: DecodingConfig | None = None, state: State | None = None
 ) -> dict[str, Any]:
-    """The reply to the last user turn of a dialogue, {"response", "state"}; the bot turn after it is not read."""
+    """State and reply to the last user turn of a dialogue, {"response", "state"}; the bot turn after it is not read.
+
+    A `state` that something else has tracked stands where the model would have written its own.
+    """
     config = config or DecodingConfig()
-    prompt = _asking(lm, config, format)(dialogue)[-1].input_ids
-    ((reply,),) = _answers(lm, {dialogue.key: [prompt]}, config, format == "state", None).values()
-    return reply
+    prompt = _asking(lm, config, "state")(dialogue)[-1].input_ids
+    if state is None:
+        ((reply,),) = _answers(lm, {dialogue.key: [prompt]}, config, True, None).values()
+        return reply
+    prompt = prompt + lm.codec.encode(f" {state_text(state)}\n") + lm.codec.encode("bot>")
+    return {"response": lm.codec.decode(generate(lm, [prompt], config)[0]), "state": state}
 
 
 def _asking(lm: LanguageModel, config: DecodingConfig, format: str, max_length: int = 1024, **before: Any) -> Callable:

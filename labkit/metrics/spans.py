@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from labkit.corpora.types import Span
 
-Tagged = set[tuple[str, int, int]]  # {(slot, first word, word after the last)}
+Tagged = set[tuple[str, int, int]]  # {(domain-slot, first word, word after the last)}
 
 
 def words(text: str) -> list[tuple[int, int]]:
@@ -14,16 +14,16 @@ def words(text: str) -> list[tuple[int, int]]:
 
 
 def bio_tags(words: Sequence[tuple[int, int]], spans: Iterable[Span]) -> list[str]:
-    """A tag for each word: B-slot where a value begins, I-slot where it goes on, O elsewhere.
+    """A tag for each word: B-domain-slot where a value begins, I-domain-slot where it goes on, O elsewhere.
 
     >>> bio_tags([(0, 5), (6, 9), (10, 14), (15, 21)], [Span("Hotel-Inform", "name", "the gilded swan", 6, 21)])
-    ['O', 'B-name', 'I-name', 'I-name']
+    ['O', 'B-hotel-name', 'I-hotel-name', 'I-hotel-name']
     """
     tags = ["O"] * len(words)
     for span in spans:
         inside = [i for i, (start, end) in enumerate(words) if start < span.end and end > span.start]
         for i in inside:
-            tags[i] = f"{'B' if i == inside[0] else 'I'}-{span.slot}"
+            tags[i] = f"{'B' if i == inside[0] else 'I'}-{span.domain}-{span.slot}"
     return tags
 
 

@@ -5,7 +5,7 @@ is the static twin of `ChatBox`, whose callbacks only call methods that tests ca
 """
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -49,10 +49,19 @@ def _named(rows: list[dict[str, Any]]) -> str:
 
 
 class Conversation:
-    """A conversation with a model that was tuned in the `state` format."""
+    """A conversation with a model that was tuned in the `state` format.
 
-    def __init__(self, lm: "LanguageModel", database: Database, config: DecodingConfig | None = None):
-        self.lm, self.database, self.config = lm, database, config or DecodingConfig()
+    `track`, where given, makes the belief state from the one before and the user turn, and the model goes on from it.
+    """
+
+    def __init__(
+        self,
+        lm: "LanguageModel",
+        database: Database,
+        config: DecodingConfig | None = None,
+        track: Callable[[State, str], State] | None = None,
+    ):
+        self.lm, self.database, self.config, self.track = lm, database, config or DecodingConfig(), track
         self.restart()
 
     def restart(self) -> None:
@@ -72,7 +81,8 @@ class Conversation:
         if len(text) > LONGEST:
             raise LabError(f"{len(text):,} characters are too much for one turn", "", f"say it in at most {LONGEST}")
         heard = Dialogue("CHAT", (), [*self._turns, Turn(USER, text), Turn(BOT, "")])
-        said = answer(self.lm, heard, self.config)
+        before = self.answers[-1].state if self.answers else {}
+        said = answer(self.lm, heard, self.config, self.track and self.track(before, text))
         reply, state = said["response"], said["state"]
         *_, active = active_domains([*(one.state for one in self.answers), state])
         matches = {domain: matching(domain, state, self.database) for domain in state if domain in DOMAINS}

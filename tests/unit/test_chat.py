@@ -2,6 +2,8 @@
 
 import pytest
 
+from labkit import decoding
+from labkit.decoding import DecodingConfig
 from labkit.errors import LabError
 from labkit.notebook import chat
 from labkit.notebook.chat import LONGEST, ChatBox, Conversation
@@ -23,9 +25,12 @@ ITALIAN = {"restaurant": {"food": "italian"}}
 def conversation(tiny_lm, monkeypatch):
     """A model that believes ITALIAN and offers a venue; `heard` holds the dialogues it was asked about."""
 
-    def answer(lm, dialogue, config):
+    def answer(lm, dialogue, config, state=None):
         heard.append(dialogue)
-        return {"response": "[restaurant_choice] found, [restaurant_name], call [restaurant_phone]", "state": ITALIAN}
+        return {
+            "response": "[restaurant_choice] found, [restaurant_name], call [restaurant_phone]",
+            "state": state or ITALIAN,
+        }
 
     heard = []
     monkeypatch.setattr(chat, "answer", answer)
@@ -48,6 +53,12 @@ def test_the_history_holds_placeholders_and_the_models_own_states(conversation):
     turns = conversation.heard[1].turns
     assert [turn.utterance for turn in turns[::2]] == ["hello", "and the phone?"]
     assert turns[1].utterance.startswith("[restaurant_choice]") and turns[0].state == ITALIAN
+
+
+def test_a_tracker_gets_the_state_before_and_the_turn(conversation):
+    conversation.track = lambda state, text: {"restaurant": {**state.get("restaurant", {}), text: "yes"}}
+    conversation.play(["cheap", "west"])
+    assert conversation.answers[-1].state == {"restaurant": {"cheap": "yes", "west": "yes"}}
 
 
 @pytest.mark.parametrize(("text", "words"), [("", "nothing"), (" \n\t", "nothing"), ("x" * (LONGEST + 1), "401 char")])
@@ -121,7 +132,22 @@ def test_enter_and_the_button_send_and_the_field_is_empty_again(conversation):
 
 
 def test_a_real_model_keeps_the_thread(tiny_lm):
-    """Untrained, it writes nonsense; a state that does not parse and an empty reply are answers, too."""
+    """Untrained, it writes nonsense: a state that does not parse and an empty reply are answers, too; a history longer
+    than the context (512 tokens here) loses its beginning."""
+    talk = Conversation(tiny_lm, DATABASE, DecodingConfig(max_new_tokens=16))
+    talk.play(["i want italian food in the centre of town please, and a hotel for 4 nights"] * 6)
+    assert len(talk.answers) == 6 and all(isinstance(one.state, dict) for one in talk.answers)
+
+
+def test_a_turn_that_is_too_many_tokens_is_one_line(tiny_lm):
+    """400 characters can be 2,000 tokens."""
     talk = Conversation(tiny_lm, DATABASE)
-    talk.play(["i want italian food", "thanks"])
-    assert len(talk.answers) == 2 and all(isinstance(one.state, dict) for one in talk.answers)
+    assert "reads 512 tokens" in talk.respond("\U0001f600" * LONGEST).text and not talk.answers
+
+
+def test_a_tracked_state_stands_in_the_prompt(tiny_lm, monkeypatch):
+    read = []
+    monkeypatch.setattr(decoding, "generate", lambda lm, prompts, config: read.extend(prompts) or [[]])
+    talk = Conversation(tiny_lm, DATABASE, track=lambda *_: ITALIAN)
+    talk.say("italian food")
+    assert tiny_lm.tokenizer.decode(read[0]) == "user> italian food\nstate> restaurant food=italian\nbot>"
