@@ -4,7 +4,6 @@
 is the static twin of `ChatBox`, whose callbacks only call methods that tests call too.
 """
 
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
@@ -106,7 +105,7 @@ class Conversation:
             for line in (f"user> {one.user}", *(f"    {told}" for told in one.lines()), f"bot> {one.text}")
         ]
         below = f"<p>{escape(note)}</p>" if note else ""
-        html = f'<div role="log" aria-live="polite" style="max-width:70em">{rows}{below}</div>'
+        html = f'<div role="log" aria-live="polite" style="max-width:70em;line-height:1.4">{rows}{below}</div>'
         return Shown(html, "\n".join([*text, *filter(None, [note])]))
 
     def respond(self, text: str) -> Shown:
@@ -128,7 +127,11 @@ def _row(one: Answer) -> str:
 
 
 class ChatBox:
-    """A conversation to type into: Enter or the button sends, Tab gets from one to the other."""
+    """A conversation to type into: Enter sends, and so does leaving the field, for instance to click on Send.
+
+    The field tells its value when it changes for good, and not with every key: an Enter would then overtake the last
+    letters, which a slow kernel gets late.
+    """
 
     def __init__(self, conversation: Conversation):
         self.conversation = conversation
@@ -138,23 +141,26 @@ class ChatBox:
         import ipywidgets as w
 
         log = w.HTML(self.conversation.show().html)
-        line = w.Text(description="you", placeholder="i am looking for …", layout={"width": "34em"})
+        hint, wide = "i am looking for …", {"width": "34em"}
+        line = w.Text(description="you", placeholder=hint, layout=wide, continuous_update=False)
         send, again = w.Button(description="Send"), w.Button(description="Start over")
 
         def say(_: Any) -> None:
             text, line.value = line.value, ""
-            log.value = self.conversation.show("The bot is writing …").html
-            log.value = self.conversation.respond(text).html
+            if text:  # it changes once more when it is emptied
+                log.value = self.conversation.show("The bot is writing …").html
+                log.value = self.conversation.respond(text).html
 
         def restart(_: Any) -> None:
             self.conversation.restart()
             log.value = self.conversation.show().html
 
-        with warnings.catch_warnings(action="ignore"):  # on_submit is old, and what it should be replaced by
-            line.on_submit(say)  # sends on leaving the field, too
+        line.observe(say, names="value")
         send.on_click(say)
         again.on_click(restart)
-        return w.VBox([log, w.HBox([line, send, again])])
+        # turned round, a box keeps its lower end in sight when it grows, and the field below it stays where it is
+        newest = w.Box([log], layout={"flex_flow": "column-reverse", "max_height": "34em", "overflow": "auto"})
+        return w.VBox([newest, w.HBox([line, send, again])])
 
     def _ipython_display_(self) -> None:
         display_with_twin(self.box(), self.conversation.show())
