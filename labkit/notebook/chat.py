@@ -1,28 +1,25 @@
 """Chat with your bot: what it says, with names and numbers, beside what it believes and what the database has for that.
 
-`Conversation` holds all that happens and needs no widgets, since a front end swallows what a callback raises; `show()`
-is the static twin of `ChatBox`, whose callbacks only call methods that tests call too.
+A conversation needs no widgets; its `box()` only calls methods that tests call too, since a front end swallows what a
+callback raises. `show()` is the static twin.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from labkit.corpora.types import BOT, USER, Dialogue, State, Turn
 from labkit.decoding import DecodingConfig, answer
 from labkit.errors import LabError
 from labkit.metrics.database import DOMAINS
 from labkit.metrics.success import active_domains
+from labkit.models import LanguageModel
 from labkit.notebook.view import SMALL, Database, Shown, bubble, filled, matching
 from labkit.notebook.widgets import display_with_twin
 from labkit.prompts import one_line, state_text
 
-if TYPE_CHECKING:
-    from labkit.models import LanguageModel
-
 LONGEST = 400  # characters of a user turn: more than anyone says to a clerk, and the history must fit, too
-_SHOWN = 3  # matches that are named
 
 
 @dataclass(frozen=True)
@@ -42,9 +39,8 @@ class Answer:
 
 
 def _named(rows: list[dict[str, Any]]) -> str:
-    names = [str(row.get("name", row.get("trainID"))) for row in rows[:_SHOWN]]
-    more = ", …" if len(rows) > _SHOWN else ""
-    return f"{len(rows)} in the database" + f" ({', '.join(names)}{more})" * bool(rows)
+    names = [str(row.get("name", row.get("trainID"))) for row in rows[:3]] + ["…"] * (len(rows) > 3)
+    return f"{len(rows)} in the database" + f" ({', '.join(names)})" * bool(rows)
 
 
 class Conversation:
@@ -55,7 +51,7 @@ class Conversation:
 
     def __init__(
         self,
-        lm: "LanguageModel",
+        lm: LanguageModel,
         database: Database,
         config: DecodingConfig | None = None,
         track: Callable[[State, str], State] | None = None,
@@ -99,14 +95,10 @@ class Conversation:
     def show(self, note: str = "") -> Shown:
         """The conversation, what the bot believes and finds beside each turn, and a note below it."""
         rows = "".join(map(_row, self.answers)) or "<p>Nothing was said yet.</p>"
-        text = [
-            line
-            for one in self.answers
-            for line in (f"user> {one.user}", *(f"    {told}" for told in one.lines()), f"bot> {one.text}")
-        ]
-        below = f"<p>{escape(note)}</p>" if note else ""
+        below = f"<p>{escape(note)}</p>" * bool(note)
         html = f'<div role="log" aria-live="polite" style="max-width:70em;line-height:1.4">{rows}{below}</div>'
-        return Shown(html, "\n".join([*text, *filter(None, [note])]))
+        told = (f"user> {one.user}\n    " + "\n    ".join(one.lines()) + f"\nbot> {one.text}" for one in self.answers)
+        return Shown(html, "\n".join([*told, note]).rstrip())
 
     def respond(self, text: str) -> Shown:
         """`say` and `show`, for a callback: whatever goes wrong is said below the conversation."""
@@ -116,31 +108,15 @@ class Conversation:
         except Exception as error:
             return self.show(f"⚠ {error if isinstance(error, LabError) else repr(error)}")
 
-
-def _row(one: Answer) -> str:
-    written = [("written", one.reply)] if one.reply != one.text else []
-    said = bubble([("user", one.user)], False) + bubble([("bot", one.text), *written], True)
-    told = "".join(f"<div>{escape(line)}</div>" for line in one.lines())
-    left = f'<div style="flex:2 1 22em;display:flex;flex-direction:column">{said}</div>'
-    right = f'<div style="flex:1 1 14em;{SMALL};overflow-wrap:anywhere;padding:.4em 0 0 1em">{told}</div>'
-    return f'<div style="display:flex;flex-wrap:wrap;border-bottom:1px solid rgba(128,128,128,.3)">{left}{right}</div>'
-
-
-class ChatBox:
-    """A conversation to type into: Enter sends, and so does leaving the field, for instance to click on Send.
-
-    The field tells its value when it changes for good, and not with every key: an Enter would then overtake the last
-    letters, which a slow kernel gets late.
-    """
-
-    def __init__(self, conversation: Conversation):
-        self.conversation = conversation
-
     def box(self) -> Any:
-        """The widgets."""
+        """The widgets: Enter sends, and so does leaving the field, for instance to click on Send.
+
+        The field tells its value when it changes for good, and not with every key: an Enter would then overtake the
+        last letters, which a slow kernel gets late.
+        """
         import ipywidgets as w
 
-        log = w.HTML(self.conversation.show().html)
+        log = w.HTML(self.show().html)
         hint, wide = "i am looking for …", {"width": "34em"}
         line = w.Text(description="you", placeholder=hint, layout=wide, continuous_update=False)
         send, again = w.Button(description="Send"), w.Button(description="Start over")
@@ -148,12 +124,12 @@ class ChatBox:
         def say(_: Any) -> None:
             text, line.value = line.value, ""
             if text:  # it changes once more when it is emptied
-                log.value = self.conversation.show("The bot is writing …").html
-                log.value = self.conversation.respond(text).html
+                log.value = self.show("The bot is writing …").html
+                log.value = self.respond(text).html
 
         def restart(_: Any) -> None:
-            self.conversation.restart()
-            log.value = self.conversation.show().html
+            self.restart()
+            log.value = self.show().html
 
         line.observe(say, names="value")
         send.on_click(say)
@@ -163,4 +139,13 @@ class ChatBox:
         return w.VBox([newest, w.HBox([line, send, again])])
 
     def _ipython_display_(self) -> None:
-        display_with_twin(self.box(), self.conversation.show())
+        display_with_twin(self.box(), self.show())
+
+
+def _row(one: Answer) -> str:
+    written = [("written", one.reply)] if one.reply != one.text else []
+    said = bubble([("user", one.user)], False) + bubble([("bot", one.text), *written], True)
+    told = "".join(f"<div>{escape(line)}</div>" for line in one.lines())
+    left = f'<div style="flex:2 1 22em;display:flex;flex-direction:column">{said}</div>'
+    right = f'<div style="flex:1 1 14em;{SMALL};overflow-wrap:anywhere;padding:.4em 0 0 1em">{told}</div>'
+    return f'<div style="display:flex;flex-wrap:wrap;border-bottom:1px solid rgba(128,128,128,.3)">{left}{right}</div>'

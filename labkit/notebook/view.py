@@ -148,8 +148,10 @@ def filled(reply: str, state: State, database: Database, domain: str = "") -> st
     def fill(match: re.Match[str]) -> str:
         named, _, slot = match[0][1:].partition("_")
         owner = named if slot else domain
+        if owner not in known:  # any entity would do, and so none is meant
+            return match[0]
         fits = matching(owner, state, database)
-        return lexicalise(match[0], {"choice": len(fits), **next(iter(fits), {})}, known.get(owner))
+        return lexicalise(match[0], {"choice": len(fits), **next(iter(fits), {})}, known[owner])
 
     return PLACEHOLDER.sub(fill, reply)
 

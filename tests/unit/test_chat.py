@@ -6,7 +6,7 @@ from labkit import decoding
 from labkit.decoding import DecodingConfig
 from labkit.errors import LabError
 from labkit.notebook import chat
-from labkit.notebook.chat import LONGEST, ChatBox, Conversation
+from labkit.notebook.chat import LONGEST, Conversation
 from labkit.notebook.view import filled, matching
 
 EVIL = "<script>alert(1)</script>"
@@ -104,6 +104,7 @@ def test_a_placeholder_without_a_domain_is_about_the_active_one():
     state = {"hotel": {"bookday": "friday"}, "restaurant": {"bookday": "monday"}}
     assert filled("booked for [bookday]", state, DATABASE, "hotel") == "booked for friday"
     assert filled("booked for [bookday]", state, DATABASE) == "booked for [bookday]"
+    assert filled("[restaurant_name]", {}, DATABASE) == "[restaurant_name]", "nobody asked for any restaurant"
     assert len(matching("restaurant", {}, DATABASE)) == 3 and matching("taxi", state, DATABASE) == []
 
 
@@ -118,7 +119,7 @@ def test_an_error_of_the_model_is_said_below(conversation, monkeypatch):
 
 def test_what_is_typed_is_sent_once_and_the_field_is_empty_again(conversation):
     """A browser tells the value at Enter and on leaving the field, which a click on Send does, too."""
-    above, row = ChatBox(conversation).box().children
+    above, row = conversation.box().children
     (log,) = above.children
     line, send, again = row.children
     line.value = "italian food"

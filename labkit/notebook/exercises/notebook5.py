@@ -57,7 +57,6 @@ def bio(tags_of: Callable) -> str:
 def f1(own: Callable) -> str:
     area, name, longer = ("hotel-area", 2, 3), ("hotel-name", 0, 2), ("hotel-name", 0, 3)
     cases = {
-        "all right": ([{area, name}], [{area, name}]),
         "one end is wrong": ([{name}, {area}], [{longer}, {area}]),
         "the same span in two utterances, found in one": ([{area}, {area}], [{area}, set()]),
         "a long utterance and a short one": ([{area, name, ("hotel-day", 4, 5)}, {area}], [{area}, {area, name}]),
