@@ -56,7 +56,8 @@ OPTIMIZERS = (
 
 
 LOADING = ("bits", "quant_type", "double_quant", "reinitialise", "seed")  # fields that load_model takes
-SCORES = ("loss", "bleu", "inform", "success", "combined")  # of the validation dialogues
+SCORES = ("loss", "bleu", "inform", "success", "combined", "own")  # of the validation dialogues
+OwnScore = Callable[[dict[str, list[dict[str, Any]]]], float]  # of predictions; the higher the better
 Watcher = Callable[[list[dict[str, Any]]], None]
 STEPPING = ("max_steps", "save_steps", "learning_rate", "weight_decay", "max_grad_norm", "gradient_accumulation_steps")
 
@@ -113,7 +114,7 @@ class FinetuneConfig:
     score_dialogues: int = _option(0, "at every validation, reply to so many dialogues, too: BLEU, Inform, Success")
     metric_for_best_model: str | None = _option(
         None,
-        "keep the adapter that is best on validation by loss, bleu, inform, success or combined; default: the last",
+        "keep the adapter that is best on validation by loss, bleu, inform, success, combined, own; default: the last",
     )
     early_stopping_patience: int | None = _option(
         None, "stop after so many validations in a row without a better metric_for_best_model; default: never"
@@ -143,12 +144,14 @@ def finetune(
     config: FinetuneConfig = FinetuneConfig(),
     out: Path | str = "adapter",
     watch: Watcher | None = None,
+    own_score: OwnScore | None = None,
 ) -> FinetuneResult:
     """Train an adapter (with `full_finetune` the model) into `out`; the same call again goes on, or returns at once.
 
     `lm`: a loaded base model, which is given back without the adapter (full fine-tuning changes it); None loads
     `config.model`. In `out`: the adapter, run.json (the configuration), checkpoints/, and, written last, result.json.
     `watch` is called with the history so far whenever it grows (`plots.live` draws it).
+    `own_score` gets the replies to the `score_dialogues` at every validation: "own" among the scores.
 
     Raises:
         LabError: a configuration that cannot be met, another configuration's run in `out`, out of memory, or an
@@ -163,7 +166,7 @@ def finetune(
     _same_run(run, out)
     if (out / "result.json").exists():
         return FinetuneResult(**{**read_json(out / "result.json"), "adapter": out})
-    _check(config)
+    _check(config, own_score)
     train, dev = split_dialogues(corpus, config)
     seed_everything(config.seed)
     base = lm or load_model(config.model, **{name: getattr(config, name) for name in LOADING})
@@ -175,7 +178,9 @@ def finetune(
         tuned = _trainable(base, config, checkpoint)
         _compute_in(base, _computes_in(base))
         score = (
-            partial(_scores, tuned, dev[: config.score_dialogues], corpus, config) if config.score_dialogues else dict
+            partial(_scores, tuned, dev[: config.score_dialogues], corpus, config, own_score)
+            if config.score_dialogues
+            else dict
         )
         data = [_dataset(dialogues, base.codec, config) for dialogues in (train, dev)]
         trainer = _trainer(tuned, *data, config, out, score)
@@ -208,12 +213,14 @@ def _same_run(run: dict[str, Any], out: Path) -> None:
         raise LabError(f"{out} holds a run of another configuration", "; ".join(differing), "delete it or change --out")
 
 
-def _check(config: FinetuneConfig) -> None:
+def _check(config: FinetuneConfig, own_score: OwnScore | None = None) -> None:
     if SPLIT_ALIASES.get(config.dev_split, config.dev_split) == "test":
         raise LabError("the test split is not for validation", "", "choose dev_split='dev'")
     if config.optim not in OPTIMIZERS:
         raise LabError(f"unknown optimiser {config.optim!r}", "", f"choose one of {', '.join(OPTIMIZERS)}")
     metric, generated = config.metric_for_best_model, set(SCORES) - {"loss"}
+    if metric == "own" and own_score is None:
+        raise LabError("metric_for_best_model='own' needs your score", "", "finetune(…, own_score=your_function)")
     if metric not in (None, *SCORES) or (config.early_stopping_patience and not metric):
         found = f"metric_for_best_model={metric!r}"
         raise LabError("no such score to choose the adapter by", found, f"choose one of {', '.join(SCORES)}")
@@ -410,15 +417,18 @@ def target_loss(
     return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="sum")
 
 
-def _scores(lm: LanguageModel, dialogues: list[Dialogue], corpus: Corpus, config: FinetuneConfig) -> dict[str, Any]:
-    """Scores of greedy replies to validation dialogues, and the first as a sample; no goals: only BLEU."""
+def _scores(
+    lm: LanguageModel, dialogues: list[Dialogue], corpus: Corpus, config: FinetuneConfig, own: OwnScore | None = None
+) -> dict[str, Any]:
+    """Scores of greedy replies to validation dialogues, and the first as a sample; no goals: only BLEU and `own`."""
     from labkit import metrics
     from labkit.decoding import DecodingConfig, predict
 
     prompt = {"format": config.format, "max_length": config.max_length}
     predictions = predict(lm, dialogues, DecodingConfig(batch_size=4 * config.batch_size), **prompt)
     scores = metrics.evaluate(predictions, corpus, config.dev_split, allow_lexical=True)
-    found = {f"eval_{name}": getattr(scores, name) for name in SCORES if name != "loss"}
+    found = {f"eval_{name}": getattr(scores, name, None) for name in SCORES}
+    found |= {"eval_own": float(own(predictions))} if own else {}
     sample = {"eval_sample": predictions[dialogues[0].key][0]["response"]}
     return {name: score for name, score in found.items() if score is not None} | sample
 

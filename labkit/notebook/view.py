@@ -7,21 +7,22 @@ from difflib import SequenceMatcher
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from labkit.corpora.types import BOT, Dialogue
-from labkit.metrics.database import VenueDatabase
+from labkit.corpora.types import BOT, Dialogue, State
+from labkit.metrics.database import DOMAINS, VenueDatabase
 from labkit.metrics.normalization import normalise_state
 from labkit.prompts import current_domain, delexicalise, lexicalise, state_text
 
 if TYPE_CHECKING:
     from labkit.metrics import Explanation
 
+Database = Mapping[str, list[dict[str, Any]]]  # {domain: entities}
 PLACEHOLDER = re.compile(r"\[[\w ]+\]")
 # half-transparent greys and blues over whatever colour the theme has; the text colour is inherited
 BUBBLE = "max-width:70%;padding:.4em .7em;margin:.2em 0;border-radius:.6em;overflow-wrap:anywhere;"
 _USER = BUBBLE + "align-self:flex-start;background:rgba(128,128,128,.18)"
 _BOT = BUBBLE + "align-self:flex-end;background:rgba(0,114,178,.18)"
 _PASSED, _FAILED = "rgba(0,158,115,.18)", "rgba(213,94,0,.25)"  # told by ✓, ✗ and words, too
-_SMALL = "font-size:.8em;opacity:.8"
+SMALL = "font-size:.8em;opacity:.8"
 _MARK = "background:rgba(230,159,0,.3);color:inherit;border-radius:.3em;padding:0 .2em"
 
 
@@ -78,15 +79,16 @@ def show_dialogue(
             shown.append(("state", state_text(turn.state)))
         if bot and (reply := next(replies, None)) is not None:
             shown = [("reference", text), ("prediction", str(reply["response"]))]
-        rows.append(_bubble(shown, bot))
+        rows.append(bubble(shown, bot))
         lines += [f"{label}> {said}" for label, said in shown]
     head = f"{dialogue.dialogue_id} ({', '.join(dialogue.services)})"
     body = f'<div role="list" style="display:flex;flex-direction:column;max-width:60em">{"".join(rows)}</div>'
     return Shown(f"<p><b>{escape(head)}</b></p>{body}", "\n".join([head, *lines]))
 
 
-def _bubble(shown: Sequence[tuple[str, str]], bot: bool) -> str:
-    said = "".join(f'<div><span style="{_SMALL}">{label}:</span> {highlighted(text)}</div>' for label, text in shown)
+def bubble(shown: Sequence[tuple[str, str]], bot: bool) -> str:
+    """HTML of one turn, [(label, text)], on the user's or the bot's side."""
+    said = "".join(f'<div><span style="{SMALL}">{label}:</span> {highlighted(text)}</div>' for label, text in shown)
     return f'<div role="listitem" style="{_BOT if bot else _USER}">{said}</div>'
 
 
@@ -98,7 +100,7 @@ def show_explanation(explanation: "Explanation") -> Shown:
         for verdict in explanation.verdicts
     )
     turns = "".join(
-        _bubble([("user", user)], False) + _bubble([("bot", reply), ("scored", change)], True)
+        bubble([("user", user)], False) + bubble([("bot", reply), ("scored", change)], True)
         for user, reply, change in explanation.turns
     )
     body = f'<div role="list" style="display:flex;flex-direction:column;max-width:60em">{turns}</div>'
@@ -131,18 +133,31 @@ def _changes(first: str, second: str) -> list[tuple[str, bool]]:
     return [(" ".join(words[start:end]), tag != "equal") for tag, _, _, start, end in opcodes if end > start]
 
 
-def lexical_view(reply: str, dialogue: Dialogue, turn: int, database: Mapping[str, list[dict[str, Any]]]) -> str:
+def lexical_view(reply: str, dialogue: Dialogue, turn: int, database: Database) -> str:
     """A reply to user turn `turn`, each placeholder filled from the first entity that meets the annotated state.
 
     For reading only, never for scoring: what neither an entity nor the state knows stays a placeholder.
     """
-    state, venues = normalise_state(dialogue.turns[2 * turn].state), VenueDatabase(database)
+    return filled(reply, dialogue.turns[2 * turn].state, database)
+
+
+def filled(reply: str, state: State, database: Database, domain: str = "") -> str:
+    """A reply with names and numbers; `domain` is meant where a placeholder names none (`[bookday]`)."""
+    known = normalise_state(state)
 
     def fill(match: re.Match[str]) -> str:
-        domain = match[0][1:].split("_")[0]
-        ids = venues.query(domain, state.get(domain, {}))
-        rows = enumerate(database[domain] if ids else [])
-        fits = (row for number, row in rows if str(row.get("trainID", row.get("id", number))) in ids)
-        return lexicalise(match[0], next(fits, {}), state.get(domain))
+        named, _, slot = match[0][1:].partition("_")
+        owner = named if slot else domain
+        if owner not in known:  # any entity would do, and so none is meant
+            return match[0]
+        fits = matching(owner, state, database)
+        return lexicalise(match[0], {"choice": len(fits), **next(iter(fits), {})}, known[owner])
 
     return PLACEHOLDER.sub(fill, reply)
+
+
+def matching(domain: str, state: State, database: Database) -> list[dict[str, Any]]:
+    """The entities of a domain that meet a belief state, in the order of the database; all where it says nothing."""
+    rows = database[domain] if domain in DOMAINS and domain in database else []
+    ids = VenueDatabase({domain: rows}).query(domain, normalise_state(state).get(domain, {}))
+    return [row for number, row in enumerate(rows) if str(row.get("trainID", row.get("id", number))) in ids]

@@ -285,14 +285,8 @@ class DecodingExplorer:
         return Shown(f"<p>{highlighted(text)}</p>", text)
 
     def _ipython_display_(self) -> None:
-        """The widgets, and for where no kernel is (a code host, the HTML report), their chart as HTML."""
-        from IPython.display import display
-
-        twin, view = self.chart(), {"version_major": 2, "version_minor": 0, "model_id": self.box().model_id}
-        kinds = {"application/vnd.jupyter.widget-view+json": view, "text/plain": twin.text}
-        if "google.colab" not in sys.modules:  # which of the two Colab would prefer is not known
-            kinds["text/html"] = self.question().html + twin.html
-        display(kinds, raw=True)
+        twin = self.chart()
+        display_with_twin(self.box(), Shown(self.question().html + twin.html, twin.text))
 
     def box(self) -> Any:
         """The widgets: sliders and chart, Generate and Stop, comparing and using settings, stepping through a reply."""
@@ -335,6 +329,17 @@ class DecodingExplorer:
         sliders = w.VBox([control for name, control in controls.items() if name not in below])
         last = w.HBox([controls[name] for name in below])
         return w.VBox([prompt, w.HBox([sliders, chart]), w.HBox(buttons), reply, last, code])
+
+
+def display_with_twin(box: Any, twin: Shown) -> None:
+    """The widgets, and for where no kernel is (a code host, the HTML report), the same as HTML."""
+    from IPython.display import display
+
+    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    kinds = {"application/vnd.jupyter.widget-view+json": view, "text/plain": twin.text}
+    if "google.colab" not in sys.modules:  # which of the two Colab would prefer is not known
+        kinds["text/html"] = twin.html
+    display(kinds, raw=True)
 
 
 def _controls(explorer: DecodingExplorer) -> dict[str, Any]:

@@ -355,6 +355,25 @@ def test_predict_answers_every_turn_whatever_the_batch(lm, format):
     assert predict(lm, DIALOGUES[::-1], DecodingConfig("sample", 6, batch_size=64), format=format) == predictions
 
 
+def test_no_annotated_state_is_in_the_history_of_a_predicted_one(tiny_lm, monkeypatch):
+    """With the true state of the turn before in the prompt, a model that copies it looks like a good state tracker."""
+    lm, read = tiny_lm, []
+    written = lm.codec.encode(" hotel stars=4")
+
+    def generate(lm, prompts, config, *, keys, on_batch=None):
+        read.extend(lm.tokenizer.decode(ids) for ids in prompts)
+        return [written if key.endswith("state") else lm.codec.encode(" ok") for key in keys]
+
+    monkeypatch.setattr("labkit.decoding.generate", generate)
+    predictions = predict(lm, DIALOGUES, format="state")
+    assert predictions["mul1"] == [{"response": "ok", "state": {"hotel": {"stars": "4"}}}] * 4
+    assert not [prompt for prompt in read if "area=north" in prompt]
+    assert max(prompt.count("state> hotel stars=4") for prompt in read) == 6, "its own states are what it reads"
+    read.clear()
+    predict(lm, DIALOGUES, format="state", own_states=False)
+    assert max(prompt.count("state> hotel area=north") for prompt in read) == 5
+
+
 def test_worked_examples_stand_before_the_history_and_are_not_cut(lm):
     """An example that truncation drops is one that the score says nothing about."""
     asked = prompts_of(DIALOGUES[2], lm.codec, max_length=200, instruction="be brief", shots=DIALOGUES[:1])

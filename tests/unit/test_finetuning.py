@@ -340,11 +340,22 @@ def test_validation_scores_replies_of_the_dev_split_only(corpus: Corpus, tmp_pat
     assert told == sorted(told) and len(told) > 4 and told[-1] == len(result.history)
 
 
+def test_a_score_of_ones_own_chooses_the_adapter_and_stops_the_run(corpus: Corpus, tmp_path: Path) -> None:
+    """Traps: a score that is shown and decides nothing; one that nobody gave."""
+    given, seen = iter([2.0, 1.0, 9.0, 9.0]), []
+    config = replace(WATCHED, metric_for_best_model="own", early_stopping_patience=1)
+    result = finetune(_lm(), corpus, config, tmp_path, own_score=lambda said: seen.append(said) or next(given))
+    assert [row["eval_own"] for row in result.history if "eval_own" in row] == [2.0, 1.0]
+    assert all(len(said) == 2 and all("response" in turn for turns in said.values() for turn in turns) for said in seen)
+    with pytest.raises(LabError, match="own_score"):
+        finetune(_lm(), corpus, config, tmp_path / "other")
+
+
 def _scripted(monkeypatch, scores: list[float]) -> None:
     """Validation gives these BLEU scores, one after the other by step."""
     from labkit import finetuning
 
-    def score(lm, dialogues, corpus, config):
+    def score(lm, dialogues, corpus, config, own):
         return {"eval_bleu": scores[_scripted.trainer.state.global_step // config.eval_steps - 1], "eval_sample": ""}
 
     def kept(*args):

@@ -1,0 +1,156 @@
+"""Chat: a conversation without widgets, the same in a browser's place, and inputs that nobody should type."""
+
+import pytest
+
+from labkit import decoding
+from labkit.decoding import DecodingConfig
+from labkit.errors import LabError
+from labkit.notebook import chat
+from labkit.notebook.chat import LONGEST, Conversation
+from labkit.notebook.view import filled, matching
+
+EVIL = "<script>alert(1)</script>"
+DATABASE = {
+    "restaurant": [
+        {"name": "curry garden", "food": "indian", "area": "centre", "phone": "01223"},
+        {"name": "bella tavola", "food": "italian", "area": "east", "phone": "01632"},
+        {"name": "da mario", "food": "italian", "area": "west", "phone": "01999"},
+    ],
+    "taxi": {"taxi_types": ["skoda"]},  # a table, not entities
+}
+ITALIAN = {"restaurant": {"food": "italian"}}
+
+
+@pytest.fixture
+def conversation(tiny_lm, monkeypatch):
+    """A model that believes ITALIAN and offers a venue; `heard` holds the dialogues it was asked about."""
+
+    def answer(lm, dialogue, config, state=None):
+        heard.append(dialogue)
+        return {
+            "response": "[restaurant_choice] found, [restaurant_name], call [restaurant_phone]",
+            "state": state or ITALIAN,
+        }
+
+    heard = []
+    monkeypatch.setattr(chat, "answer", answer)
+    talk = Conversation(tiny_lm, DATABASE)
+    talk.heard = heard
+    return talk
+
+
+def test_an_answer_has_state_matches_and_names(conversation):
+    said = conversation.say("  italian \n food ")
+    assert said.user == "italian food", "a line break would begin a turn of its own in the prompt"
+    assert [row["name"] for row in said.matches["restaurant"]] == ["bella tavola", "da mario"]
+    assert said.text == "2 found, bella tavola, call 01632" and "[restaurant_name]" in said.reply
+
+
+def test_the_history_holds_placeholders_and_the_models_own_states(conversation):
+    """A name in the history is what the model never saw in training; so is a turn without its state."""
+    conversation.say("hello")
+    conversation.say("and the phone?")
+    turns = conversation.heard[1].turns
+    assert [turn.utterance for turn in turns[::2]] == ["hello", "and the phone?"]
+    assert turns[1].utterance.startswith("[restaurant_choice]") and turns[0].state == ITALIAN
+
+
+def test_a_tracker_gets_the_state_before_and_the_turn(conversation):
+    conversation.track = lambda state, text: {"restaurant": {**state.get("restaurant", {}), text: "yes"}}
+    conversation.play(["cheap", "west"])
+    assert conversation.answers[-1].state == {"restaurant": {"cheap": "yes", "west": "yes"}}
+
+
+@pytest.mark.parametrize(("text", "words"), [("", "nothing"), (" \n\t", "nothing"), ("x" * (LONGEST + 1), "401 char")])
+def test_what_cannot_be_answered_is_refused_and_leaves_no_trace(conversation, text, words):
+    with pytest.raises(LabError, match=words):
+        conversation.say(text)
+    assert not conversation.heard and words in conversation.respond(text).text
+    conversation.say("x" * LONGEST)
+    assert len(conversation.heard[0].turns) == 2
+
+
+def test_html_is_text_wherever_it_comes_from(conversation, monkeypatch):
+    evil = {"response": EVIL, "state": {"restaurant": {"food": EVIL}}}
+    monkeypatch.setattr(chat, "answer", lambda *_: evil)
+    shown = conversation.play([EVIL])
+    assert "<script" not in shown.html and shown.html.count("&lt;script&gt;") == 3
+    assert "<script" not in conversation.show(EVIL).html
+    assert shown.text.count(EVIL) == 3
+
+
+def test_the_text_twin_says_what_the_picture_says(conversation):
+    shown = conversation.play(["italian food"])
+    assert shown.text.split("\n") == [
+        "user> italian food",
+        "    belief state: restaurant food=italian",
+        "    restaurant: 2 in the database (bella tavola, da mario)",
+        "bot> 2 found, bella tavola, call 01632",
+    ]
+    assert all(words in shown.html for words in ("2 in the database", "food=italian", "bella tavola, call 01632"))
+
+
+def test_nothing_found_and_domains_without_entities(conversation, monkeypatch):
+    state = {"restaurant": {"food": "french"}, "taxi": {"leaveat": "12:00"}, "nonsense": {"a": "b"}}
+    monkeypatch.setattr(chat, "answer", lambda *_: {"response": "[restaurant_name] at [taxi_leaveat]", "state": state})
+    said = conversation.say("a taxi to a french place")
+    assert said.matches == {"restaurant": []} and said.text == "[restaurant_name] at [taxi_leaveat]".replace(
+        "[taxi_leaveat]", "12:00"
+    )
+    assert "restaurant: 0 in the database" in said.lines()
+
+
+def test_a_placeholder_without_a_domain_is_about_the_active_one():
+    state = {"hotel": {"bookday": "friday"}, "restaurant": {"bookday": "monday"}}
+    assert filled("booked for [bookday]", state, DATABASE, "hotel") == "booked for friday"
+    assert filled("booked for [bookday]", state, DATABASE) == "booked for [bookday]"
+    assert filled("[restaurant_name]", {}, DATABASE) == "[restaurant_name]", "nobody asked for any restaurant"
+    assert len(matching("restaurant", {}, DATABASE)) == 3 and matching("taxi", state, DATABASE) == []
+
+
+def test_an_error_of_the_model_is_said_below(conversation, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("the model fell over")
+
+    conversation.say("hello")
+    monkeypatch.setattr(chat, "answer", broken)
+    assert "hello" in conversation.respond("again").text and "the model fell over" in conversation.respond("again").html
+
+
+def test_what_is_typed_is_sent_once_and_the_field_is_empty_again(conversation):
+    """A browser tells the value at Enter and on leaving the field, which a click on Send does, too."""
+    above, row = conversation.box().children
+    (log,) = above.children
+    line, send, again = row.children
+    line.value = "italian food"
+    assert line.value == "" and "bella tavola" in log.value
+    send.click()
+    assert len(conversation.answers) == 1 and "nothing to answer" not in log.value
+    line.value = "  "
+    assert line.value == "" and "nothing to answer" in log.value and len(conversation.answers) == 1
+    line.value = "italian food"
+    assert len(conversation.answers) == 2, "the same words again are a turn, too"
+    again.click()
+    assert not conversation.answers and "Nothing was said" in log.value
+
+
+def test_a_real_model_keeps_the_thread(tiny_lm):
+    """Untrained, it writes nonsense: a state that does not parse and an empty reply are answers, too; a history longer
+    than the context (512 tokens here) loses its beginning."""
+    talk = Conversation(tiny_lm, DATABASE, DecodingConfig(max_new_tokens=16))
+    talk.play(["i want italian food in the centre of town please, and a hotel for 4 nights"] * 6)
+    assert len(talk.answers) == 6 and all(isinstance(one.state, dict) for one in talk.answers)
+
+
+def test_a_turn_that_is_too_many_tokens_is_one_line(tiny_lm):
+    """400 characters can be 2,000 tokens."""
+    talk = Conversation(tiny_lm, DATABASE)
+    assert "reads 512 tokens" in talk.respond("\U0001f600" * LONGEST).text and not talk.answers
+
+
+def test_a_tracked_state_stands_in_the_prompt(tiny_lm, monkeypatch):
+    read = []
+    monkeypatch.setattr(decoding, "generate", lambda lm, prompts, config: read.extend(prompts) or [[]])
+    talk = Conversation(tiny_lm, DATABASE, track=lambda *_: ITALIAN)
+    talk.say("italian food")
+    assert tiny_lm.tokenizer.decode(read[0]) == "user> italian food\nstate> restaurant food=italian\nbot>"
