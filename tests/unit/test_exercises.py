@@ -1,8 +1,7 @@
-"""Every checker is proved: right answers written two ways pass, plausible wrong ones get their message, and a student's
-blank, raising or endless code ends in a message, never in a traceback."""
+"""Right and plausible wrong answers to the exercises of notebooks 0 to 3 (test_proofs.py judges them all), and what the
+framework does with an answer: check, hint, solution, progress."""
 
 import math
-from contextlib import suppress
 
 import nbformat
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from labkit.corpora.slots import placeholder
 from labkit.errors import LabError
 from labkit.notebook import exercises
-from labkit.notebook.exercises import BLANK, RAISED, RIGHT, WRONG, check, every_exercise, hint, judge, solution
+from labkit.notebook.exercises import RIGHT, check, every_exercise, hint, judge, solution
 from labkit.notebook.exercises.notebook1 import LOGITS, contrast
 from labkit.notebook.exercises.notebook2 import NF4
 from labkit.notebook.exercises.record import progress, recorded
@@ -238,91 +237,8 @@ WRONG_ANSWERS = {  # (answer, words of the message that it must get)
 }
 
 
-def pairs(answers):
-    return [pytest.param(id, answer, id=f"{id}-{n}") for id, some in answers.items() for n, answer in enumerate(some)]
-
-
-def test_every_exercise_of_notebooks_0_to_3_is_proved_here():
-    ids = {id for id in every_exercise() if id < "4"}
-    assert ids == set(RIGHT_ANSWERS) == set(WRONG_ANSWERS)
-    assert all(len(some) >= 2 for some in RIGHT_ANSWERS.values()) and all(len(s) >= 3 for s in WRONG_ANSWERS.values())
-
-
-@pytest.mark.parametrize("id, answer", pairs(RIGHT_ANSWERS))
-def test_right(id, answer):
-    verdict = judge(id, answer)
-    assert verdict.outcome == RIGHT and verdict.message
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("id, answer", pairs(WRONG_ANSWERS))
-def test_wrong_and_why(id, answer):
-    wrong, words = answer
-    verdict = judge(id, wrong)
-    assert verdict.outcome == WRONG and words in verdict.message
-
-
-FUNCTIONS = sorted(id for id, task in every_exercise().items() if task.kind == "function")
-
-
-@pytest.mark.parametrize("id", every_exercise())
-@pytest.mark.parametrize("blank", [None, ..., (SWEEP, ...)], ids=["None", "dots", "dots in a tuple"])
-def test_blank_answer(id, blank):
-    assert judge(id, blank).outcome == BLANK
-
-
-def released(*_):
-    """What a student finds."""
-    ...  # your code here
-
-
-def begun(*args):
-    half = len(args)
-    half + 1
-    ...  # your code here
-
-
-@pytest.mark.parametrize("id", FUNCTIONS)
-def test_function_that_does_nothing_is_blank_not_wrong(id):
-    for blank in (released, begun, lambda *_: None, lambda *_: ..., lambda *_: ... + 1):
-        assert judge(id, blank).outcome == BLANK
-
-
-@pytest.mark.parametrize("id", FUNCTIONS)
-def test_forgotten_return_is_said(id):
-    def forgetful(*args):
-        result = list(args)
-        result.append(1)
-
-    assert judge(id, forgetful).outcome == WRONG and "return" in judge(id, forgetful).message
-
-
 def raising(*_):
     return {}["missing key"]
-
-
-@pytest.mark.parametrize("id", FUNCTIONS)
-def test_raising_code_gets_its_own_line_and_no_traceback(id):
-    verdict = judge(id, raising)
-    assert verdict.outcome == RAISED and "KeyError" in verdict.message and '{}["missing key"]' in verdict.message
-
-
-@pytest.mark.parametrize("id", FUNCTIONS)
-def test_endless_loop_is_stopped_even_where_it_catches_everything(id):
-    def endless(*_):
-        while True:
-            with suppress(Exception):
-                sum(range(1000))
-
-    verdict = judge(id, endless)
-    assert verdict.outcome == RAISED and "was stopped" in verdict.message
-
-
-@pytest.mark.parametrize("id", FUNCTIONS)
-def test_nonsense_results_are_no_crash_of_the_checker(id):
-    for nonsense in ("a text", {"a": 1}, [[1], [2, 3]], float("nan"), object()):
-        assert judge(id, lambda *_, value=nonsense: value).outcome in (WRONG, RAISED)
-    assert judge(id, 3).outcome == WRONG  # the function was called instead of given
 
 
 def test_a_function_that_changes_its_input_does_not_change_the_checker():
