@@ -57,6 +57,14 @@ def top_p_without_the_last(logits, p):
     return cut(logits, kept)
 
 
+def top_p_that_overflows(logits, p):
+    order = np.argsort(-logits)
+    mass = np.cumsum(np.exp(logits[order]) / np.exp(logits).sum())
+    kept = np.zeros(len(logits), bool)
+    kept[order[: np.searchsorted(mass, p) + 1]] = True
+    return cut(logits, kept)
+
+
 def cosines(states, context):
     return torch.nn.functional.cosine_similarity(torch.tensor(states)[:, None], torch.tensor(context)[None], dim=-1)
 
@@ -99,7 +107,7 @@ def one_hot(logits):
 
 
 def delexicalise_right_to_left(text, spans):
-    for span in sorted(spans, key=lambda span: -span.start):
+    for span in sorted((span for span in spans if span.value != "dontcare"), key=lambda span: -span.start):
         text = text[: span.start] + placeholder(span.domain, span.slot) + text[span.end :]
     return text
 
@@ -107,9 +115,17 @@ def delexicalise_right_to_left(text, spans):
 def delexicalise_in_pieces(text, spans):
     pieces, end = [], 0
     for span in spans:
+        if span.value == "dontcare":
+            continue
         pieces += [text[end : span.start], placeholder(span.domain, span.slot)]
         end = span.end
     return "".join([*pieces, text[end:]])
+
+
+def delexicalise_dontcare_too(text, spans):
+    for span in reversed(spans):
+        text = text[: span.start] + placeholder(span.domain, span.slot) + text[span.end :]
+    return text
 
 
 def delexicalise_left_to_right(text, spans):
@@ -182,6 +198,7 @@ WRONG_ANSWERS = {  # (answer, words of the message that it must get)
     ],
     "1.5": [
         (top_p_without_the_last, "kept tokens should be"),
+        (top_p_that_overflows, "logits [ 600."),
         (lambda z, p: cut(softmax(z), nucleus(z, p)), "leaves them as they are"),
         (lambda z, p: cut(z, softmax(z) >= p), "kept tokens should be"),
     ],
@@ -189,6 +206,7 @@ WRONG_ANSWERS = {  # (answer, words of the message that it must get)
         (delexicalise_left_to_right, "should become"),
         (delexicalise_everywhere, "north road is in the north"),
         (lambda text, spans: text, "should become"),
+        (delexicalise_dontcare_too, "any area"),
     ],
     "1.6": [
         (contrastive_by(np.mean), "the scores are"),
