@@ -198,7 +198,7 @@ WRONG_ANSWERS = {  # (answer, words of the message that it must get)
     ],
     "1.5": [
         (top_p_without_the_last, "kept tokens should be"),
-        (top_p_that_overflows, "logits [ 600."),
+        (top_p_that_overflows, "logits [ 900."),
         (lambda z, p: cut(softmax(z), nucleus(z, p)), "leaves them as they are"),
         (lambda z, p: cut(z, softmax(z) >= p), "kept tokens should be"),
     ],

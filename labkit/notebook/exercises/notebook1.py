@@ -73,7 +73,7 @@ def top_k_filter(top_k: Callable) -> str:
 @exercise("1.5")
 def top_p_filter(top_p: Callable) -> str:
     shuffled = np.random.default_rng(0).normal(scale=2, size=20)
-    large = 300 * LOGITS  # exp(900) overflows
+    large = np.array([900.0, 899.0, -900.0])  # exp(900) overflows
     for logits, p in ((LOGITS, 0.5), (LOGITS, 0.8), (LOGITS, 0.01), (shuffled, 0.9), (shuffled, 0.3), (large, 0.8)):
         name = f"p = {p}, 20 random logits" if logits is shuffled else f"p = {p}, logits {logits}"
         with np.errstate(all="ignore"):
