@@ -23,6 +23,7 @@ SCORES = SimpleNamespace(
     dst=None,
     notes=("n",),
     n_dialogues=30,
+    n_turns=200,
 )
 LM = SimpleNamespace(name="mini-pythia", adapter=None, bits=4, n_parameters=8_700_000, stand_in=True, device="cpu")
 CORPUS = Corpus("miniwoz", {}, "generated", stand_in=True)

@@ -2,6 +2,7 @@
 framework does with an answer: check, hint, solution, progress."""
 
 import math
+import sys
 
 import nbformat
 import numpy as np
@@ -20,7 +21,6 @@ from labkit.notebook.exercises.record import progress, recorded
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("LAB_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(exercises, "_SECONDS", 0.3)
     return tmp_path / "home"
 
 
@@ -339,9 +339,37 @@ def test_solution_unfolds_the_cells_before_the_check_and_says_so(tmp_path, monke
         solution("1.5")
 
 
-def test_progress_table_counts_in_words():
+def test_progress_table_counts_in_words_and_is_exported(home):
     check("0.1", "b")
     check("0.2", lambda d: 0)
-    shown = progress()
-    assert shown.text.startswith(f"1 of {len(every_exercise())} exercises solved")
+    shown = progress(home / "me.csv")
+    assert shown.text.startswith(f"1 of {len(every_exercise())} exercises solved. Next: 0.2")
     assert "✓ right" in shown.html and "✗ wrong" in shown.html and "<progress" in shown.html
+    lines = (home / "me.csv").read_text().splitlines()
+    assert lines[0] == "id,exercise,state,tries,hints,solution" and len(lines) == 1 + len(every_exercise())
+    assert "0.2,Count the bot's turns,✗ wrong,1,0," in lines
+    progress(home / "me.md")
+    assert "| 0.2 | Count the bot's turns | ✗ wrong | 1 | 0 |" in (home / "me.md").read_text()
+
+
+def test_progress_names_the_training_that_a_dropped_session_left(home):
+    for name, finished in (("done", True), ("half", False)):
+        (home / "adapters" / name).mkdir(parents=True)
+        (home / "adapters" / name / "run.json").write_text("{}")
+        if finished:
+            (home / "adapters" / name / "result.json").write_text("{}")
+    told = progress().text.splitlines()[0]
+    assert "it goes on: half" in told and "done" not in told
+
+
+def test_the_line_of_a_wrong_value_is_the_one_that_ran_and_tracing_is_put_back():
+    def two_ways(logits, temperature):
+        if temperature == 1:
+            return softmax(logits)
+        return softmax(logits * temperature)
+
+    before = sys.gettrace()
+    message = judge("1.3", two_ways).message
+    assert "`return softmax(logits * temperature)`" in message and sys.gettrace() is before
+    assert "came from line" not in judge("0.1", "a").message  # a choice has no line
+    assert "came from line" not in judge("0.2", len).message  # nor has a function that is not Python's

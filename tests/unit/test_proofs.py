@@ -30,11 +30,6 @@ def each(answers):
     return pytest.mark.parametrize(("id", "answer"), cases)
 
 
-@pytest.fixture(autouse=True)
-def short(monkeypatch):
-    monkeypatch.setattr(exercises, "_SECONDS", 0.3)
-
-
 @every
 def test_every_exercise_has_two_right_answers_and_three_wrong_ones(id):
     assert len(RIGHT_ANSWERS.get(id, ())) >= 2 and len(WRONG_ANSWERS.get(id, ())) >= 3
@@ -101,7 +96,9 @@ def test_raising_code_gets_its_own_line_and_no_traceback(id):
 
 
 @function
-def test_endless_loop_is_stopped_even_where_it_catches_everything(id):
+def test_endless_loop_is_stopped_even_where_it_catches_everything(id, monkeypatch):
+    monkeypatch.setattr(exercises, "_SECONDS", 0.2)
+
     def endless(*_):
         while True:
             with suppress(Exception):
@@ -109,6 +106,19 @@ def test_endless_loop_is_stopped_even_where_it_catches_everything(id):
 
     verdict = judge(id, endless)
     assert verdict.outcome == RAISED and "was stopped" in verdict.message
+
+
+@function
+def test_a_wrong_value_gets_the_line_that_returned_it(id):
+    def astray(*args):
+        if args:
+            nowhere = object()
+            return nowhere
+        return None
+
+    verdict = judge(id, astray)
+    assert verdict.outcome == RAISED or f"line {astray.__code__.co_firstlineno + 3} of your cell" in verdict.message
+    assert verdict.outcome == RAISED or "`return nowhere`" in verdict.message
 
 
 @function
