@@ -159,14 +159,20 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 
 def _cell(cell: Any) -> str:
-    return (f"{cell:.1f}" if isinstance(cell, float) else str(cell)).replace("|", "\\|").replace("\n", " ")
+    return _number(cell).replace("|", "\\|").replace("\n", " ")
+
+
+def _number(cell: Any) -> str:
+    """One decimal, and three digits of what is below 1."""
+    if isinstance(cell, float):
+        return f"{cell:.3g}" if 0 < abs(cell) < 1 else f"{cell:.1f}"
+    return str(cell)
 
 
 def _html(cell: Any, under: str | None) -> str:
     """A cell with the value it is sorted by, and its interval as small text."""
-    text = f"{cell:.1f}" if isinstance(cell, float) else str(cell)
     small = f'<br><small style="white-space:nowrap">{escape(under)}</small>' if under else ""
-    return f'<td data-value="{escape(str(cell))}">{escape(text)}{small}</td>'
+    return f'<td data-value="{escape(str(cell))}">{escape(_number(cell))}{small}</td>'
 
 
 def _plain(value: Any) -> Any:
@@ -210,8 +216,10 @@ def _in_words(row: dict[str, Any]) -> dict[str, Any]:
     near = {name: " [{:.1f}, {:.1f}]".format(*interval) for name, interval in (row.get("intervals") or {}).items()}
     said = [f"{name} {row[name]:.1f}{near.get(name, '')}" for name in metrics]
     said += [f"{name} {value:.4g}" for name, value in list((row.get("richness") or {}).items())[:1]]
-    decoding = _short(row.get("decoding"), {"strategy", *FILTERS, "max_new_tokens", "num_beams"})
-    return {"llm": f"{label(row)} ({where})", "params": decoding, "metrics": ", ".join(said)}
+    chosen = row.get("decoding") or {}
+    names = {name for name, off in FILTERS.items() if chosen.get(name, off) != off} | {"strategy", "max_new_tokens"}
+    names |= {{"beam": "num_beams", "contrastive": "penalty_alpha"}.get(chosen.get("strategy"), "strategy")}
+    return {"llm": f"{label(row)} ({where})", "params": _short(chosen, names), "metrics": ", ".join(said)}
 
 
 # The three tables of results that the 2023 lab asked for: {field: title of its column}
