@@ -29,6 +29,7 @@ _HOME = {  # public name -> the module that defines it
     "check": "notebook.exercises",
     "hint": "notebook.exercises",
     "solution": "notebook.exercises",
+    "progress": "notebook.exercises",
 }
 __all__ = sorted(_HOME)
 

@@ -23,6 +23,7 @@ SCORES = SimpleNamespace(
     dst=None,
     notes=("n",),
     n_dialogues=30,
+    n_turns=200,
 )
 LM = SimpleNamespace(name="mini-pythia", adapter=None, bits=4, n_parameters=8_700_000, stand_in=True, device="cpu")
 CORPUS = Corpus("miniwoz", {}, "generated", stand_in=True)
@@ -41,6 +42,32 @@ def test_a_row_says_all_that_is_needed_to_repeat_the_run(tmp_path):
     assert saved["seed"] == 7 and saved["dialogues"] == 30 and saved["seconds"] == 12.3
     assert saved["decoding"]["top_p"] == 0.9 and saved["stand_in"] is True
     assert set(saved["versions"]) >= {"labkit", "torch", "transformers"}
+
+
+def test_an_adapter_in_the_labs_folder_is_named_from_there_and_found_after_a_move(tmp_path):
+    (tmp_path / "old" / "adapters" / "mine").mkdir(parents=True)
+    inside, outside = str(tmp_path / "old" / "adapters" / "mine"), str(tmp_path / "elsewhere")
+    for adapter in (inside, outside, None):
+        Board(tmp_path / "old").add(row(adapter=adapter))
+    assert [json.loads(line)["adapter"] for line in Board(tmp_path / "old").path.read_text().splitlines()] == [
+        "adapters/mine",
+        outside,
+        None,
+    ]
+    (tmp_path / "old").rename(tmp_path / "new")
+    board = Board(tmp_path / "new")
+    assert [r["adapter"] for r in board.rows()] == [str(tmp_path / "new" / "adapters" / "mine"), outside, None]
+    assert set(board.table().adapter.dropna()) == {"adapters/mine", outside}
+
+
+def test_what_training_wrote_beside_the_adapter_is_in_the_row(tmp_path):
+    """The configuration that a notebook holds may leave the learning rate to the run; the run knows it."""
+    (tmp_path / "run.json").write_text('{"learning_rate": 0.004, "max_steps": 440, "seed": 3}')
+    (tmp_path / "result.json").write_text('{"tokens_per_second": 812.4}')
+    tuned = SimpleNamespace(**vars(LM) | {"adapter": str(tmp_path)})
+    made = result_row("QLoRA", tuned, CORPUS, "test", SCORES, training={"learning_rate": None}, seconds=20)
+    assert made["training"]["learning_rate"] == 0.004
+    assert made["speed"] == {"replies_per_second": 10.0, "tokens_per_second": 812}
 
 
 def test_a_stand_in_corpus_alone_makes_the_row_a_stand_in():
@@ -71,6 +98,57 @@ def test_a_full_disk_leaves_earlier_rows_and_no_half_row(tmp_path, monkeypatch):
     with pytest.raises(LabError, match="No space left"):
         board.add(row(task="second"))
     assert board.path.read_bytes() == before
+
+
+QUOTA = """
+import resource, sys
+from labkit.errors import LabError
+from labkit.notebook.board import Board
+board = Board(sys.argv[1])
+board.add({"task": "first", "text": "x" * 3000})
+resource.setrlimit(resource.RLIMIT_FSIZE, (3500, resource.RLIM_INFINITY))  # room for a half row
+for text in ("y" * 3000, "y" * 20000):
+    try:
+        board.add({"task": "second", "text": text})
+    except LabError as error:
+        print(error)
+board.add({"task": "third"})
+"""
+
+
+def test_a_real_quota_in_the_middle_of_a_row_costs_that_row_only(tmp_path):
+    """The kernel writes a part of the row and then refuses; nothing of it may stay, now or when the file is closed."""
+    run = subprocess.run([sys.executable, "-c", QUOTA, str(tmp_path)], capture_output=True, text=True)
+    assert run.stdout.count("cannot write") == 2 and run.stdout.count("→ free space") == 2, run
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert [json.loads(line)["task"] for line in lines] == ["first", "third"]
+
+
+ENDLESS = """
+import itertools, sys
+from labkit.notebook.board import Board
+for i in itertools.count():
+    Board(sys.argv[1]).add({"task": sys.argv[2], "i": i, "text": "x" * 50000})
+    print(i, flush=True)
+"""
+
+
+def test_kill_minus_9_loses_no_row_that_was_added(tmp_path):
+    """Two endless writers at once, each killed at some moment, three times over, beside a row of ours."""
+    kept = set()
+    for number in range(3):
+        names = [f"{number}{letter}" for letter in "ab"]
+        command = [sys.executable, "-c", ENDLESS, str(tmp_path)]
+        writers = [subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True) for name in names]
+        for name, writer in zip(names, writers, strict=True):
+            kept |= {(name, int(writer.stdout.readline())) for _ in range(3 + number)}
+            writer.kill()
+        for name, writer in zip(names, writers, strict=True):
+            kept |= {(name, int(line)) for line in writer.stdout.read().splitlines()}
+            assert writer.wait() == -9
+        Board(tmp_path).add({"task": "ours", "i": number})
+        kept.add(("ours", number))
+    assert kept <= {(row["task"], row["i"]) for row in Board(tmp_path).rows()} and len(kept) > 20
 
 
 def test_concurrent_writers_lose_no_row(tmp_path):
@@ -110,6 +188,44 @@ def test_a_difference_inside_the_noise_is_said_in_words(tmp_path):
     told = board.table("bleu").intervals.tolist()
     assert told == ["", "bleu 29.0–31.0", "bleu 11.0–13.0 best", "bleu 10.0–12.0 ≈ best", "bleu 4.0–6.0"]
     assert "≈ best" in board.html().html and "≈ best" in board.markdown()
+
+
+def original_board(folder):
+    board = Board(folder)
+    speed = {"steps_per_second": 2.5, "replies_per_second": 31.0}
+    board.add(row(task="speed", speed=speed, device="Tesla T4", versions={"cuda": "12.4"}))
+    board.add(row(intervals={"bleu": (10.0, 13.0)}))
+    training = {"lora_modules": "attention", "max_steps": 440, "learning_rate": 0.004}
+    board.add(row(task="QLoRA", adapter="a", training=training, stand_in=False, inform=None, success=None))
+    return board
+
+
+def test_the_three_tables_of_the_original_are_exported_as_markdown(tmp_path):
+    board = original_board(tmp_path)
+    speed, untuned, tuned = (board.original(name).split("\n") for name in ("speed", "untuned", "tuned"))
+    assert speed[0] == "| GPU | CUDA | train it/s | infer it/s |" and speed[2:] == ["| Tesla T4 | 12.4 | 2.5 | 31.0 |"]
+    assert untuned[0] == "| LLM | decoding params | metrics |" and len(untuned) == 3
+    assert (
+        "(stand-in)" in untuned[2]
+        and "strategy=sample, max_new_tokens=64, top_p=0.9 |" in untuned[2]
+        and "bleu 11.6 [10.0, 13.0]" in untuned[2]
+    )
+    assert tuned[0].startswith("| LLM | LoRA modules | steps | learning rate |") and len(tuned) == 3
+    assert "| attention | 440 | 0.004 |" in tuned[2] and "stand-in" not in tuned[2] and "inform" not in tuned[2]
+    with pytest.raises(LabError, match="choose one of speed, untuned, tuned"):
+        board.original("T9")
+    assert Board(tmp_path / "none").original("tuned").count("\n") == 1  # a heading without rows
+
+
+def test_csv_has_a_column_for_every_field(tmp_path):
+    import pandas
+
+    board = original_board(tmp_path)
+    board.csv(tmp_path / "board.csv")
+    table = pandas.read_csv(tmp_path / "board.csv")
+    assert len(table) == 3 and table["decoding.top_p"].tolist() == [0.9] * 3
+    assert table["training.learning_rate"].tolist()[2] == 0.004 and {"seed", "device", "stand_in"} <= set(table)
+    assert board.csv().splitlines()[0] == ",".join(table.columns)
 
 
 def test_html_of_the_table_escapes_what_rows_hold(tmp_path):

@@ -1,11 +1,8 @@
-"""The checkers of notebook 4 are proved: right answers pass, plausible wrong ones get their message."""
+"""Right and plausible wrong answers to the exercises of notebook 4; test_proofs.py judges them all."""
 
 from itertools import pairwise
 
 import numpy as np
-import pytest
-
-from labkit.notebook.exercises import RIGHT, WRONG, every_exercise, judge
 
 
 def one_standard_error(rows):
@@ -91,24 +88,3 @@ WRONG_ANSWERS = {  # (answer, words of the message that it must get)
     ],
     "4.5": [("a", "no worse"), ("c", "the same dialogues"), ("d", "they fall")],
 }
-
-
-def pairs(cases):
-    return [pytest.param(id, case, id=f"{id}-{i}") for id, some in cases.items() for i, case in enumerate(some)]
-
-
-def test_every_exercise_of_notebook_4_is_proved_here():
-    ids = {id for id in every_exercise() if id.startswith("4.")}
-    assert ids == set(RIGHT_ANSWERS) == set(WRONG_ANSWERS)
-
-
-@pytest.mark.parametrize(("id", "answer"), pairs(RIGHT_ANSWERS))
-def test_right_answers_pass(id, answer):
-    assert judge(id, answer).outcome == RIGHT, judge(id, answer).message
-
-
-@pytest.mark.parametrize(("id", "case"), pairs(WRONG_ANSWERS))
-def test_wrong_answers_get_the_message_that_helps(id, case):
-    answer, words = case
-    verdict = judge(id, answer)
-    assert verdict.outcome == WRONG and words in verdict.message, verdict

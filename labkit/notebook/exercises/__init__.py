@@ -8,8 +8,10 @@ limit, cannot change the checker's data, and counts as not attempted while it re
 """
 
 import inspect
+import linecache
 import re
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib import import_module
 from pkgutil import iter_modules
+from types import FrameType
 from typing import Any
 
 from labkit.errors import LabError
@@ -122,6 +125,7 @@ def _attempt(function: Callable) -> Callable:
     """A student's function as a checker calls it."""
 
     def call(*args: Any) -> Any:
+        call.args = args
         with _time_limit(_SECONDS):
             value = function(*deepcopy(args))
         if value is ... or (value is None and _is_empty(function)):
@@ -168,10 +172,11 @@ def judge(id: str, answer: Any) -> Verdict:
         return Verdict(BLANK, "Replace the `...` by your answer and run the cell again.")
     if task.kind == "function" and not callable(answer):
         return Verdict(WRONG, f"Give the function itself, without calling it: `check({id!r}, name_of_your_function)`.")
+    given = _attempt(answer) if task.kind == "function" else answer
     try:
-        return Verdict(RIGHT, task.checker(_attempt(answer) if task.kind == "function" else answer) or "")
+        return Verdict(RIGHT, task.checker(given) or "")
     except Wrong as wrong:
-        return Verdict(WRONG, str(wrong))
+        return Verdict(WRONG, f"{wrong}{_line(answer, given.args) if task.kind == 'function' else ''}")
     except _Blank:
         return Verdict(BLANK, "The function returns nothing yet: write its body, then run the cell again.")
     except _TooLong:
@@ -180,6 +185,27 @@ def judge(id: str, answer: Any) -> Verdict:
         if "ellipsis" in str(error):
             return Verdict(BLANK, "There is still a `...` to replace in your function.")
         return Verdict(RAISED, _where(error, answer))
+
+
+def _line(function: Callable, args: Sequence[Any]) -> str:
+    """The student's line that a wrong value was returned from: the call is run once more and followed."""
+    code, lines, before = getattr(function, "__code__", None), [0], sys.gettrace()
+
+    def follow(frame: FrameType, *_: Any) -> Callable | None:
+        lines[0] = frame.f_lineno if frame.f_code is code else lines[0]
+        return follow if frame.f_code is code else None
+
+    sys.settrace(follow)
+    try:
+        with suppress(Exception, _TooLong), _time_limit(_SECONDS):
+            function(*deepcopy(args))
+    finally:
+        sys.settrace(before)
+    line = linecache.getline(code.co_filename, lines[0]).strip() if code else ""
+    return (
+        f"\nThat value came from line {lines[0]} of your cell: `{line}`. Look there, and at what leads to it."
+        * bool(line)
+    )
 
 
 def _where(error: Exception, answer: Any) -> str:

@@ -48,7 +48,8 @@ def lora_merge(merge: Callable) -> str:
 @exercise("2.3")
 def quantise(own: Callable) -> str:
     draw = np.random.default_rng(0)
-    for block, codebook in ((draw.normal(size=64), NF4), (draw.normal(size=8) * 0.01, np.linspace(-1, 1, 5))):
+    normal, coarse = draw.normal(size=64), np.linspace(-1, 1, 5)
+    for block, codebook in ((normal, NF4), (-normal, NF4), (draw.normal(size=8) * 0.01, coarse)):
         scale = np.abs(block).max()
         expected = codebook[np.abs(block[:, None] / scale - codebook).argmin(axis=1)] * scale
         got = vector(own(block, codebook), block, "weights")

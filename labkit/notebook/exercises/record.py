@@ -1,12 +1,14 @@
 """A student's progress on disk, and the solution cells of the sources."""
 
+from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from labkit.environment import lab_home
 from labkit.errors import LabError
 from labkit.notebook.view import Shown
-from labkit.storage import read_json, write_json
+from labkit.storage import read_json, write_json, write_text
 
 
 def recorded() -> dict[str, dict[str, Any]]:
@@ -36,10 +38,11 @@ def note(id: str, **news: Any) -> None:
         write_json(lab_home() / "progress.json", everything)
 
 
-def progress() -> Shown:
-    """How far you are: a bar and one row an exercise."""
+def progress(save: Path | str | None = None) -> Shown:
+    """How far you are: a bar, what waits to be gone on with, a row an exercise; saved as .csv or Markdown, too."""
     import pandas
 
+    from labkit.notebook.board import markdown_table
     from labkit.notebook.exercises import every_exercise
 
     done, tasks = recorded(), every_exercise()
@@ -47,10 +50,21 @@ def progress() -> Shown:
     rows = [(id, tasks[id].title, *_columns(entry)) for id, entry in entries.items()]
     solved = sum(entry["outcome"] == "right" for entry in entries.values())
     table = pandas.DataFrame(rows, columns=["id", "exercise", "state", "tries", "hints", "solution"])
-    label = f"{solved} of {len(tasks)} exercises solved"
-    bar = f'<label>{label} <progress value="{solved}" max="{len(tasks)}"></progress></label>'
-    text = "\n".join([label, *("  ".join(map(str, row)) for row in rows)])
-    return Shown(bar + table.to_html(index=False, justify="left"), text)
+    markdown = markdown_table(list(table), table.to_dict("records"))
+    if save:
+        write_text(save, table.to_csv(index=False) if str(save).endswith(".csv") else markdown + "\n")
+    label = ". ".join([f"{solved} of {len(tasks)} exercises solved", *_unfinished(entries)])
+    bar = f'<label>{escape(label)} <progress value="{solved}" max="{len(tasks)}"></progress></label>'
+    return Shown(bar + table.to_html(index=False, justify="left"), f"{label}\n{markdown}")
+
+
+def _unfinished(entries: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """What a dropped session left: the next exercise, and trainings that go on where they stopped."""
+    if open_ones := [id for id, entry in entries.items() if entry["outcome"] != "right"]:
+        yield f"Next: {open_ones[0]}"
+    runs = sorted((lab_home() / "adapters").glob("*/run.json"))
+    if names := [run.parent.name for run in runs if not run.with_name("result.json").is_file()]:
+        yield f"Unfinished training, run its cell again and it goes on: {', '.join(names)}"
 
 
 def _columns(entry: dict[str, Any]) -> tuple[str, int, int, str]:

@@ -1,0 +1,329 @@
+"""How many wrong programs does a checker let through? Each solution function with one thing changed (an operator, a
+constant, an argument, a line dropped) is given to its checker. A mutant that gives what the original gives on random
+inputs (INPUTS) is no wrong program and doesn't count. `python tests/unit/mutants.py [id …]` prints the figure, and who
+got through.
+"""
+
+import ast
+import copy
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nbformat
+import numpy as np
+
+from labkit.corpora.types import BOT, USER, Dialogue, Span, Turn
+from labkit.notebook import exercises
+from labkit.notebook.exercises import RIGHT, every_exercise, judge
+
+SOLUTIONS = Path(__file__).parents[2] / "solutions"
+SAMPLES, SECONDS = 60, 1.0  # random inputs a mutant; for one call
+
+SWAPS = {
+    ast.Add: [ast.Sub],
+    ast.Sub: [ast.Add],
+    ast.Mult: [ast.Div, ast.Add],
+    ast.Div: [ast.Mult],
+    ast.MatMult: [ast.Mult],
+}
+SWAPS |= {ast.FloorDiv: [ast.Mult], ast.Mod: [ast.FloorDiv], ast.Pow: [ast.Mult], ast.BitAnd: [ast.BitOr]}
+SWAPS |= {ast.BitOr: [ast.BitAnd], ast.And: [ast.Or], ast.Or: [ast.And]}
+SWAPS |= {ast.Lt: [ast.LtE, ast.Gt], ast.LtE: [ast.Lt, ast.GtE], ast.Gt: [ast.GtE, ast.Lt], ast.GtE: [ast.Gt, ast.LtE]}
+SWAPS |= {ast.Eq: [ast.NotEq], ast.NotEq: [ast.Eq], ast.In: [ast.NotIn], ast.NotIn: [ast.In]}
+NAMES = {"max": "min", "min": "max", "argmax": "argmin", "argmin": "argmax", "sum": "mean", "mean": "sum"}
+NAMES |= {"exp": "log", "log": "exp", "cumsum": "cumprod", "abs": "negative", "all": "any", "any": "all"}
+
+
+# --- random inputs, one function an exercise: draw -> the arguments of a call -----------------------------------------
+
+
+def _dialogue(draw):
+    speakers = [USER, BOT] * int(draw.integers(0, 4)) + [USER] * int(draw.integers(0, 2))
+    return (Dialogue("RANDOM.json", ("hotel",), [Turn(speaker, "hello") for speaker in speakers]),)
+
+
+def _spans(draw):
+    """Words of which some are marked, and perhaps a value that stands nowhere (its offsets are a word's)."""
+    words = [str(word) for word in draw.choice(["north", "cheap", "a", "swan", "in", "the"], 6)]
+    starts = np.cumsum([0, *(len(word) + 1 for word in words)])
+    marked = sorted(draw.choice(6, int(draw.integers(0, 4)), replace=False))
+    spans = [Span("Hotel-Inform", "area", words[i], int(starts[i]), int(starts[i]) + len(words[i])) for i in marked]
+    for span in [*spans][: int(draw.integers(0, 2))]:
+        spans[spans.index(span)] = Span("Hotel-Inform", "area", "dontcare", span.start, span.end)
+    return " ".join(words), spans
+
+
+def _bigram(ids):
+    return np.roll(np.array([1.5, 0.5, 0.0, -0.5, 1.0]), ids[-1])
+
+
+def _logits(draw):
+    return draw.normal(scale=float(draw.choice([2, 2000])), size=int(draw.integers(2, 9)))
+
+
+def _quantised(draw):
+    return draw.normal(size=8) * draw.integers(0, 2) * 10.0 ** draw.integers(-2, 2), np.sort(draw.uniform(-1, 1, 5))
+
+
+def _lora(draw):
+    out, into, r = draw.integers(1, 5, 3)
+    return (
+        draw.normal(size=(out, into)),
+        draw.normal(size=(r, into)),
+        draw.normal(size=(out, r)),
+        int(draw.integers(1, 20)),
+        int(r),
+    )
+
+
+def _tags(draw):
+    text, spans = _spans(draw)
+    return [(match.start(), match.end()) for match in re.finditer(r"\w+", text)], spans
+
+
+def _span_sets(draw):
+    def some():
+        return {("hotel-area", int(start), int(start) + 1) for start in draw.integers(0, 4, draw.integers(0, 4))}
+
+    return [some() for _ in range(3)], [some() for _ in range(3)]
+
+
+def _rows(draw):
+    ks = [int(k) for k in draw.permutation([4, 8, 12, 16])]
+    return ([{"k": k, "silhouette": draw.random(), "stability": draw.random(), "sd": draw.random() / 2} for k in ks],)
+
+
+INPUTS = {
+    "0.2": _dialogue,
+    "1.2": _spans,
+    "1.3": lambda draw: (_logits(draw), draw.uniform(0.1, 3)),
+    "1.4": lambda draw: (_logits(draw), int(draw.integers(1, 12))),
+    "1.5": lambda draw: (_logits(draw), draw.uniform(0.01, 0.99)),
+    "1.6": lambda draw: (draw.dirichlet(np.ones(4)), draw.normal(size=(4, 3)), draw.normal(size=(6, 3)), draw.random()),
+    "1.7": lambda draw: ([[int(i)] for i in draw.integers(0, 5, 3)], _bigram, 5, int(draw.integers(0, 1000))),
+    "2.1": lambda draw: (draw.integers(0, 99, 6).tolist(), draw.integers(0, 2, 6).astype(bool).tolist()),
+    "2.2": _lora,
+    "2.3": _quantised,
+    "3.1": lambda draw: (np.log(draw.random(int(draw.integers(1, 9)))),),
+    "3.2": lambda draw: (
+        {str(n): {"weights": draw.uniform(0, 9), "cache": draw.uniform(0, 9)} for n in range(4)},
+        draw.uniform(0, 20),
+    ),
+    "3.4": lambda draw: (
+        draw.normal(size=(3, 4)),
+        lambda h: h / np.linalg.norm(h, axis=-1, keepdims=True),
+        draw.normal(size=(5, 4)),
+    ),
+    "4.1": _rows,
+    "4.2": lambda draw: (draw.integers(0, 9, (3, 4)) + np.eye(3, 4, dtype=int) + 1,),
+    "4.4": lambda draw: ([draw.integers(0, 3, draw.integers(1, 6)).tolist() for _ in range(12)], 3),
+    "5.1": lambda draw: (draw.integers(0, 5, 6).tolist(), int(draw.integers(1, 4))),
+    "5.2": _tags,
+    "5.3": _span_sets,
+    "5.5": lambda draw: (lambda text: f" line {len(text)}", int(draw.integers(1, 7))),
+}
+
+
+# --- the solutions ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A solution function of a source notebook: its syntax tree, and the names that it uses from other cells."""
+
+    id: str
+    function: ast.FunctionDef
+    names: dict[str, Any]
+
+    def run(self, function: ast.FunctionDef) -> Any:
+        """The function that a (changed) tree defines."""
+        names = dict(self.names)
+        module = ast.fix_missing_locations(ast.Module([function], []))
+        exec(compile(module, f"<mutant of {self.id}>", "exec"), names)
+        return names[function.name]
+
+
+def solutions(ids=None) -> list[Solution]:
+    """The solution of every function exercise, from solutions/*.ipynb."""
+    wanted = [id for id, task in every_exercise().items() if task.kind == "function" and (not ids or id in ids)]
+    found = {}
+    for path in sorted(SOLUTIONS.glob("*.ipynb")):
+        cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        statements = [node for cell in cells if "\n        %" not in cell for node in ast.parse(cell).body]
+        names = dict(re.findall(r'check\("([\d.]+)", (\w+)\)', "\n".join(cells)))
+        functions = {node.name: node for node in statements if isinstance(node, ast.FunctionDef)}
+        for id in set(wanted) & set(names):
+            function = functions[names[id]]
+            found[id] = Solution(id, function, _environment(function, functions, statements))
+    return [found[id] for id in wanted]
+
+
+def _environment(function, functions, statements):
+    """What the notebook has imported or defined, as far as the function uses it."""
+    used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)} - {function.name}
+    for name in used & set(functions):
+        used |= {node.id for node in ast.walk(functions[name]) if isinstance(node, ast.Name)}
+    names, needed = {}, [functions[name] for name in used & set(functions)]
+    for node in statements:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            node = copy.copy(node)
+            node.names = [alias for alias in node.names if (alias.asname or alias.name) in used]
+            needed = [node, *needed] if node.names else needed
+    exec(compile(ast.fix_missing_locations(ast.Module(needed, [])), "<notebook>", "exec"), names)
+    return names
+
+
+# --- the mutants ------------------------------------------------------------------------------------------------------
+
+
+def mutants(function: ast.FunctionDef):
+    """(what was changed, the changed tree), one change each."""
+    docstrings = {node.value for node in ast.walk(function) if _docstring(node)}
+    for number, node in enumerate(ast.walk(function)):
+        for change in () if node in docstrings else _changes(node):
+            tree = copy.deepcopy(function)
+            place = next(other for n, other in enumerate(ast.walk(tree)) if n == number)
+            before = ast.unparse(tree)
+            change(place)
+            if (after := ast.unparse(ast.fix_missing_locations(tree))) != before:
+                yield _difference(before, after), tree
+
+
+def _difference(before, after):
+    lines = [line.strip() for line in after.split("\n") if line not in before.split("\n")]
+    return " / ".join(lines) or f"a line less than: {before.split(chr(10))[-1].strip()}"
+
+
+def _changes(node):
+    """Functions that change a copy of the node in place."""
+    if isinstance(node, ast.BinOp | ast.AugAssign | ast.BoolOp):
+        yield from (_set("op", new()) for new in SWAPS.get(type(node.op), ()))
+    if isinstance(node, ast.Compare):
+        yield from (_set("ops", [new(), *node.ops[1:]]) for new in SWAPS.get(type(node.ops[0]), ()))
+    if isinstance(node, ast.BinOp):
+        yield from (_become(part) for part in (node.left, node.right))
+    if isinstance(node, ast.Call):
+        yield from (_become(argument) for argument in node.args if not isinstance(argument, ast.Starred))
+        if len(node.args) == 2:
+            yield _set("args", node.args[::-1])
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield _set("value", node.value + "x")
+    if isinstance(node, ast.UnaryOp):
+        yield _set("op", ast.UAdd())
+    if isinstance(node, ast.Constant) and not isinstance(node.value, str | type(None) | type(...)):
+        values = [not node.value] if isinstance(node.value, bool) else [node.value + 1, node.value - 1]
+        yield from (_set("value", value) for value in values)
+    if isinstance(node, ast.Attribute) and node.attr in NAMES:
+        yield _set("attr", NAMES[node.attr])
+    if isinstance(node, ast.Name) and node.id in NAMES:
+        yield _set("id", NAMES[node.id])
+    if isinstance(node, ast.Call):
+        yield from (_drop("keywords", i) for i in range(len(node.keywords)))
+    if isinstance(node, ast.Slice) and (node.lower is None) != (node.upper is None):
+        yield _flip_slice
+    if isinstance(node, ast.If | ast.IfExp):
+        yield from (_set("test", test) for test in (ast.UnaryOp(ast.Not(), node.test), ast.Constant(True)))
+    if isinstance(node, ast.FunctionDef | ast.If | ast.For | ast.While):
+        yield from (_drop("body", i) for i, line in enumerate(node.body) if not _docstring(line))
+    if isinstance(node, ast.comprehension):
+        yield from (_drop("ifs", i) for i in range(len(node.ifs)))
+
+
+def _set(field, value):
+    return lambda place: setattr(place, field, copy.deepcopy(value))
+
+
+def _become(part):
+    """The node turns into one of its parts: `a + b` into `a`, `f(x)` into `x`."""
+
+    def change(place):
+        place.__class__, place.__dict__ = type(part), copy.deepcopy(part).__dict__
+
+    return change
+
+
+def _drop(field, index):
+    def change(place):
+        rest = [part for i, part in enumerate(getattr(place, field)) if i != index]
+        setattr(place, field, rest or ([ast.Pass()] if field == "body" else []))
+
+    return change
+
+
+def _flip_slice(place):
+    place.lower, place.upper = place.upper, place.lower
+
+
+def _docstring(line):
+    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
+
+
+# --- judged -----------------------------------------------------------------------------------------------------------
+
+
+def behaviour(id, function):
+    """What the function does on random inputs, the same ones each time; an error is a behaviour too."""
+    call, seen = exercises._attempt(function), []
+    for seed in range(SAMPLES):
+        try:
+            seen.append(call(*INPUTS[id](np.random.default_rng(seed))))
+        except (Exception, exercises._TooLong) as error:
+            seen.append(type(error))
+            if isinstance(error, exercises._TooLong):
+                return seen  # 60 endless loops would take a while
+    return seen
+
+
+def same(one, other):
+    """Equal up to rounding; a list is as good as an array."""
+    if len(one) != len(other):
+        return False
+    for a, b in zip(one, other, strict=True):
+        try:
+            x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+            equal = x.shape == y.shape and np.allclose(x, y, equal_nan=True)
+        except (TypeError, ValueError):
+            equal = a is b or str(a) == str(b)
+        if not equal:
+            return False
+    return True
+
+
+def survey(ids=None):
+    """For every exercise: the number of mutants that change what the function does, and those accepted all the same.
+
+    `unfair` are mutants that change nothing on random inputs, and were rejected: a rare case, or a checker too strict.
+    """
+    before, exercises._SECONDS = exercises._SECONDS, SECONDS
+    rows = []
+    with np.errstate(all="ignore"):
+        for solution in solutions(ids):
+            original, counted, through, unfair = behaviour(solution.id, solution.run(solution.function)), 0, [], []
+            assert not any(isinstance(seen, type) for seen in original), f"INPUTS of {solution.id} break its solution"
+            for change, tree in mutants(solution.function):
+                mutant = solution.run(tree)
+                accepted = judge(solution.id, mutant).outcome == RIGHT
+                wrong = not same(behaviour(solution.id, mutant), original)
+                counted += wrong
+                through += [change] * (wrong and accepted)
+                unfair += [change] * (not wrong and not accepted)
+            rows.append(SimpleNamespace(id=solution.id, mutants=counted, through=through, unfair=unfair))
+    exercises._SECONDS = before
+    return rows
+
+
+if __name__ == "__main__":
+    import warnings
+
+    warnings.simplefilter("ignore")
+    table = survey(sys.argv[1:])
+    for row in table:
+        print(f"{row.id:5} {row.mutants:4} wrong mutants, {len(row.through)} accepted", *row.through, sep="\n        ")
+        for change in row.unfair:
+            print(f"        rejected, though the same on random inputs: {change}")
+    counted, through = sum(row.mutants for row in table), sum(len(row.through) for row in table)
+    print(f"{counted - through} of {counted} mutants that change behaviour are rejected: {1 - through / counted:.1%}")

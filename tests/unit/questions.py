@@ -1,0 +1,45 @@
+"""The questions of the 2023 lab and their places (labkit/course/questions.toml) as a table for the README, printed by
+`python tests/unit/questions.py`.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).parents[2]
+QUESTIONS = tomllib.loads((ROOT / "labkit/course/questions.toml").read_text(encoding="utf-8"))["question"]
+
+
+def notebook(number):
+    """The path of a source notebook, or None where this clone hasn't got it."""
+    return next(iter((ROOT / "solutions").glob(f"{number}_*.ipynb")), None)
+
+
+def cells(number):
+    """{cell id: the heading that it stands under}."""
+    headings, under = {}, ""
+    for cell in nbformat.read(notebook(number), as_version=4).cells:
+        if cell.cell_type == "markdown" and (found := re.findall(r"^#+ (.*)", cell.source, re.MULTILINE)):
+            under = found[-1].split(": ")[0]
+        headings[cell.id] = under
+    return headings
+
+
+def table():
+    """Markdown: task, question, notebook, section or exercise, and what it is."""
+    lines = ["| 2023 | question or task | notebook | where | as |", "|---|---|---|---|---|"]
+    for question in QUESTIONS:
+        number = question["notebook"]
+        headings = cells(number) if notebook(number) else {}
+        where = [f"exercise {at}" if at[0].isdigit() else headings.get(at, at) for at in question["at"]]
+        where = [place for place in dict.fromkeys(where) if not place.startswith("Exercise ")]
+        file = notebook(number).name if notebook(number) else f"{number}"
+        cell = f"[{number}](notebooks/{file})"
+        lines.append(f"| {question['task']} | {question['ask']} | {cell} | {', '.join(where)} | {question['as']} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,0 +1,136 @@
+"""Every checker is proved, in one shape for all notebooks: right answers written in two ways pass, plausible wrong ones
+get their message, and a student's blank, raising or endless code ends in a message, never in a traceback.
+
+The answers stand in the tables RIGHT_ANSWERS {id: [answer]} and WRONG_ANSWERS {id: [(answer, words of its message)]} of
+the modules `test_exercises*.py`; an exercise that no table proves fails here.
+"""
+
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from labkit.notebook import exercises
+from labkit.notebook.exercises import BLANK, RAISED, RIGHT, WRONG, every_exercise, judge
+
+TABLES = [import_module(path.stem) for path in sorted(Path(__file__).parent.glob("test_exercises*.py"))]
+RIGHT_ANSWERS = {id: some for table in TABLES for id, some in table.RIGHT_ANSWERS.items()}
+WRONG_ANSWERS = {id: some for table in TABLES for id, some in table.WRONG_ANSWERS.items()}
+EXERCISES = every_exercise()
+FUNCTIONS = [id for id, task in EXERCISES.items() if task.kind == "function"]
+
+every = pytest.mark.parametrize("id", EXERCISES)
+function = pytest.mark.parametrize("id", FUNCTIONS)
+
+
+def each(answers):
+    """One test for each answer of a table."""
+    cases = [pytest.param(id, answer, id=f"{id}-{n}") for id, some in answers.items() for n, answer in enumerate(some)]
+    return pytest.mark.parametrize(("id", "answer"), cases)
+
+
+@every
+def test_every_exercise_has_two_right_answers_and_three_wrong_ones(id):
+    assert len(RIGHT_ANSWERS.get(id, ())) >= 2 and len(WRONG_ANSWERS.get(id, ())) >= 3
+
+
+def test_no_table_proves_an_exercise_that_is_gone():
+    assert set(RIGHT_ANSWERS) | set(WRONG_ANSWERS) == set(EXERCISES)
+
+
+@each(RIGHT_ANSWERS)
+def test_right(id, answer):
+    verdict = judge(id, answer)
+    assert verdict.outcome == RIGHT and verdict.message, verdict
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@each(WRONG_ANSWERS)
+def test_wrong_and_why(id, answer):
+    wrong, words = answer
+    verdict = judge(id, wrong)
+    assert verdict.outcome == WRONG and words in verdict.message, verdict
+
+
+@every
+@pytest.mark.parametrize("blank", [None, ..., ({}, ...)], ids=["None", "dots", "dots in a tuple"])
+def test_blank_answer(id, blank):
+    assert judge(id, blank).outcome == BLANK
+
+
+def released(*_):
+    """What a student finds."""
+    ...  # your code here
+
+
+def begun(*args):
+    half = len(args)
+    half + 1
+    ...  # your code here
+
+
+@function
+def test_function_that_does_nothing_is_blank_not_wrong(id):
+    for blank in (released, begun, lambda *_: None, lambda *_: ..., lambda *_: ... + 1):
+        assert judge(id, blank).outcome == BLANK
+
+
+@function
+def test_forgotten_return_is_said(id):
+    def forgetful(*args):
+        result = list(args)
+        result.append(1)
+
+    assert judge(id, forgetful).outcome == WRONG and "return" in judge(id, forgetful).message
+
+
+def raising(*_):
+    return {}["missing key"]
+
+
+@function
+def test_raising_code_gets_its_own_line_and_no_traceback(id):
+    verdict = judge(id, raising)
+    assert verdict.outcome == RAISED and "KeyError" in verdict.message and '{}["missing key"]' in verdict.message
+
+
+@function
+def test_endless_loop_is_stopped_even_where_it_catches_everything(id, monkeypatch):
+    monkeypatch.setattr(exercises, "_SECONDS", 0.2)
+
+    def endless(*_):
+        while True:
+            with suppress(Exception):
+                sum(range(1000))
+
+    verdict = judge(id, endless)
+    assert verdict.outcome == RAISED and "was stopped" in verdict.message
+
+
+@function
+def test_a_wrong_value_gets_the_line_that_returned_it(id):
+    def astray(*args):
+        if args:
+            nowhere = object()
+            return nowhere
+        return None
+
+    verdict = judge(id, astray)
+    assert verdict.outcome == RAISED or f"line {astray.__code__.co_firstlineno + 3} of your cell" in verdict.message
+    assert verdict.outcome == RAISED or "`return nowhere`" in verdict.message
+
+
+@function
+def test_nonsense_results_are_no_crash_of_the_checker(id):
+    for nonsense in ("a text", {"a": 1}, [[1], [2, 3]], float("nan"), object()):
+        assert judge(id, lambda *_, value=nonsense: value).outcome in (WRONG, RAISED)
+    assert judge(id, 3).outcome == WRONG  # the function was called instead of given
+
+
+@pytest.mark.parametrize("id", [id for id, task in EXERCISES.items() if task.choices])
+def test_every_choice_is_explained_and_all_but_one_are_wrong(id):
+    verdicts = [judge(id, letter) for letter in EXERCISES[id].choices]
+    assert sorted(verdict.outcome for verdict in verdicts) == sorted([RIGHT] + [WRONG] * (len(verdicts) - 1))
+    assert len({verdict.message for verdict in verdicts}) == len(verdicts)
+    assert all(len(verdict.message.split()) >= 8 for verdict in verdicts)
