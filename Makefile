@@ -14,7 +14,8 @@ NOTEBOOKS = $(wildcard notebooks/*.ipynb solutions/*.ipynb)
 # Results of tests go to a folder of their own; with JOBS processes at once, one thread each.
 TESTING = OMP_NUM_THREADS=1 LAB_PROFILE=smoke LAB_HOME=$(CURDIR)/build/test
 
-.PHONY: install lab test lint test-unit test-slow test-notebooks test-browser test-floors report preflight bench clean
+.PHONY: install lab test lint test-unit test-slow test-notebooks test-browser test-floors test-latest test-hub report \
+	preflight bench clean
 .DEFAULT_GOAL := lab
 
 install: .venv/installed
@@ -58,6 +59,11 @@ test-browser: install
 		{ echo "test-browser skipped: playwright cannot be installed"; exit 0; }; \
 	$(BIN)/python -m pytest -rs tests/browser
 
+# Every notebook with nothing of the stand-ins: pythia-70m's shape and MultiWOZ's layout, from a Hub on the loopback address.
+# Its figures are in build/hub/measured.json. One after the other: peak memory is part of what is measured.
+test-hub: install
+	PYTHONPATH=tests/hub $(BIN)/python tests/hub/run.py
+
 # The unit tests on the oldest versions that pyproject.toml allows, which is what Colab has.
 test-floors: .venv-floors/installed
 	$(TESTING) .venv-floors/bin/python -m pytest -n $(JOBS) tests/unit
@@ -66,6 +72,15 @@ test-floors: .venv-floors/installed
 	test -x .venv-floors/bin/pip || $(PYTHON) -m venv .venv-floors
 	.venv-floors/bin/python -m pip install --quiet --constraint tests/floors.txt --editable '.[lab,dev]'
 	@touch $@
+
+# The newest releases within the ranges of pyproject.toml, no pins, in an environment of their own, which is made anew.
+test-latest:
+	rm -rf .venv-latest
+	$(PYTHON) -m venv .venv-latest
+	.venv-latest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[lab,dev]'
+	.venv-latest/bin/python -m pip freeze --exclude-editable | diff - <(grep '==' constraints.txt) || true
+	$(TESTING) .venv-latest/bin/python -m pytest -n $(JOBS) tests/unit
+	$(TESTING) .venv-latest/bin/python -m pytest -n $(JOBS) --nbmake --nbmake-timeout=600 $(NOTEBOOKS)
 
 report: install
 	$(BIN)/labkit preflight --html report
@@ -79,4 +94,4 @@ bench: install
 	$(BIN)/labkit bench
 
 clean:
-	rm -rf build report .venv-floors
+	rm -rf build report .venv-floors .venv-latest

@@ -1,6 +1,7 @@
 """MultiWOZ 2.2 as a download: pinned by commit, verified by git blob id, resumed where it was cut."""
 
 import hashlib
+import os
 import time
 from pathlib import Path
 
@@ -10,15 +11,20 @@ from tqdm.auto import tqdm
 
 from labkit.environment import cache_dir, multiwoz_url
 from labkit.errors import LabError
-from labkit.storage import shipped, write_text
+from labkit.storage import read_json, shipped, write_text
 
 ATTEMPTS, BACKOFF, TIMEOUT = 4, 0.5, 15.0  # tries; seconds before the second, doubled each time; seconds of silence
+PATIENCE = 60.0  # the longest wait, in seconds, that a busy server (Retry-After) is granted
 ACTION = "try again (it resumes), or set LAB_CORPUS to miniwoz, the stand-in, or to a folder that holds MultiWOZ 2.2"
 
 
 def pins() -> dict[str, dict[str, str]]:
-    """{place in the corpus folder: {"repository", "commit", "path", "blob"}}; mwzeval's database, for scoring."""
-    return shipped(__file__, "pins.json")
+    """{place in the corpus folder: {"repository", "commit", "path", "blob"}}; mwzeval's database, for scoring.
+
+    LAB_MULTIWOZ_PINS names another such file, for a mirror (LAB_MULTIWOZ_URL) that holds another version.
+    """
+    named = os.environ.get("LAB_MULTIWOZ_PINS")
+    return read_json(named) if named else shipped(__file__, "pins.json")
 
 
 def pinned_source() -> str:
@@ -69,8 +75,10 @@ def _fetch(client: httpx.Client, pin: dict[str, str], target: Path) -> None:
     url = "{}/{repository}/{commit}/{path}".format(multiwoz_url(), **pin)
     partial = target.with_name(f"{target.name}.part")
     partial.parent.mkdir(parents=True, exist_ok=True)
+    wait = 0.0
     for attempt in range(ATTEMPTS):
-        time.sleep(BACKOFF * 2 ** (attempt - 1) if attempt else 0)
+        time.sleep(wait)
+        wait = BACKOFF * 2**attempt
         try:
             again = _stream(client, url, partial)
             if git_blob_id(partial) == pin["blob"]:
@@ -83,9 +91,16 @@ def _fetch(client: httpx.Client, pin: dict[str, str], target: Path) -> None:
         except httpx.HTTPStatusError as error:
             status = error.response.status_code
             problem, again = f"the server answers {status}", status in (416, 429) or status >= 500
+            wait = max(wait, asked_wait(error.response))
         if not again:
             break
     raise LabError(f"cannot download {url}", problem, ACTION)
+
+
+def asked_wait(response: httpx.Response) -> float:
+    """The seconds of Retry-After, PATIENCE at most; 0 without one, or where it is a date."""
+    asked = response.headers.get("Retry-After", "")
+    return min(float(asked), PATIENCE) if asked.isdigit() else 0.0
 
 
 def _stream(client: httpx.Client, url: str, partial: Path) -> bool:

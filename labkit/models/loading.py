@@ -5,12 +5,14 @@ import hashlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labkit.corpora.download import ATTEMPTS, BACKOFF, asked_wait
 from labkit.environment import STAND_IN_MODEL, STAND_IN_SIZES, STAND_INS, cache_dir, choose_dtype, hardware, hub_status
 from labkit.errors import LabError
 from labkit.prompts import TextCodec
@@ -189,23 +191,62 @@ def _complete(folder: Path) -> Path:
 
 def _downloaded(name: str) -> Path:
     """The local snapshot of a Hub repository: top-level safetensors, configuration and tokenizer."""
-    from huggingface_hub import errors, snapshot_download
+    import httpx
+    from huggingface_hub import errors
 
-    files = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-    wanted = {"allow_patterns": files, "ignore_patterns": ["*/*", "consolidated*"]}
-    hub = hub_status()  # before anything waits a minute for a Hub that is not there
+    hub, started = hub_status(), time.time()  # before anything waits a minute for a Hub that is not there
     try:
-        return _complete(Path(snapshot_download(name, local_files_only=not hub.reachable, **wanted)))
+        folder = _snapshot(name, local_files_only=not hub.reachable)
+        _verify(folder, started)
+        return _complete(folder)
     except errors.GatedRepoError as error:
         raise LabError(f"{name} is gated", "", "accept its terms on its Hub page, then set HF_TOKEN") from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise LabError(f"no model {name!r}", f"the Hub has none of that name{_nearest(name)}", _NAMES) from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        found = f"not a stand-in, not cached, and no Hub: {hub.reason}{_nearest(name)}"
-        raise LabError(f"cannot load model {name!r}", found, f"connect to the network, or {_NAMES}") from error
-    except (errors.HfHubHTTPError, OSError) as error:
-        action = "try again: it goes on where it stopped"
-        raise LabError(f"download of {name} failed", first_line(error), action) from error
+    except (httpx.HTTPError, OSError, AttributeError, RuntimeError) as error:  # its threads close each other's session
+        if not hub.reachable:
+            found = f"not a stand-in, not cached, and no Hub: {hub.reason}{_nearest(name)}"
+            raise LabError(f"cannot load model {name!r}", found, f"connect to the network, or {_NAMES}") from error
+        action = "try again: files that came whole are kept"  # the client forgets a part of one between two runs
+        raise LabError(f"download of {name} failed", first_line(error.__cause__ or error), action) from error
+
+
+def _snapshot(name: str, **options: bool) -> Path:
+    """snapshot_download, tried again while the Hub is busy: the client itself does so for some requests only."""
+    from huggingface_hub import snapshot_download
+
+    files = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    for attempt in range(ATTEMPTS):
+        try:
+            found = snapshot_download(name, allow_patterns=files, ignore_patterns=["*/*", "consolidated*"], **options)
+            return Path(found)
+        except OSError as error:
+            response = getattr(error.__cause__ or error, "response", None)
+            status = getattr(response, "status_code", 0)
+            if attempt == ATTEMPTS - 1 or not (status == 429 or status >= 500):
+                raise
+            time.sleep(max(asked_wait(response), BACKOFF * 2**attempt))
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _verify(folder: Path, since: float) -> None:
+    """Throw away weights that came after `since` (seconds) and are not what was sent; the client compares sizes only.
+
+    The cache names a large file by the SHA-256 that the Hub announced.
+
+    Raises:
+        LabError: a file was broken on its way; the next download fetches it, and no other, again.
+    """
+    for path in folder.iterdir():
+        blob = path.resolve()
+        if len(blob.name) != 64 or blob.stat().st_mtime < since:
+            continue
+        with blob.open("rb") as file:
+            whole = hashlib.file_digest(file, "sha256").hexdigest() == blob.name
+        if not whole:
+            blob.unlink()
+            path.unlink()
+            raise LabError(f"{path.name} was damaged on its way", "its SHA-256 is another; thrown away", "try again")
 
 
 def _nearest(name: str) -> str:
