@@ -113,7 +113,9 @@ def _encoder(encoder: Any, layer: int) -> Encoder:
         identity = f"{encoder.name}|{encoder.adapter}|{encoder.bits}|{layer}|{_fingerprint(encoder.model)}"
         return identity, lambda texts: _pooled(encoder, texts, layer)
     model = _sentence_encoder(encoder) if isinstance(encoder, str) else encoder
-    return f"{model.max_seq_length}|{_fingerprint(model)}", lambda texts: model.encode(texts, show_progress_bar=False)
+    # its printed form tells how it pools and normalises, which no weight does
+    identity = f"{model}|{model.max_seq_length}|{_fingerprint(model)}"
+    return identity, lambda texts: model.encode(texts, show_progress_bar=False)
 
 
 def _sentence_encoder(name: str) -> Any:
@@ -215,12 +217,17 @@ def class_tf_idf(counts: np.ndarray) -> np.ndarray:
     return counts / counts.sum(1, keepdims=True).clip(1) * inverse
 
 
-def representative_words(texts: Texts, labels: Sequence[int], n: int = 10, stop_words: Any = "english") -> Words:
-    """The `n` words of each cluster with the highest class TF-IDF, with their scores; a placeholder is one word."""
+def word_counter(stop_words: Any = None) -> Any:
+    """scikit-learn's CountVectorizer for lower-cased words of two letters or more; a placeholder is one word."""
     from sklearn.feature_extraction.text import CountVectorizer
 
+    return CountVectorizer(token_pattern=r"\[\w+\]|[a-zA-Z]\w+", stop_words=stop_words)
+
+
+def representative_words(texts: Texts, labels: Sequence[int], n: int = 10, stop_words: Any = "english") -> Words:
+    """The `n` words of each cluster with the highest class TF-IDF, with their scores."""
     joined = pandas.Series(list(texts)).groupby(np.asarray(labels)).agg(" ".join).drop(-1, errors="ignore")
-    counter = CountVectorizer(token_pattern=r"\[\w+\]|[a-zA-Z]\w+", stop_words=stop_words)
+    counter = word_counter(stop_words)
     scores = class_tf_idf(counter.fit_transform(joined).toarray())  # [C, W]
     table = pandas.DataFrame(scores, joined.index, counter.get_feature_names_out())
     return {int(c): [pair for pair in row.nlargest(n).items() if pair[1]] for c, row in table.iterrows()}
@@ -331,6 +338,29 @@ def chain_bits(train: Iterable[Sequence[int]], held_out: Iterable[Sequence[int]]
     return float(np.mean(bits))
 
 
+def turn_bits(rows: pandas.DataFrame, labels: Sequence[int], order: int = 1, share: float = 0.8) -> dict[str, float]:
+    """Bits per turn for the dialogues after the first `share`: which cluster comes (END included), then which words.
+
+    A chain of more states always finds the next one harder to guess, so numbers of clusters can be compared by the sum
+    only: it is the length of a code for the same utterances (Rissanen 1978). Words are drawn from their cluster's
+    unigrams, smoothed towards those of all clusters as if 50 such words had been seen. Noise is a state here.
+    """
+    labels = np.asarray(labels)
+    labels = np.where(labels < 0, labels.max() + 1, labels)
+    sequences, k = label_sequences(rows, labels), int(labels.max()) + 1
+    cut = int(share * len(sequences))
+    known = rows["dialogue_id"].isin(rows["dialogue_id"].unique()[:cut]).to_numpy()  # [N] bool
+    counts = word_counter().fit_transform(rows["utterance"])  # [N, V]
+    seen = np.stack([np.ravel(counts[known & (labels == c)].sum(0)) for c in range(k)])  # [k, V]
+    overall = (seen.sum(0) + 1) / (seen.sum() + seen.shape[1])  # [V]
+    bits = -np.log2((seen + 50 * overall) / (seen.sum(1, keepdims=True) + 50))  # [k, V]
+    told, turns = counts[~known].tocoo(), (~known).sum()
+    words = (told.data * bits[labels[~known][told.row], told.col]).sum() / turns
+    steps = 1 + (len(sequences) - cut) / turns  # a turn's, END included
+    chain = steps * chain_bits(sequences[:cut], sequences[cut:], k, order)
+    return {"cluster": float(chain), "words": float(words), "sum": float(chain + words)}
+
+
 # --- the map ----------------------------------------------------------------------------------------------------------
 
 
@@ -358,6 +388,7 @@ def umap_map(vectors: np.ndarray, n_neighbors: int = 15, min_dist: float = 0.1, 
     # umap 0.5 forgets to cut the neighbours to n_neighbors below 4,096 vectors: then n_neighbors would have no effect
     knn = tuple(part[:, :n_neighbors] for part in knn or neighbours(vectors, n_neighbors))
     settings = {"n_neighbors": n_neighbors, "min_dist": min_dist, "random_state": seed, "n_jobs": 1}
-    with warnings.catch_warnings():  # new points are never mapped; one component a topic is no fault
-        warnings.filterwarnings("ignore", message="precomputed_knn.2.|.*raph is not .*connected")
+    settings["init"] = "pca"  # the spectral one fails where many utterances are equal, and then begins at random
+    with warnings.catch_warnings():  # new points are never mapped
+        warnings.filterwarnings("ignore", message="precomputed_knn.2.")
         return UMAP(precomputed_knn=knn, **settings).fit_transform(vectors)

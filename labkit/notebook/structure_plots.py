@@ -3,8 +3,11 @@
 Colours tell nothing alone: symbols, labels and hover text say the same again.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from html import escape
+from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
@@ -14,19 +17,30 @@ import plotly.express as px
 import plotly.graph_objects as go
 
 from labkit.notebook.plots import MARKERS, PALETTE
+from labkit.notebook.view import Shown
+from labkit.structure import Words, cluster_names, umap_map
 
 Texts = Sequence[str]
 COLUMNS = ("cluster", "speaker", "domain", "act")
+_CARD = "flex:1 1 24em;padding:.5em .9em;border:1px solid rgba(128,128,128,.5);border-radius:.6em"
 
 
-def utterance_map(maps: Mapping[str, np.ndarray], table: pandas.DataFrame, by: Texts = COLUMNS) -> go.Figure:
+def utterance_map(
+    maps: Mapping[str, np.ndarray], table: pandas.DataFrame, by: Texts = COLUMNS, most: int = 10_000
+) -> go.Figure:
     """Maps of utterances, {name: [N, 2]}: a menu chooses the column that colour and symbol show, a slider the map.
 
-    `table` has the rows of `representations` and the columns in `by` (assign "cluster" first).
+    `table` has the rows of `representations` and the columns in `by` (assign "cluster" first). Of more than `most`
+    utterances a random part is drawn, and the title says so: a browser has to hold every point for every column.
     """
+    title = "Utterances, near each other when their vectors are"
+    if len(table) > most:
+        title += f" ({most:,} of {len(table):,})"
+        some = np.random.default_rng(0).permutation(len(table))[:most]
+        maps, table = {name: xy[some] for name, xy in maps.items()}, table.iloc[some]
     points = {name: [trace for column in by for trace in _points(xy, table, column)] for name, xy in maps.items()}
     shown = go.Figure(next(iter(points.values())))
-    shown.update_layout(title="Utterances, near each other when their vectors are", height=640)
+    shown.update_layout(title=title, height=640)
     visible = {column: [trace.legendgroup.startswith(f"{column}:") for trace in shown.data] for column in by}
     menu = [_button(column, visible=visible[column]) for column in by]
     steps = [_button(name, x=[t.x for t in traces], y=[t.y for t in traces]) for name, traces in points.items()]
@@ -133,19 +147,73 @@ def _arrow(start: np.ndarray, end: np.ndarray, share: float, label: str) -> go.S
     return go.Scatter(x=curve[:, 0], y=curve[:, 1], mode="lines+markers", line=line, marker=head, **text)
 
 
-def linked_map(figure: go.Figure, dialogues: Sequence[Any]) -> Any:
-    """The map, and below it the dialogue of the point that is clicked (this needs a running kernel)."""
-    import ipywidgets
+def linked_map(figure: go.Figure, dialogues: Sequence[Any]) -> Shown:
+    """The map, and below it the dialogue of the point that is clicked or, by keyboard, chosen in a list.
 
-    from labkit.notebook.view import show_dialogue
+    A page of its own in a frame, plotly.js included (5 MB): it needs neither a kernel nor the network.
+    """
+    said = {each.dialogue_id: [(turn.speaker, turn.utterance) for turn in each.turns] for each in dialogues}
+    page = Path(__file__).with_name("linked_map.html").read_text(encoding="utf-8")
+    data = json.dumps(said).replace("<", "\\u003c")  # so that no text ends the script
+    page = page.replace("<!--dialogues-->", data)
+    page = page.replace("<!--figure-->", figure.to_html(full_html=False, include_plotlyjs=True, div_id="map"))
+    look = 'title="Map of utterances" style="width:100%;height:1100px;border:0"'
+    return Shown(f'<iframe {look} srcdoc="{escape(page)}"></iframe>', f"a map of {len(said)} dialogues: see it in a notebook")
 
-    by_id = {dialogue.dialogue_id: dialogue for dialogue in dialogues}
-    widget, below = go.FigureWidget(figure), ipywidgets.HTML("Click a point: its dialogue appears here.")
 
-    def clicked(trace: Any, points: Any, _: Any) -> None:
-        for i in points.point_inds[:1]:
-            below.value = show_dialogue(by_id[trace.customdata[i][0]]).html
+def map_sliders(vectors: np.ndarray, table: pandas.DataFrame, knn: Any, seed: int = 42) -> Any:
+    """Sliders for `n_neighbors` and `min_dist`: a move lays the neighbours (`knn`) out anew, once for each setting.
 
-    for trace in widget.data:
-        trace.on_click(clicked)
-    return ipywidgets.VBox([widget, below])
+    Needs a kernel; `utterance_map` of several maps is the same without one.
+    """
+    import ipywidgets as w
+    from IPython.display import clear_output, display
+
+    @cache
+    def drawn(near: int, dist: float) -> go.Figure:
+        return utterance_map({"": umap_map(vectors, near, dist, seed, knn)}, table)
+
+    choices = [near for near in (2, 5, 10, 15, 30, 50) if near <= knn[0].shape[1]]
+    look = {"continuous_update": False, "style": {"description_width": "7em"}}
+    near = w.SelectionSlider(options=choices, value=min(15, choices[-1]), description="n_neighbors", **look)
+    dist = w.SelectionSlider(options=[0.0, 0.1, 0.25, 0.5, 0.99], value=0.1, description="min_dist", **look)
+    shown = w.Output()
+
+    def redraw(_: Any = None) -> None:
+        figure = drawn(near.value, dist.value)  # outside of `with`, which would swallow an error
+        with shown:
+            clear_output(wait=True)
+            display(figure)
+
+    for slider in (near, dist):
+        slider.observe(redraw, names="value")
+    redraw()
+    return w.VBox([near, dist, shown])
+
+
+def cluster_cards(words: Words, rows: pandas.DataFrame, labels: Sequence[int], typical: Mapping[int, Texts]) -> Shown:
+    """A card for each cluster: its words, the larger the higher their class TF-IDF; its commonest acts and slots, as
+    shares of its utterances; and the utterances in `typical` (of `nearest_utterances`).
+    """
+    names, cards, lines = cluster_names(words), [], []
+    for c, pairs in words.items():
+        mine = rows[np.asarray(labels) == c]
+        facts = [f"{len(mine)} utterances", *(f"{what}: {_shares(mine, what)}" for what in ("act", "slots"))]
+        body = _cloud(pairs) + "".join(f"<div>{escape(fact)}</div>" for fact in facts)
+        body += "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in typical[c]) + "</ul>"
+        cards.append(f'<section style="{_CARD}"><b>{escape(names[c])}</b>{body}</section>')
+        lines += [names[c], *facts, *(f"    {text}" for text in typical[c])]
+    return Shown(f'<div style="display:flex;flex-wrap:wrap;gap:1em">{"".join(cards)}</div>', "\n".join(lines))
+
+
+def _shares(rows: pandas.DataFrame, column: str, n: int = 3) -> str:
+    counts = rows[column].explode().value_counts().head(n) / max(1, len(rows))
+    return ", ".join(f"{value} {share:.0%}" for value, share in counts.items()) or "none"
+
+
+def _cloud(pairs: Sequence[tuple[str, float]]) -> str:
+    """Words in alphabetical order, with a font size from 0.8 to 2 em that grows with the square root of the score."""
+    best = max((score for _, score in pairs), default=1.0)
+    sized = [(escape(word), 0.8 + 1.2 * (score / best) ** 0.5, score) for word, score in sorted(pairs)]
+    spans = [f'<span style="font-size:{size:.2f}em" title="{score:.3f}">{word}</span>' for word, size, score in sized]
+    return f'<p style="line-height:1.3;margin:.4em 0">{" ".join(spans)}</p>'

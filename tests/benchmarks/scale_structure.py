@@ -1,0 +1,142 @@
+"""Notebook 4 at the size of MultiWOZ: time and memory of each step for 5,000, 20,000 and 70,000 generated utterances.
+
+    python tests/benchmarks/scale_structure.py [SIZE …]
+
+Every size runs in a process of its own, so that its peak memory is its own. What is done is kept in build/scale: an
+interrupted run goes on with the step that it was in, which begins anew so that its time is whole (`rm -r build/scale`
+measures everything again). The table of all sizes measured so far is written to tests/benchmarks/structure.md.
+"""
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from labkit import structure
+from labkit.corpora import load_corpus
+from labkit.loglinear import document_model
+from labkit.models import load_model
+from labkit.storage import atomic_path, read_json, write_json, write_text
+
+ROOT = Path(__file__).parents[2]
+DONE, TABLE = ROOT / "build" / "scale", Path(__file__).with_name("structure.md")
+MODEL, CLUSTERS, NEIGHBOURS = "mini-pythia-8m", 32, 50
+PROMISED = ("corpus and rows", "embed", "cluster", "neighbours", "map")  # what 10 minutes and 4 GB are promised for
+
+
+def rows_of(size: int):
+    corpus = load_corpus("miniwoz", sizes={"train": size // 14, "dev": 1, "test": 1})  # 14.7 turns a dialogue
+    rows = structure.representations(corpus["train"])
+    if len(rows) < size:
+        sys.exit(f"only {len(rows)} utterances: make more dialogues")
+    return rows[:size]
+
+
+def steps(size: int, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    """(name, what to run); what a step returns is kept as NAME.npy for the steps after it."""
+
+    def kept(name: str):
+        return np.load(folder / f"{name}.npy", allow_pickle=False)
+
+    rows = []
+    yield "corpus and rows", lambda: rows.append(rows_of(size))
+    texts = list((rows[0] if rows else rows_of(size))["text"])
+    yield "embed", lambda: structure.embed(texts, load_model(MODEL))
+    yield "cluster", lambda: structure.cluster(kept("embed"), CLUSTERS)
+    yield "neighbours", lambda: np.stack(structure.neighbours(kept("embed"), NEIGHBOURS))
+    yield "map", lambda: structure.umap_map(kept("embed"), 15, 0.1, knn=_knn(kept("neighbours")))
+    yield "second map", lambda: structure.umap_map(kept("embed"), 15, 0.5, knn=_knn(kept("neighbours")))
+    yield "choose k of 8, 16, 32", lambda: structure.choose_k(kept("embed"), (8, 16, 32)) and None
+    yield "document model", lambda: document_model(texts).documents
+
+
+def _knn(stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return stacked[0].astype(int), stacked[1].astype(np.float32)
+
+
+def measure(size: int) -> None:
+    """Run the steps of one size that are not done yet; print and keep seconds and peak memory of each."""
+    folder = DONE / str(size)
+    record = read_json(folder / "record.json") if (folder / "record.json").exists() else {}
+    for name, work in steps(size, folder):
+        if name in record:
+            continue
+        before = time.perf_counter()
+        value = work()
+        seconds = time.perf_counter() - before
+        if isinstance(value, np.ndarray):
+            with atomic_path(folder / f"{name}.npy") as partial, partial.open("wb") as file:
+                np.save(file, value, allow_pickle=False)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # KiB on Linux
+        record[name] = {"seconds": round(seconds, 1), "peak_gb": round(peak, 2)}
+        write_json(folder / "record.json", record)
+        print(f"{size:>7,} {name:<24}{seconds:8.1f} s   peak so far {peak:.2f} GB", flush=True)
+
+
+def machine() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    name = next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+    threads = os.environ.get("OMP_NUM_THREADS", "not set")
+    packages = ", ".join(f"{p} {version(p)}" for p in ("torch", "scikit-learn", "umap-learn", "pynndescent"))
+    return f"{name}, {os.cpu_count()} cores, OMP_NUM_THREADS {threads}; Python {platform.python_version()}, {packages}"
+
+
+def table() -> str:
+    """The measurements of all sizes as Markdown, with the exponent of growth between the smallest and the largest."""
+    records = {int(path.parent.name): read_json(path) for path in sorted(DONE.glob("*/record.json"))}
+    sizes = sorted(size for size, record in records.items() if set(PROMISED) <= set(record))
+    names = list(dict.fromkeys(name for size in sizes for name in records[size]))
+    rows = {name: [records[size].get(name, {}).get("seconds") for size in sizes] for name in names}
+    rows["promised steps"] = [sum(records[size][name]["seconds"] for name in PROMISED) for size in sizes]
+    lines = [
+        f"| seconds | {' | '.join(f'{size:,}' for size in sizes)} | grows as |",
+        f"|---|{'---:|' * (len(sizes) + 1)}",
+    ]
+    lines += [f"| {name} | {' | '.join(map(_number, row))} | {_growth(sizes, row)} |" for name, row in rows.items()]
+    peaks = [max(step["peak_gb"] for step in records[size].values()) for size in sizes]
+    lines.append(f"| **peak memory, GB** | {' | '.join(f'{peak:.2f}' for peak in peaks)} | |")
+    return "\n".join(lines)
+
+
+def _number(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.1f}"
+
+
+def _growth(sizes: list[int], row: list[float | None]) -> str:
+    if len(sizes) < 2 or not row[0] or not row[-1]:
+        return ""
+    return f"n^{np.log(row[-1] / row[0]) / np.log(sizes[-1] / sizes[0]):.1f}"
+
+
+def main(sizes: list[int]) -> None:
+    for size in sizes:
+        subprocess.run([sys.executable, __file__, "--measure", str(size)], check=True)
+    text = f"""# Structure at scale
+
+`python {Path(__file__).relative_to(ROOT)}` on {machine()}.
+
+MiniWOZ (a stand-in for MultiWOZ, generated) embedded with {MODEL} (a stand-in for a sentence encoder), {CLUSTERS}
+clusters by k-means with 10 starts, {NEIGHBOURS} neighbours, UMAP with 15. Wall seconds. "Promised steps" are
+{", ".join(PROMISED)}: 600 s and 4 GB for 70,000 utterances on 2 cores.
+
+{table()}
+"""
+    write_text(TABLE, text)
+    print(text)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        measure(int(sys.argv[2]))
+    else:
+        main([int(size) for size in sys.argv[1:]] or [5_000, 20_000, 70_000])
