@@ -63,10 +63,15 @@ def student_notebook(source: Path) -> str:
 
 def leaked(source: Path, student: Path) -> list[str]:
     """Lines of the source's solutions that stand in the student's notebook (lines that tell nothing left out)."""
-    solutions, given = _code(source), _code(student)
-    lines = [line.strip() for block in _BLOCK.finditer(solutions) for line in block["body"].split("\n")]
+    given = _code(student)
     known = {line.strip() for line in given.split("\n")}
-    return [line for line in lines if len(line) > 12 and line in known] + [m for m in (BEGIN, END) if m in given]
+    lines = [line for line in solution_lines(source) if len(line) > 12 and line in known]
+    return lines + [marker for marker in (BEGIN, END) if marker in given]
+
+
+def solution_lines(source: Path) -> list[str]:
+    """The lines of all solution blocks of a source notebook, without indentation."""
+    return [line.strip() for block in _BLOCK.finditer(_code(source)) for line in block["body"].split("\n")]
 
 
 def _code(path: Path) -> str:

@@ -158,7 +158,9 @@ def linked_map(figure: go.Figure, dialogues: Sequence[Any]) -> Shown:
     page = page.replace("<!--dialogues-->", data)
     page = page.replace("<!--figure-->", figure.to_html(full_html=False, include_plotlyjs=True, div_id="map"))
     look = 'title="Map of utterances" style="width:100%;height:1100px;border:0"'
-    return Shown(f'<iframe {look} srcdoc="{escape(page)}"></iframe>', f"a map of {len(said)} dialogues: see it in a notebook")
+    return Shown(
+        f'<iframe {look} srcdoc="{escape(page)}"></iframe>', f"a map of {len(said)} dialogues: see it in a notebook"
+    )
 
 
 def map_sliders(vectors: np.ndarray, table: pandas.DataFrame, knn: Any, seed: int = 42) -> Any:

@@ -1,7 +1,6 @@
 """Right and plausible wrong answers to the exercises of notebooks 0 to 3 (test_proofs.py judges them all), and what the
 framework does with an answer: check, hint, solution, progress."""
 
-import math
 import sys
 
 import nbformat
