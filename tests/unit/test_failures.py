@@ -207,6 +207,19 @@ def test_hub_unreachable(offline):
     assert "Couldn't reach" in str(error) and anchor(error) == "hub-unreachable"
 
 
+@pytest.mark.parametrize(
+    ("answer", "section"),
+    [("offline mode is on", "hub-unreachable"), ("no answer: ConnectError", "hub-unreachable"), (404, "no-such-model")],
+)
+def test_lab_model_is_not_to_be_had(answer, section, monkeypatch):
+    """What `start()` says of a model that was asked for leads to the right section."""
+    from labkit.environment import choose_model
+
+    monkeypatch.setenv("LAB_MODEL", "nobody/nothing")
+    problem = choose_model(answer)[2][0]
+    assert anchor(LabError("the lab is BLOCKED", problem.what, problem.action)) == section
+
+
 def test_folder_is_no_model(tmp_path):
     from transformers import AutoConfig, AutoModelForCausalLM
 
