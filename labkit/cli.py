@@ -137,7 +137,8 @@ def slurm(a: argparse.Namespace) -> None:
     given = {f"--{name.replace('_', '-')}": value for name, value in _given(a, labkit.FinetuneConfig).items()}
     words = [word for flag, value in (flags | given).items() for word in _words(flag, value)]
     processes = a.nodes * a.gpus
-    launch = f"--num_machines {a.nodes} --num_processes {processes}" + " --multi_gpu" * (processes > 1)
+    how = f" {FSDP}" if a.fsdp else " --multi_gpu" * (processes > 1)
+    launch = f"--num_machines {a.nodes} --num_processes {processes}{how}"
     fill = {"nodes": a.nodes, "gpus": a.gpus, "time": a.time, "launch": launch, "flags": shlex.join(words)}
     print(f"sbatch {write_text(a.job, JOB.format(bin=Path(sys.executable).parent, **fill))}")
 
@@ -219,6 +220,10 @@ def _training(a: argparse.Namespace) -> Any:
     record = Path(a.adapter or a.model) / "run.json"
     return read_json(record) if record.is_file() else None
 
+
+# share a model and its optimiser out over all GPUs, a layer at a time, and save it whole
+FSDP = "--use_fsdp --fsdp_version 2 --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP"
+FSDP += " --fsdp_state_dict_type FULL_STATE_DICT"
 
 JOB = """#!/bin/bash
 #SBATCH --job-name=labkit

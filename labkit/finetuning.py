@@ -18,13 +18,15 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from labkit.corpora.types import SPLIT_ALIASES, Corpus, Dialogue
-from labkit.environment import FAST_BF16, STAND_INS, bf16_speedup, seed_everything
+from labkit.environment import FAST_BF16, GIB, STAND_INS, bf16_speedup, hardware, seed_everything
 from labkit.errors import LabError
+from labkit.memory import plan_memory
 from labkit.models import (
     LanguageModel,
     attach_adapter,
     count_parameters,
     embedding_names,
+    layer_kinds,
     load_model,
     memory_errors,
     save_adapter,
@@ -168,7 +170,7 @@ def finetune(
     _check_fit(base, config)
     embeddings = base.model.get_input_embeddings(), base.model.get_output_embeddings()
     write_json(out / "run.json", run)
-    with memory_errors(_smaller(config, base.bits)):
+    with memory_errors(partial(_smaller, base, config)):
         checkpoint = last_checkpoint(out / "checkpoints")
         tuned = _trainable(base, config, checkpoint)
         _compute_in(base, _computes_in(base))
@@ -177,7 +179,7 @@ def finetune(
         )
         data = [_dataset(dialogues, base.codec, config) for dialogues in (train, dev)]
         trainer = _trainer(tuned, *data, config, out, score)
-        trainer.add_callback(_follower(tuned, config, out, watch))
+        trainer.add_callback(_follower(trainer, tuned, config, out, watch))
         seconds = _train(trainer, tuned, config, out, checkpoint)
     trainable, total = count_parameters(tuned.model)
     result = FinetuneResult(
@@ -220,6 +222,7 @@ def _check(config: FinetuneConfig) -> None:
     if (metric in generated and not config.score_dialogues) or (config.score_dialogues and config.format == "dialogs"):
         found = f"score_dialogues={config.score_dialogues}, format={config.format!r}"
         raise LabError("no replies would be scored", found, "set score_dialogues, and format to turns or state")
+    _check_reporter(config.report_to)
     if config.init_lora_weights not in ("default", "gaussian", "loftq"):
         raise LabError(f"init_lora_weights={config.init_lora_weights!r}", "", "choose default, gaussian or loftq")
     counts = {
@@ -227,6 +230,14 @@ def _check(config: FinetuneConfig) -> None:
     }
     if min(counts.values()) < 1:
         raise LabError("counts begin at 1", str(counts), "mend the configuration")
+
+
+def _check_reporter(name: str) -> None:
+    from transformers.integrations import get_available_reporting_integrations
+
+    if name != "none" and name not in (known := get_available_reporting_integrations()):
+        found = f"installed and known to transformers: {', '.join(known) or 'none'}"
+        raise LabError(f"cannot report to {name!r}", found, f"pip install {name}, or choose none")
 
 
 def _check_fit(lm: LanguageModel, config: FinetuneConfig) -> None:
@@ -237,16 +248,43 @@ def _check_fit(lm: LanguageModel, config: FinetuneConfig) -> None:
         raise LabError("quantised weights cannot be trained in full", f"bits={lm.bits}", "choose bits=16 or 32")
 
 
-def _smaller(config: FinetuneConfig, bits: int) -> str:
-    """The smallest change that lowers the memory a step takes."""
-    if config.batch_size > 1:
-        half, twice = config.batch_size // 2, 2 * config.gradient_accumulation_steps
-        return f"batch_size={half} with gradient_accumulation_steps={twice} trains the same in less memory"
+def _smaller(lm: LanguageModel, config: FinetuneConfig) -> str:
+    """The smallest change whose memory plan fits this device, and is clearly below the plan of what did not fit."""
+    hw = hardware()
+    device = ((hw.gpu_memory_gb or hw.ram_gb) * GIB - 5e8) / 1e6  # without what Python or CUDA take themselves
+    planned = _planned(lm, config)
+    for change in _cheaper(config, lm.bits):
+        if (smaller := _planned(lm, replace(config, **change))) < min(device, 0.9 * planned):
+            changed = ", ".join(f"{name}={value}" for name, value in change.items())
+            return f"{changed}: planned {smaller:,.0f} MB, where {planned:,.0f} MB did not fit"
+    return "choose a smaller model"
+
+
+def _cheaper(config: FinetuneConfig, bits: int) -> Iterator[dict[str, Any]]:
+    """Changes that take ever less memory; each keeps those before it, the first ones change the least."""
+    change: dict[str, Any] = {}
+    rows, length = config.batch_size, config.max_length
+    while rows > 1:  # the same steps in more passes
+        rows //= 2
+        passes = config.batch_size * config.gradient_accumulation_steps // rows
+        yield (change := {"batch_size": rows, "gradient_accumulation_steps": passes})
     if not config.gradient_checkpointing:
-        return "gradient_checkpointing=True"
-    if config.max_length > 256:
-        return f"max_length={config.max_length // 2}"
-    return "bits=4" if bits > 4 else "choose a smaller model"
+        yield (change := {**change, "gradient_checkpointing": True})
+    while length > 256:
+        length = max(256, length // 2)
+        yield (change := {**change, "max_length": length})
+    if bits > 4:
+        yield {**change, "bits": 4, **({"full_finetune": False} if config.full_finetune else {})}
+
+
+def _planned(lm: LanguageModel, config: FinetuneConfig) -> float:
+    """Megabytes of a step, by the memory plan."""
+    same = ("optim", "double_quant", "full_finetune", "gradient_checkpointing", "use_dora", "use_rslora")
+    options = {name: getattr(config, name) for name in same}
+    options |= {name: getattr(config, f"lora_{name}") for name in ("r", "alpha", "modules")}
+    options |= {"batch": config.batch_size, "length": config.max_length, "bits": config.bits or lm.bits}
+    options |= {"dtype": lm.dtype, "train_embeddings": _trains_embeddings(lm, config)}
+    return sum(plan_memory(lm.model.config, **options).values())
 
 
 def split_dialogues(corpus: Corpus, config: FinetuneConfig) -> tuple[list[Dialogue], list[Dialogue]]:
@@ -285,6 +323,7 @@ def _trainable(lm: LanguageModel, config: FinetuneConfig, checkpoint: str | None
     lora["modules_to_save"] = embedding_names(lm.model) if _trains_embeddings(lm, config) else None
     start = config.init_lora_weights
     tuned = attach_adapter(lm, init_lora_weights=True if start == "default" else start, **lora)
+    print(f"LoRA on {layer_kinds(tuned.model.targeted_module_names)}")
     for parameter in tuned.model.parameters():  # a step of a trained embedding is lost in bfloat16's 8 bits
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -478,8 +517,7 @@ def _train(trainer: "Trainer", lm: LanguageModel, config: FinetuneConfig, out: P
         if not _stalled(trainer.state.log_history, config):  # else it was killed after its last step
             trainer.train(resume_from_checkpoint=checkpoint)
     lm.model.eval()
-    if trainer.is_world_process_zero():
-        _publish(lm, config, out)
+    _publish(trainer, lm, config, out)
     trainer.accelerator.wait_for_everyone()
     if asked.is_set() and trainer.state.global_step < config.max_steps:
         step = f"interrupted at step {trainer.state.global_step} of {config.max_steps}"
@@ -514,7 +552,7 @@ def _interruptible(trainer: "Trainer") -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _follower(lm: LanguageModel, config: FinetuneConfig, out: Path, watch: Watcher | None) -> Any:
+def _follower(trainer: "Trainer", lm: LanguageModel, config: FinetuneConfig, out: Path, watch: Watcher | None) -> Any:
     """A callback that keeps the best adapter, stops where it gets no better, and tells `watch`.
 
     All is decided from the history, which is in every checkpoint, so that a run that goes on decides the same.
@@ -528,8 +566,8 @@ def _follower(lm: LanguageModel, config: FinetuneConfig, out: Path, watch: Watch
                 watch(_history(state.log_history))
 
         def on_evaluate(self, args, state, control, **_):
-            if _since_best(state.log_history, config) == 0 and state.is_world_process_zero:
-                _write(lm, config, out / "best")
+            if _since_best(state.log_history, config) == 0:
+                _write(trainer, lm, config, out / "best")
             control.should_training_stop |= _stalled(state.log_history, config)
 
     return Follower()
@@ -548,17 +586,22 @@ def _stalled(log: Sequence[dict[str, Any]], config: FinetuneConfig) -> bool:
     return (_since_best(log, config) or 0) >= (config.early_stopping_patience or float("inf"))
 
 
-def _write(lm: LanguageModel, config: FinetuneConfig, folder: Path) -> Path:
-    return (save_model if config.full_finetune else save_adapter)(lm, folder)
+def _write(trainer: "Trainer", lm: LanguageModel, config: FinetuneConfig, folder: Path) -> None:
+    """The first process writes the adapter or model; with FSDP each process has a part of it to hand in."""
+    state = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
+    if trainer.is_world_process_zero():
+        (save_model if config.full_finetune else save_adapter)(lm, folder, state)
 
 
-def _publish(lm: LanguageModel, config: FinetuneConfig, out: Path) -> None:
+def _publish(trainer: "Trainer", lm: LanguageModel, config: FinetuneConfig, out: Path) -> None:
     """Move the best or else the last adapter or model into `out`, file by file: the checkpoints beside it stay."""
-    written = out / ".partial"
-    if (out / "best").is_dir():  # a copy: killed from here on, the same call again must find the best one
+    written, best = out / ".partial", (out / "best").is_dir()
+    if not best:
+        _write(trainer, lm, config, written)
+    if not trainer.is_world_process_zero():
+        return
+    if best:  # a copy: killed from here on, the same call again must find the best one
         shutil.copytree(out / "best", written, dirs_exist_ok=True)
-    else:
-        _write(lm, config, written)
     for file in sorted(written.iterdir(), key=lambda file: file.name.endswith("config.json")):
         file.replace(out / file.name)
     written.rmdir()

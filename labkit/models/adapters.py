@@ -4,6 +4,8 @@ import copy
 import importlib.util
 import re
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -63,9 +65,14 @@ def lora_targets(model: "torch.nn.Module", modules: str = "linear") -> list[str]
     except re.error as error:
         raise LabError(f"LoRA modules {modules!r} is no regular expression", str(error), "mend the pattern") from error
     if not matched:
-        kinds = sorted({re.sub(r"\d+", "N", name) for name in candidates})
-        raise LabError(f"no layer matches LoRA modules {modules!r}", "", f"candidates: {', '.join(kinds)}")
+        raise LabError(f"no layer matches LoRA modules {modules!r}", "", f"candidates: {layer_kinds(candidates)}")
     return matched
+
+
+def layer_kinds(names: Sequence[str]) -> str:
+    """Full names of layers in one line: the same name in all blocks counts as one, with how often it is there."""
+    kinds = Counter(re.sub(r"\d+", "N", name) for name in names)
+    return ", ".join(f"{kind} ({n})" for kind, n in sorted(kinds.items()))
 
 
 def attach_adapter(
@@ -130,12 +137,16 @@ def _without_adapter(lm: LanguageModel) -> None:
         raise LabError(f"{lm.name} already has the adapter {lm.adapter!r}", "", "merge it, or load the model anew")
 
 
-def save_adapter(lm: LanguageModel, folder: Path | str) -> Path:
-    """Write the adapter (adapter_model.safetensors, adapter_config.json), the folder whole or not at all."""
+def save_adapter(lm: LanguageModel, folder: Path | str, state: dict[str, Any] | None = None) -> Path:
+    """Write the adapter (adapter_model.safetensors, adapter_config.json), the folder whole or not at all.
+
+    `state`: the model's state dictionary, where its weights are shared out over processes.
+    """
     if lm.adapter is None:
         raise LabError(f"{lm.name} has no adapter to save", "", "attach_adapter first, or save_model")
     with atomic_folder(folder) as partial:
-        lm.model.save_pretrained(partial, save_embedding_layers=False)  # "auto" asks the Hub about the base model
+        # "auto" embedding layers would ask the Hub about the base model
+        lm.model.save_pretrained(partial, state_dict=state, save_embedding_layers=False)
         (partial / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
     return Path(folder)
 
@@ -177,8 +188,10 @@ def merge(lm: LanguageModel) -> LanguageModel:
     return replace(merged, name=lm.name, stand_in=lm.stand_in)
 
 
-def save_model(lm: LanguageModel, folder: Path | str) -> Path:
+def save_model(lm: LanguageModel, folder: Path | str, state: dict[str, Any] | None = None) -> Path:
     """Write weights (safetensors) and tokenizer as a folder that `load_model` reads, whole or not at all.
+
+    `state` as for `save_adapter`.
 
     Raises:
         LabError: an adapter is attached, or the weights are quantised (`merge` gives a model that can be saved).
@@ -187,7 +200,7 @@ def save_model(lm: LanguageModel, folder: Path | str) -> Path:
     if lm.bits < 16:
         raise LabError(f"{lm.name} is quantised to {lm.bits} bit", "", "load it with bits=16 or 32, then save")
     with atomic_folder(folder) as partial:
-        lm.model.save_pretrained(partial)
+        lm.model.save_pretrained(partial, state_dict=state)
         lm.tokenizer.save_pretrained(partial)
     return Path(folder)
 

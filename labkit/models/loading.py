@@ -5,7 +5,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -264,8 +264,8 @@ def atomic_folder(target: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def memory_errors(action: str) -> Iterator[None]:
-    """Out of memory, on a GPU or a CPU, becomes one line with `action`."""
+def memory_errors(action: str | Callable[[], str]) -> Iterator[None]:
+    """Out of memory, on a GPU or a CPU, becomes one line with `action`, which may take some finding out."""
     import torch
 
     try:
@@ -274,7 +274,7 @@ def memory_errors(action: str) -> Iterator[None]:
         on_cpu = any(words in str(error) for words in ("not enough memory", "can't allocate memory"))
         if not (on_cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)):
             raise
-        raise LabError("out of memory", first_line(error), action) from error
+        raise LabError("out of memory", first_line(error), action if isinstance(action, str) else action()) from error
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Training and generation against the 2023 lab's way, on the pythia-70m shape with random weights; one JSON line each.
 
-    python tests/benchmarks/bench_training.py [--dialogues 8] [--test-dialogues 4] [--small]
+    python tests/benchmarks/bench_training.py [--dialogues 4] [--test-dialogues 12] [--small]
 
 Training: "useful" tokens are those of the replies. The literal 2023 loop has the whole history in the target again, and
 its loss on both; "mended" is the same loop (one sequence a pass, 16 passes a step, gradient checkpointing, the output
@@ -149,8 +149,8 @@ def compare(task: str, names: list[str], shape: dict[str, int], n: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--dialogues", type=int, default=8)
-    parser.add_argument("--test-dialogues", type=int, default=4)
+    parser.add_argument("--dialogues", type=int, default=4)
+    parser.add_argument("--test-dialogues", type=int, default=12)
     parser.add_argument("--small", action="store_true")
     a = parser.parse_args()
     THREADS, shape = torch.get_num_threads(), SMALL if a.small else PYTHIA_70M

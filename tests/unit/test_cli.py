@@ -326,6 +326,13 @@ def test_a_slurm_job_launches_finetune_with_the_flags_given(monkeypatch, tmp_pat
     assert float(given["--learning-rate"]) == 1e-3 and "--lora-r" not in tuning
 
 
+def test_a_slurm_job_for_fsdp_does_not_launch_copies_as_well():
+    """Trap: accelerate takes one of --multi_gpu and --use_fsdp. (test_resume.py launches with these flags.)"""
+    assert main(["slurm", *["--model", "m", "--corpus", "c", "--out", "o", "--gpus", "4", "--fsdp"]]) == 0
+    job = Path("job.sh").read_text()
+    assert "--num_processes 4 --use_fsdp --fsdp_version 2" in job and "--multi_gpu" not in job
+
+
 def test_a_typo_is_found_before_the_queue(capsys):
     """Trap: a job that waits a night and dies of a misspelt flag."""
     assert main(["slurm", "--model", "m", "--corpus", "c", "--out", "o", "--learning-rat", "1"]) == 2

@@ -2,6 +2,7 @@
 
 import signal
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaFo
 
 from labkit.corpora.types import BOT, USER, Corpus, Dialogue, Turn
 from labkit.decoding import next_token_logits
+from labkit.environment import GIB, hardware
 from labkit.errors import LabError
 from labkit.finetuning import (
     Collator,
     FinetuneConfig,
     _compute_in,
     _computes_in,
+    _smaller,
     _trainable,
     finetune,
     split_dialogues,
@@ -217,13 +220,60 @@ def test_paged_optimiser_on_cpu_is_substituted(corpus: Corpus, tmp_path: Path) -
         finetune(_lm(), corpus, replace(TINY, max_steps=1, eval_steps=0, optim="paged_adamw_32bit"), tmp_path)
 
 
+def test_a_regular_expression_shows_what_it_matched(corpus: Corpus, tmp_path: Path, capsys) -> None:
+    """Trap of the original: an option of LoRA modules without effect, which nothing on the screen gave away."""
+    config = replace(TINY, max_steps=1, eval_steps=0, lora_modules=r"layers\.1\.attention|dense_h")
+    finetune(_lm(), corpus, config, tmp_path)
+    block = "gpt_neox.layers.N."
+    shown = f"{block}attention.dense (1), {block}attention.query_key_value (1), {block}mlp.dense_h_to_Nh (2)"
+    assert f"LoRA on {shown}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "nonsense"])
+def test_a_reporter_that_is_not_there_is_one_line(name: str, corpus: Corpus, tmp_path: Path) -> None:
+    """Trap: transformers' own error, after the model has been loaded and run.json written."""
+    if find_spec(name) or (name == "tensorboard" and find_spec("tensorboardX")):
+        pytest.skip(f"{name} is installed here, and works")
+    with pytest.raises(LabError, match=f"cannot report to '{name}'"):
+        finetune(_lm(), corpus, replace(TINY, report_to=name), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_reports_go_to_tensorboard(corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("tensorboardX", reason="no TensorBoard writer is installed")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
+    finetune(_lm(), corpus, replace(TINY, report_to="tensorboard"), tmp_path / "run")
+    (events,) = (tmp_path / "logs").rglob("events.out.tfevents.*")
+    assert b"eval/loss" in events.read_bytes()
+
+
 def test_out_of_memory_names_the_smallest_change(corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
     def full(*_, **__):
         raise torch.OutOfMemoryError("tried to allocate 2 GiB")
 
     monkeypatch.setattr("labkit.finetuning.target_loss", full)
-    with pytest.raises(LabError, match="batch_size=1 with gradient_accumulation_steps=2"):
+    with pytest.raises(LabError, match=r"batch_size=1, gradient_accumulation_steps=2: planned .* MB did not fit"):
         finetune(_lm(), corpus, TINY, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "memory_mb", "said"),
+    [
+        ({"batch_size": 8, "max_length": 256}, 1000, "batch_size=4, gradient_accumulation_steps=2: planned"),
+        ({"batch_size": 8, "max_length": 256}, 300, "batch_size=2, gradient_accumulation_steps=4: planned"),
+        ({"batch_size": 1, "max_length": 512}, 1000, "gradient_checkpointing=True: planned"),
+        ({"batch_size": 1, "gradient_checkpointing": True, "max_length": 2048}, 260, "max_length=1024: planned"),
+        ({"batch_size": 1, "gradient_checkpointing": True, "max_length": 256}, 1000, "bits=4: planned"),
+        ({"batch_size": 8}, 50, "choose a smaller model"),
+    ],
+)
+def test_what_fits_is_the_memory_plan(change: dict, memory_mb: int, said: str, monkeypatch) -> None:
+    """Trap: advice that was not checked, and fails as well. The device is a made-up one."""
+    size = SHAPE | {"vocab_size": 8192, "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
+    lm = replace(_lm(), model=GPTNeoXForCausalLM(GPTNeoXConfig(**size | {"num_hidden_layers": 6})), stand_in=False)
+    device = replace(hardware(), gpu_memory_gb=(memory_mb + 500) * 1e6 / GIB)
+    monkeypatch.setattr("labkit.finetuning.hardware", lambda: device)
+    assert _smaller(lm, FinetuneConfig(**change)).startswith(said)
 
 
 def test_trained_embeddings_are_in_the_adapter_and_not_in_the_base(corpus: Corpus, tmp_path: Path) -> None:
