@@ -19,7 +19,7 @@ from labkit.storage import shipped
 
 TABLE: dict[str, dict[str, str]] = shipped(__file__, "failures.toml")
 PAGE = Path(__file__).with_name("course") / "troubleshooting.md"
-_SECRET = re.compile(r"\bhf_\w{8,}|(?<=Bearer )[\w.-]+")
+_SECRET = re.compile(r"\bhf_[A-Za-z0-9]{20,}|(?<=Bearer )[\w.-]+")
 _BOX = "border-left:6px solid #cf222e;padding-left:12px"
 _PRE = "white-space:pre-wrap;overflow-wrap:anywhere"
 

@@ -48,7 +48,7 @@ def figure_findings(figure: Mapping[str, Any]) -> Iterator[str]:
     if not (figure.get("layout", {}).get("title") or {}).get("text"):
         yield "a figure without a title"
     looks: dict[str, tuple[Any, Any]] = {}
-    for trace in figure.get("data", ()):
+    for trace in (trace for trace in figure.get("data", ()) if trace.get("visible") is not False):
         marker, line = trace.get("marker") or {}, trace.get("line") or {}
         same = [trace.get(part) for part in ("type", "mode", "xaxis", "yaxis", "text", "texttemplate")]
         look = str([*same, marker.get("symbol"), (marker.get("pattern") or {}).get("shape"), line.get("dash")])

@@ -21,7 +21,8 @@ def machine(hw: Hardware) -> str:
     except OSError:  # no Linux
         name = None
     gpu = f"{hw.gpu_name}, {hw.gpu_memory_gb:.0f} GiB" if hw.gpu_name else "no GPU"
-    return f"{hw.threads} threads of {name[1] if name else platform.processor()}, {hw.ram_gb:.0f} GiB RAM, {gpu}"
+    threads = f"{hw.threads} thread{'s' * (hw.threads > 1)} of {name[1] if name else platform.processor()}"
+    return f"{threads}, {hw.ram_gb:.0f} GiB RAM, {gpu}"
 
 
 def write_cost(runs: Iterable[Any], facts: Mapping[str, Any], root: Path) -> None:

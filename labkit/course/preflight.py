@@ -91,21 +91,11 @@ def preflight(
     checks = _checks(root, paths, lab)
     write_text(html / "index.html", _index(runs, checks, homes, lab))
     failed = [f"{run.notebook} ({run.profile})" for run in runs if run.error]
-    failed += [finding for name in MUST for finding in checks[name]]
-    if failed:
-        raise LabError(
-            f"{len(failed)} of {len(runs)} runs or of the checks failed",
-            ", ".join(failed),
-            f"open {html / 'index.html'}",
-        )
+    if failed := failed + [finding for name in MUST for finding in checks[name]]:
+        raise LabError("preflight failed", ", ".join(failed), f"open {html / 'index.html'}")
     if cost:
-        facts = {
-            "machine": machine(lab.hardware),
-            "date": time.strftime("%Y-%m-%d"),
-            "model": lab.model,
-            "corpus": lab.corpus,
-        }
-        write_cost(runs, facts, root)
+        facts = {"machine": machine(lab.hardware), "date": time.strftime("%Y-%m-%d")}
+        write_cost(runs, facts | {"model": lab.model, "corpus": lab.corpus}, root)
     return runs
 
 
@@ -153,34 +143,29 @@ def _cached() -> int:
 
 def _checks(root: Path, paths: Sequence[Path], lab: Lab) -> dict[str, list[str]]:
     """{check: findings} of everything that is checked without running it."""
-    pages = {page: page.read_text(encoding="utf-8") for page in [*root.glob("*.md"), *root.glob("labkit/**/*.md")]}
-    pages |= {
-        path: "\n\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
-        for path in paths
-    }
+    pages = {path: _text(path) for path in [*root.glob("*.md"), *root.glob("labkit/**/*.md"), *paths]}
     urls = sorted({link for text in pages.values() for link in links(text) if link.startswith("http")})
     pairs = [(source, root / "notebooks" / source.name) for source in sorted(root.glob("solutions/*.ipynb"))]
-    outside = {f"external links ({len(urls)})": list(unanswered(urls))} if lab.hub.reachable else {}
+    leaks = [f"{pair[1].name}: {line}" for pair in pairs if pair[1].exists() for line in leaked(*pair)]
+    moved = [v for v in lab.versions if v.pinned and v.pinned != v.installed.split("+")[0]]
+    prose = {page: text for page, text in pages.items() if page.suffix == ".md" and "weights" not in page.parts}
+    outside = f"external links ({len(urls)})" + ("" if lab.hub.reachable else ": not checked, there is no network")
     return {
-        LEAKS: [
-            f"{student.name}: {line}"
-            for source, student in pairs
-            if student.exists()
-            for line in leaked(source, student)
-        ],
+        LEAKS: leaks,
         LINKS: [f"{page.name}: {link}" for page, text in pages.items() for link in broken_links(page, text)],
-        "versions are the pinned ones": [
-            f"{v.package} {v.installed}, pinned {v.pinned}"
-            for v in lab.versions
-            if v.pinned and v.pinned != v.installed.split("+")[0]
+        "versions are the pinned ones": [f"{v.package} {v.installed}, pinned {v.pinned}" for v in moved],
+        "no barriers in pages": [
+            f"{page.name}: {found}" for page, text in prose.items() for found in markdown_findings(text)
         ],
-        "pages can be read by everyone": [
-            f"{page.name}: {finding}"
-            for page, text in pages.items()
-            if page.suffix == ".md" and "weights" not in page.parts
-            for finding in markdown_findings(text)
-        ],
-    } | (outside or {f"external links ({len(urls)}) not checked: no network": []})
+        outside: list(unanswered(urls)) if lab.hub.reachable else [],
+    }
+
+
+def _text(page: Path) -> str:
+    """The Markdown of a page or a notebook."""
+    if page.suffix == ".md":
+        return page.read_text(encoding="utf-8")
+    return "\n\n".join(c.source for c in nbformat.read(page, as_version=4).cells if c.cell_type == "markdown")
 
 
 def _slowest(notebook: nbformat.NotebookNode, n: int = 3) -> tuple[tuple[float, int, str], ...]:

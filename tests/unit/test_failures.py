@@ -207,6 +207,19 @@ def test_hub_unreachable(offline):
     assert "Couldn't reach" in str(error) and anchor(error) == "hub-unreachable"
 
 
+@pytest.mark.parametrize(
+    ("answer", "section"),
+    [("offline mode is on", "hub-unreachable"), ("no answer: ConnectError", "hub-unreachable"), (404, "no-such-model")],
+)
+def test_lab_model_is_not_to_be_had(answer, section, monkeypatch):
+    """What `start()` says of a model that was asked for leads to the right section."""
+    from labkit.environment import choose_model
+
+    monkeypatch.setenv("LAB_MODEL", "nobody/nothing")
+    problem = choose_model(answer)[2][0]
+    assert anchor(LabError("the lab is BLOCKED", problem.what, problem.action)) == section
+
+
 def test_folder_is_no_model(tmp_path):
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -289,7 +302,7 @@ ENV = {name: value for name, value in os.environ.items() if name != "PYTEST_CURR
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
     sources = (
-        f'raise MemoryError("{EVIL} Bearer hf_abcdefghijklmnop")',
+        f'raise MemoryError("{EVIL} token hf_abcdefghijklmnopqrstuvwx")',
         'from labkit.errors import LabError\nraise LabError("no file x", "", "check the path")',
         "1 / 0",
         "import sys; type(sys.last_value).__name__",
@@ -351,7 +364,7 @@ def test_nbmake_still_fails_and_its_log_has_the_traceback(tmp_path):
 
 def test_the_command_line_uses_the_same_table(monkeypatch, capsys):
     def full(*_):
-        raise MemoryError("Bearer hf_abcdefghijklmnop")
+        raise MemoryError("Bearer hf_abcdefghijklmnopqrstuvwx")
 
     monkeypatch.setattr(cli.environment, "decide", full)
     assert cli.main(["doctor"]) == 2
@@ -364,6 +377,21 @@ def test_the_command_line_uses_the_same_table(monkeypatch, capsys):
         cli.main(["doctor"])
 
 
+def test_only_tokens_are_hidden():
+    """Names such as hf_hub_download stand in most tracebacks of a download."""
+    assert hidden("in hf_hub_download, hf_raise_for_status") == "in hf_hub_download, hf_raise_for_status"
+    assert hidden("token=hf_" + "aB3d" * 8) == "token=(token hidden)"
+
+
 def test_a_card_escapes_what_it_shows():
     assert "<script" not in card(Failure(EVIL, EVIL, ""), EVIL)
     assert hidden("Illegal header value b'Bearer abc.def-1\\n'") == "Illegal header value b'Bearer (token hidden)\\n'"
+
+
+def test_start_turns_it_on_before_anything_can_fail(monkeypatch):
+    import labkit.environment as environment
+
+    on = []
+    monkeypatch.setattr(environment.failures, "install", lambda: on.append(True))
+    monkeypatch.setattr(environment, "decide", lambda *_: 1 / 0)
+    assert isinstance(raised(environment.start), ZeroDivisionError) and on == [True]

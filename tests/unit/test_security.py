@@ -81,8 +81,8 @@ def test_a_token_is_in_no_output_of_the_doctor(tmp_path):
     assert TOKEN not in run.stdout + run.stderr + (tmp_path / "card.json").read_text()
 
 
-def test_a_token_is_in_no_file_of_a_run(tmp_path, monkeypatch, tiny_lm, miniwoz):
-    """Training, predictions, the results board and a model card: everything under LAB_HOME is searched."""
+def test_a_token_is_in_no_file_and_no_log_of_a_run(tmp_path, monkeypatch, capfd, tiny_lm, miniwoz):
+    """Training, predictions, the results board and a model card: everything under LAB_HOME, and what was printed."""
     import labkit
 
     monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -98,6 +98,8 @@ def test_a_token_is_in_no_file_of_a_run(tmp_path, monkeypatch, tiny_lm, miniwoz)
     (tmp_path / "README.md").write_text(model_card("me/mine", tiny_lm, Board().rows(), tmp_path / "adapter", None))
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) > 5
+    printed = capfd.readouterr()
+    assert "dialogues written" in printed.out and TOKEN not in printed.out + printed.err
     assert [path for path in files if TOKEN.encode() in path.read_bytes()] == []
 
 
