@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,13 @@ def lab(tmp_path_factory):
     """The address of a JupyterLab on a copy of notebook 1: it saves what it runs, and the source has no outputs."""
     home = tmp_path_factory.mktemp("lab")
     shutil.copy(ROOT / "notebooks" / "1_zero_shot_evaluation.ipynb", home / "notebook1.ipynb")
+    with serving(home) as address:
+        yield address
+
+
+@contextmanager
+def serving(home):
+    """The address of a JupyterLab in a folder, as long as it is needed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -67,19 +75,26 @@ def _answering(address, server, log, seconds=120):
 @pytest.fixture(scope="module")
 def page(lab):
     """The notebook, open in a window, with all of its cells run."""
+    with opened(f"{lab}/lab/tree/notebook1.ipynb") as page:
+        yield page
+        page.screenshot(path=PICTURES / "end.png")
+
+
+@contextmanager
+def opened(address):
+    """A window on a notebook with all of its cells run."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     with sync.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1500, "height": 1700})
         page.set_default_timeout(60_000)
-        page.goto(f"{lab}/lab/tree/notebook1.ipynb")
+        page.goto(address)
         page.wait_for_selector(".jp-Notebook .jp-Cell")
         page.wait_for_function("jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status == 'idle'")
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         page.wait_for_function(f"{CODE}.every(cell => cell.execution_count)", timeout=RUN_SECONDS * 1000)
         yield page
-        page.screenshot(path=PICTURES / "end.png")
         browser.close()
 
 

@@ -393,6 +393,16 @@ def test_a_corpus_without_goals_has_no_inform(miniwoz, tracked):
     str(scores)
 
 
+def test_a_predicted_state_decides_what_is_offered(miniwoz):
+    """Looked up with the annotated states, perfect replies of a system that understood nothing are perfect."""
+    replies = gold_predictions(miniwoz["test"][:20])
+    deaf = {key: [turn | {"state": {}} for turn in turns] for key, turns in replies.items()}
+    optimistic, honest = evaluate(replies, miniwoz), evaluate(deaf, miniwoz)
+    assert optimistic.inform == 100 and honest.inform < 50 and honest.bleu == optimistic.bleu
+    assert any("optimistic" in note for note in optimistic.notes) and not any("optimistic" in n for n in honest.notes)
+    assert honest.dst["slot_recall"] == 0 and optimistic.dst is None
+
+
 def test_partial_states_count_as_none(miniwoz, tracked):
     """One turn without a state, and mwzeval takes the gold states everywhere: half of them would mean nothing."""
     predictions = deepcopy(tracked)
