@@ -95,7 +95,8 @@ class Board:
         head = "".join(f"{_HEAD}{escape(name)}</button></th>" for name in table)
         rows = zip(table.to_dict("records"), near, strict=True)
         body = "".join(f"<tr>{''.join(_html(row[name], under.get(name)) for name in row)}</tr>" for row, under in rows)
-        return Shown(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", self.markdown(sort))
+        shown = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return Shown(f'<div style="overflow-x:auto">{shown}</div>', self.markdown(sort))
 
     def csv(self, path: Path | str | None = None) -> str | None:
         """All that the rows hold, one column a field (`decoding.top_p`), into a file or as text."""
@@ -163,10 +164,9 @@ def _cell(cell: Any) -> str:
 
 
 def _number(cell: Any) -> str:
-    """One decimal, and three digits of what is below 1."""
-    if isinstance(cell, float):
-        return f"{cell:.3g}" if 0 < abs(cell) < 1 else f"{cell:.1f}"
-    return str(cell)
+    """One decimal, and two digits of what is below 1."""
+    form = ".2g" if isinstance(cell, float) and 0 < abs(cell) < 1 else ".1f"
+    return format(cell, form) if isinstance(cell, float) else str(cell)
 
 
 def _html(cell: Any, under: str | None) -> str:
@@ -211,7 +211,7 @@ def _belongs(row: dict[str, Any]) -> str:
 
 def _in_words(row: dict[str, Any]) -> dict[str, Any]:
     """Cells of the original's tables that need more than one field."""
-    where = f"{row.get('corpus')} {row.get('split')}, {row.get('dialogues')} dialogues"
+    where = f"{row.get('task')}: {row.get('dialogues')} dialogues of {row.get('corpus')} {row.get('split')}"
     metrics = [name for name in SCORES[:3] if row.get(name) is not None]
     near = {name: " [{:.1f}, {:.1f}]".format(*interval) for name, interval in (row.get("intervals") or {}).items()}
     said = [f"{name} {row[name]:.1f}{near.get(name, '')}" for name in metrics]
