@@ -201,7 +201,9 @@ def _intervals(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str
         rivals = [other for other in same if name in (other.get("intervals") or {})]
         best = max(rivals, key=lambda other: other[name])
         near = " ≈ best" if high >= best["intervals"][name][0] else ""
-        parts[name] = f"{low:.1f}–{high:.1f}" + (" best" if best is row else near) * (len(rivals) > 1)
+        parts[name] = f"{low:.1f}–{high:.1f}" + (" best" if best is row else near) * (
+            len({other[name] for other in rivals}) > 1
+        )
     return parts
 
 

@@ -237,7 +237,7 @@ WRONG_ANSWERS = {  # (answer, words of the message that it must get)
         (lambda W, A, B, alpha, r: alpha / r * B @ A, "with B = 0"),
     ],
     "2.3": [
-        (lambda w, c: quantise(w, c) / np.abs(w).max(), "multiply them by the block's scale"),
+        (lambda w, c: quantise(w, c) / np.abs(w).max(), "in the units that it had"),
         (lambda w, c: c[np.abs(w[:, None] - c).argmin(axis=1)], "come back as"),
         (lambda w, c: c[np.searchsorted(c, w / np.abs(w).max(), "right") - 1] * np.abs(w).max(), "come back as"),
     ],
