@@ -1,8 +1,8 @@
 """Puts "what you should see" into the notebooks: the picture of a solution's own figure, from a run, with its alt text.
 
-    python tests/should_see.py EXECUTED.ipynb …    # executed copies of solutions/*.ipynb; needs playwright and a Chromium
+    python tests/should_see.py EXECUTED.ipynb …    # executed copies of solutions/*.ipynb; needs playwright, Chromium
 
-A figure is drawn in Chromium at 700 pixels, put into a Markdown cell after the figure's as an attachment, and folded away.
+A figure is drawn in Chromium at 700 pixels and put into a Markdown cell after the figure's, as an attachment, folded up.
 Only figures that do not depend on the machine are in PICTURES; the alt text says what the picture shows.
 """
 
@@ -20,12 +20,12 @@ from playwright.sync_api import sync_playwright
 
 SOLUTIONS = Path(__file__).parents[1] / "solutions"
 PICTURES = {  # cell -> what its picture shows, for who cannot see it
-    "lengths": "Histogram of the turns per dialogue of the 1,000 training dialogues of MiniWOZ: from 6 to 30 turns, the "
-    "highest bar at 16, half of the dialogues between 12 and 18, few beyond 22.",
+    "lengths": "Histogram of the turns per dialogue of the 1,000 training dialogues of MiniWOZ: from 6 to 30 turns, "
+    "the highest bar at 16, half of the dialogues between 12 and 18, few beyond 22.",
     "nf4": "Histogram of the weights of one matrix, each divided by the largest of its block: a bell around 0, thin at "
     "the ends, with one peak each at -1 and 1; the 16 dotted lines of the codebook are close together in the middle.",
-    "memory": "Three stacked bars for a model of 7 billion parameters on a T4: full fine-tuning, at more than 100,000 MB, "
-    "is far above the line of 15,800; LoRA on a 16-bit base ends just below it; QLoRA on a 4-bit base at a third of it.",
+    "memory": "Three stacked bars for a model of 7 billion parameters on a T4: full fine-tuning, at more than 100,000 "
+    "MB, is far above the line of 15,800; LoRA on a 16-bit base ends just below it; QLoRA on a 4-bit base at a third.",
 }
 HEAD = "<details><summary>What you should see (a run of the solution on {setting})</summary>\n\n"
 
