@@ -2,7 +2,7 @@
 
     python tests/should_see.py EXECUTED.ipynb …    # executed copies of solutions/*.ipynb; needs playwright, Chromium
 
-A figure is drawn in Chromium at 700 pixels and put into a Markdown cell after the figure's, as an attachment, folded up.
+A figure is drawn in Chromium at 700 pixels and put into a Markdown cell after the figure's, as an attachment, folded.
 Only figures that do not depend on the machine are in PICTURES; the alt text says what the picture shows.
 """
 
