@@ -18,7 +18,7 @@ from labkit.environment import Lab, hardware, lab_home
 from labkit.errors import LabError
 from labkit.models import LanguageModel
 from labkit.notebook.view import Shown
-from labkit.storage import read_json
+from labkit.storage import read_json, shipped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,14 +29,9 @@ if TYPE_CHECKING:
 SCORES = ("bleu", "inform", "success", "combined")
 COLUMNS = ("task", "model", "stand_in", "adapter", "bits", "corpus", "split", "dialogues", "decoding", "training")
 COLUMNS += (*SCORES, "intervals", "seconds", "speed", "device", "seed", "time")
-# A click on a heading sorts the rows, a second click the other way round; without JavaScript the table stays as it is.
-_SORT = (
-    "const h=this.closest('th'),b=h.closest('table').tBodies[0],v=r=>r.cells[h.cellIndex].dataset.value,"
-    "d=h.ariaSort=='ascending'?-1:1;[...h.parentNode.cells].forEach(c=>c.ariaSort=null);"
-    "h.ariaSort=d>0?'ascending':'descending';[...b.rows].sort((p,q)=>d*(v(p)-v(q)||v(p).localeCompare(v(q))))"
-    ".forEach(r=>b.append(r))"
-)
-_HEAD = f'<th scope="col"><button style="font:inherit;border:0;background:none;color:inherit" onclick="{_SORT}">'
+_TEXTS = shipped(__file__, "board.toml")
+_ORIGINAL = _TEXTS["original"]
+_HEAD = '<th scope="col"><button style="font:inherit;border:0;background:none;color:inherit" onclick="{}">'
 
 
 class Board:
@@ -92,10 +87,11 @@ class Board:
         """The table to look at: a click on a heading sorts it, intervals stand below the scores; stand-ins named."""
         table = self.table(sort).astype(object).fillna("")
         near = [dict(part.split(" ", 1) for part in cell.split(", ") if part) for cell in table.pop("intervals")]
-        head = "".join(f"{_HEAD}{escape(name)}</button></th>" for name in table)
+        head = "".join(f"{_HEAD.format(_TEXTS['sort'])}{escape(name)}</button></th>" for name in table)
         rows = zip(table.to_dict("records"), near, strict=True)
         body = "".join(f"<tr>{''.join(_html(row[name], under.get(name)) for name in row)}</tr>" for row, under in rows)
-        return Shown(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", self.markdown(sort))
+        shown = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return Shown(f'<div style="overflow-x:auto">{shown}</div>', self.markdown(sort))
 
     def csv(self, path: Path | str | None = None) -> str | None:
         """All that the rows hold, one column a field (`decoding.top_p`), into a file or as text."""
@@ -163,10 +159,9 @@ def _cell(cell: Any) -> str:
 
 
 def _number(cell: Any) -> str:
-    """One decimal, and three digits of what is below 1."""
-    if isinstance(cell, float):
-        return f"{cell:.3g}" if 0 < abs(cell) < 1 else f"{cell:.1f}"
-    return str(cell)
+    """One decimal, and two digits of what is below 1."""
+    form = ".2g" if isinstance(cell, float) and 0 < abs(cell) < 1 else ".1f"
+    return format(cell, form) if isinstance(cell, float) else str(cell)
 
 
 def _html(cell: Any, under: str | None) -> str:
@@ -201,7 +196,9 @@ def _intervals(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str
         rivals = [other for other in same if name in (other.get("intervals") or {})]
         best = max(rivals, key=lambda other: other[name])
         near = " ≈ best" if high >= best["intervals"][name][0] else ""
-        parts[name] = f"{low:.1f}–{high:.1f}" + (" best" if best is row else near) * (len(rivals) > 1)
+        parts[name] = f"{low:.1f}–{high:.1f}" + (" best" if best is row else near) * (
+            len({other[name] for other in rivals}) > 1
+        )
     return parts
 
 
@@ -211,7 +208,7 @@ def _belongs(row: dict[str, Any]) -> str:
 
 def _in_words(row: dict[str, Any]) -> dict[str, Any]:
     """Cells of the original's tables that need more than one field."""
-    where = f"{row.get('corpus')} {row.get('split')}, {row.get('dialogues')} dialogues"
+    where = f"{row.get('task')}: {row.get('dialogues')} dialogues of {row.get('corpus')} {row.get('split')}"
     metrics = [name for name in SCORES[:3] if row.get(name) is not None]
     near = {name: " [{:.1f}, {:.1f}]".format(*interval) for name, interval in (row.get("intervals") or {}).items()}
     said = [f"{name} {row[name]:.1f}{near.get(name, '')}" for name in metrics]
@@ -220,16 +217,6 @@ def _in_words(row: dict[str, Any]) -> dict[str, Any]:
     names = {name for name, off in FILTERS.items() if chosen.get(name, off) != off} | {"strategy", "max_new_tokens"}
     names |= {{"beam": "num_beams", "contrastive": "penalty_alpha"}.get(chosen.get("strategy"), "strategy")}
     return {"llm": f"{label(row)} ({where})", "params": _short(chosen, names), "metrics": ", ".join(said)}
-
-
-# The three tables of results that the 2023 lab asked for: {field: title of its column}
-_ORIGINAL = {
-    "speed": {"device": "GPU", "versions.cuda": "CUDA", "speed.steps_per_second": "train it/s"}
-    | {"speed.replies_per_second": "infer it/s"},
-    "untuned": {"llm": "LLM", "params": "decoding params", "metrics": "metrics"},
-    "tuned": {"llm": "LLM", "training.lora_modules": "LoRA modules", "training.max_steps": "steps"}
-    | {"training.learning_rate": "learning rate", "params": "decoding params", "metrics": "metrics"},
-}
 
 
 def label(row: dict[str, Any], index: int | None = None) -> str:

@@ -81,15 +81,21 @@ def _lora(draw):
 
 
 def _tags(draw):
-    text, spans = _spans(draw)
-    return [(match.start(), match.end()) for match in re.finditer(r"\w+", text)], spans
+    """Words and punctuation marks of a text, and spans of one to three of them that do not overlap."""
+    text = " ".join(str(word) for word in draw.choice(["north,", "cheap", "a", "swan.", "in", "the"], 8))
+    words = [(match.start(), match.end()) for match in re.finditer(r"\w+|[^\w\s]", text)]
+    firsts = [i for i in range(0, len(words) - 2, 3) if draw.random() < 0.5]
+    ends = [words[i + int(draw.integers(0, 3))][1] for i in firsts]
+    spans = [(words[i][0], end) for i, end in zip(firsts, ends, strict=True)]
+    return words, [Span("Hotel-Inform", "name", text[start:end], start, end) for start, end in spans]
 
 
 def _span_sets(draw):
     def some():
-        return {("hotel-area", int(start), int(start) + 1) for start in draw.integers(0, 4, draw.integers(0, 4))}
+        return {("hotel-area", int(start), int(start) + 1) for start in draw.integers(0, 4, draw.integers(0, 3))}
 
-    return [some() for _ in range(3)], [some() for _ in range(3)]
+    n = int(draw.integers(1, 3))
+    return [some() for _ in range(n)], [some() for _ in range(n)]
 
 
 def _rows(draw):
@@ -110,8 +116,8 @@ INPUTS = {
     "2.3": _quantised,
     "3.1": lambda draw: (np.log(draw.random(int(draw.integers(1, 9)))),),
     "3.2": lambda draw: (
-        {str(n): {"weights": draw.uniform(0, 9), "cache": draw.uniform(0, 9)} for n in range(4)},
-        draw.uniform(0, 20),
+        {str(n): {"weights": int(draw.integers(0, 9)), "cache": int(draw.integers(0, 9))} for n in range(4)},
+        int(draw.integers(0, 20)),
     ),
     "3.4": lambda draw: (
         draw.normal(size=(3, 4)),

@@ -231,7 +231,7 @@ WRONG_ANSWERS = {  # (answer, words of the message that it must get)
         (lambda W, A, B, alpha, r: alpha / r * B @ A, "with B = 0"),
     ],
     "2.3": [
-        (lambda w, c: quantise(w, c) / np.abs(w).max(), "multiply them by the block's scale"),
+        (lambda w, c: quantise(w, c) / np.abs(w).max(), "in the units that it had"),
         (lambda w, c: c[np.abs(w[:, None] - c).argmin(axis=1)], "come back as"),
         (lambda w, c: c[np.searchsorted(c, w / np.abs(w).max(), "right") - 1] * np.abs(w).max(), "come back as"),
     ],
@@ -359,3 +359,13 @@ def test_the_line_of_a_wrong_value_is_the_one_that_ran_and_tracing_is_put_back()
     assert "`return softmax(logits * temperature)`" in message and sys.gettrace() is before
     assert "came from line" not in judge("0.1", "a").message  # a choice has no line
     assert "came from line" not in judge("0.2", len).message  # nor has a function that is not Python's
+
+
+def test_in_a_notebook_the_line_is_the_cells_own():
+    shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell()
+    shell.run_cell("import math")
+    shell.run_cell(
+        "# a comment\ndef count(dialogue):\n    n = 7\n    return n\n\ndef broken(dialogue):\n    return n / 0"
+    )
+    assert "line 4 of your cell: `return n`" in judge("0.2", shell.user_ns["count"]).message
+    assert "in line 7 of your cell: `return n / 0`" in judge("0.2", shell.user_ns["broken"]).message

@@ -62,3 +62,11 @@ def test_no_solution_in_what_a_checker_says(id):
     said = [judge(id, answer).message.split("\nThat value came from")[0] for answer in answers]
     said += [task.title, task.question, *(task.choices or {}).values()]
     assert [(text, found_in(text)) for text in said if found_in(text)] == []
+
+
+@pytest.mark.parametrize("path", STUDENT, ids=lambda path: path.stem)
+def test_a_picture_says_in_words_what_it_shows_and_weighs_little(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        for name, data in cell.get("attachments", {}).items():
+            (alt,) = re.findall(rf"!\[(.*?)\]\(attachment:{name}\)", cell.source)
+            assert len(alt.split()) >= 15 and len(data["image/png"]) < 20_000 and "stand-in" in cell.source

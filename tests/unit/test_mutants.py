@@ -27,7 +27,8 @@ def test_95_percent_of_the_mutants_that_change_behaviour_are_rejected(capsys):
         print(f"\n{rejected}")
     assert through <= 0.05 * counted, [(row.id, row.through) for row in rows if row.through]
     assert all(row.mutants >= 3 and len(row.through) <= 0.2 * row.mutants for row in rows)
-    assert not [(row.id, row.unfair) for row in rows if row.unfair]
+    unfair = [(row.id, row.unfair) for row in rows if row.unfair]
+    assert sum(len(some) for _, some in unfair) <= 0.02 * counted, f"a checker too strict, or INPUTS too poor: {unfair}"
 
 
 def test_a_mutant_is_one_change_and_the_docstring_is_none():

@@ -54,7 +54,7 @@ def quantise(own: Callable) -> str:
         expected = codebook[np.abs(block[:, None] / scale - codebook).argmin(axis=1)] * scale
         got = vector(own(block, codebook), block, "weights")
         if np.allclose(got * scale, expected, atol=1e-7):
-            raise Wrong("These are the codebook entries; multiply them by the block's scale to get weights back.")
+            raise Wrong("These are codebook entries, between -1 and 1: a weight comes back in the units that it had.")
         if not np.allclose(got, expected, atol=1e-7):
             worst = np.abs(got - expected).argmax()
             message = (

@@ -55,7 +55,8 @@ def progress(save: Path | str | None = None) -> Shown:
         write_text(save, table.to_csv(index=False) if str(save).endswith(".csv") else markdown + "\n")
     label = ". ".join([f"{solved} of {len(tasks)} exercises solved", *_unfinished(entries)])
     bar = f'<label>{escape(label)} <progress value="{solved}" max="{len(tasks)}"></progress></label>'
-    return Shown(bar + table.to_html(index=False, justify="left"), f"{label}\n{markdown}")
+    folded = f"<details><summary>all exercises</summary>{table.to_html(index=False, justify='left')}</details>"
+    return Shown(bar + folded, f"{label}\n{markdown}")
 
 
 def _unfinished(entries: dict[str, dict[str, Any]]) -> Iterator[str]:
