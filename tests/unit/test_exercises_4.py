@@ -5,7 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from labkit.notebook.exercises import RIGHT, WRONG, every_exercise, judge
+from labkit.notebook import exercises
+from labkit.notebook.exercises import BLANK, RAISED, RIGHT, WRONG, every_exercise, judge
 
 
 def one_standard_error(rows):
@@ -112,3 +113,29 @@ def test_wrong_answers_get_the_message_that_helps(id, case):
     answer, words = case
     verdict = judge(id, answer)
     assert verdict.outcome == WRONG and words in verdict.message, verdict
+
+
+FUNCTIONS = [id for id, task in every_exercise().items() if id.startswith("4.") and task.kind == "function"]
+
+
+@pytest.mark.parametrize("id", FUNCTIONS)
+def test_blank_raising_and_endless_answers_end_in_a_message(id, monkeypatch):
+    monkeypatch.setattr(exercises, "_SECONDS", 0.3)
+
+    def blank(*_):
+        """Not written yet."""
+
+    def raising(*_):
+        raise KeyError("oops")
+
+    def endless(*_):
+        while True:
+            pass
+
+    assert [judge(id, answer).outcome for answer in (blank, raising, endless)] == [BLANK, RAISED, RAISED]
+    assert "oops" in judge(id, raising).message and "does its loop end" in judge(id, endless).message
+
+
+@pytest.mark.parametrize("id", sorted(RIGHT_ANSWERS))
+def test_an_answer_not_given_is_not_attempted(id):
+    assert judge(id, None).outcome == BLANK == judge(id, ...).outcome
