@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 Texts = Sequence[str]
-BATCH = 256  # documents: [BATCH, V] is the largest array that is ever dense
+BATCH = 64  # documents: [BATCH, V] is the largest array that is ever dense
 
 
 @dataclass(frozen=True)

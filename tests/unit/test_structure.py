@@ -249,7 +249,7 @@ def test_the_sum_of_bits_finds_the_number_of_states_that_cluster_bits_alone_cann
     draw, rows, labels = np.random.default_rng(0), [], []
     words = (["hotel", "stars", "nights"], ["train", "leaves", "ticket"], ["thanks", "bye", "welcome"])
     for i in range(60):
-        for turn, state in enumerate([0, 1, 2, 1, 2]):
+        for turn, state in enumerate(draw.integers(0, 3, 5)):
             rows.append({"dialogue_id": f"D{i}", "turn": turn, "utterance": " ".join(draw.choice(words[state], 5))})
             labels.append(state)
     rows, labels = pd.DataFrame(rows), np.array(labels)

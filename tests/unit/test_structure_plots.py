@@ -5,7 +5,6 @@ import re
 from html import unescape
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from labkit import structure
