@@ -194,7 +194,7 @@ def map_sliders(vectors: np.ndarray, table: pandas.DataFrame, knn: Any, seed: in
 
 def _svg_map(xy: np.ndarray, table: pandas.DataFrame, column: str, size: tuple[int, int] = (900, 520)) -> str:
     """A map as plain SVG, which a widget can show in every front end; a character is a point's symbol."""
-    values = list(table[column].astype(str).value_counts().index)
+    values, xy = list(table[column].astype(str).value_counts().index), xy * (1, -1)  # SVG's y goes down
     looks = {value: (PALETTE[i % 7], _GLYPHS[(i + i // 7) % 7]) for i, value in enumerate(values)}
     places = (10 + (xy - xy.min(0)) / np.ptp(xy, 0).clip(1e-9) * size).round().astype(int)
     points, legend = [], []
