@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 Texts = Sequence[str]
-BATCH = 256  # documents: [BATCH, V] is the largest array that is ever dense
+BATCH = 64  # documents: [BATCH, V] is the largest array that is ever dense
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class DocumentModel:
     E: np.ndarray
     documents: np.ndarray
     history: list[float]
+    prior: float
 
     def typical(self, vector: np.ndarray, n: int = 8) -> list[str]:
         """The `n` words whose probability a step in the direction of `vector` [K] raises most."""
@@ -67,7 +68,8 @@ def document_model(texts: Texts, size: int = 16, epochs: int = 20, prior: float 
     b = unigrams.clone().requires_grad_()
     E = (torch.randn(len(b), size, generator=draw) / size**0.5).requires_grad_()
     documents, history = _fit(counts, b, E, epochs, prior, draw, [b, E])
-    return DocumentModel(counter, unigrams.numpy(), b.detach().numpy(), E.detach().numpy(), documents.numpy(), history)
+    arrays = [each.detach().numpy() for each in (unigrams, b, E, documents)]
+    return DocumentModel(counter, *arrays, history, prior)
 
 
 def _fit(
@@ -105,7 +107,7 @@ def _nats(counts: "csr_array", b: Any, E: Any, a: Any) -> "torch.Tensor":
     return -(torch.tensor(found.data) * log_theta[found.row, found.col]).sum()
 
 
-def completion(model: DocumentModel, texts: Texts, prior: float = 3.0, seed: int = 42) -> dict[str, float]:
+def completion(model: DocumentModel, texts: Texts, seed: int = 42) -> dict[str, float]:
     """Perplexity by document completion: of each held-out text a random half of the words gives its vector, the other
     half is scored, by θ of that vector ("document model") and by the unigrams of the training texts.
 
@@ -118,7 +120,7 @@ def completion(model: DocumentModel, texts: Texts, prior: float = 3.0, seed: int
     seen.data = np.random.default_rng(seed).binomial(words.data, 0.5)
     hidden = words - seen
     b, E = torch.tensor(model.b), torch.tensor(model.E)
-    a, _ = _fit(seen, b, E, 30, prior, torch.Generator().manual_seed(seed))
+    a, _ = _fit(seen, b, E, 30, model.prior, torch.Generator().manual_seed(seed))
     batches = torch.arange(len(a)).split(BATCH)
 
     def perplexity(b: Any, a: Any) -> float:

@@ -218,10 +218,13 @@ def class_tf_idf(counts: np.ndarray) -> np.ndarray:
 
 
 def word_counter(stop_words: Any = None) -> Any:
-    """scikit-learn's CountVectorizer for lower-cased words of two letters or more; a placeholder is one word."""
+    """scikit-learn's CountVectorizer for lower-cased words of two letters or more; a placeholder is one word.
+
+    What follows an apostrophe ("ll", "ve") is no word.
+    """
     from sklearn.feature_extraction.text import CountVectorizer
 
-    return CountVectorizer(token_pattern=r"\[\w+\]|[a-zA-Z]\w+", stop_words=stop_words)
+    return CountVectorizer(token_pattern=r"\[\w+\]|(?<![\w'’])[a-zA-Z]\w+", stop_words=stop_words)
 
 
 def representative_words(texts: Texts, labels: Sequence[int], n: int = 10, stop_words: Any = "english") -> Words:

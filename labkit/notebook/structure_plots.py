@@ -22,6 +22,7 @@ from labkit.structure import Words, cluster_names, umap_map
 
 Texts = Sequence[str]
 COLUMNS = ("cluster", "speaker", "domain", "act")
+_GLYPHS = "●■◆✖▲★✚"  # plotly's MARKERS as characters
 _CARD = "flex:1 1 24em;padding:.5em .9em;border:1px solid rgba(128,128,128,.5);border-radius:.6em"
 
 
@@ -108,11 +109,12 @@ def _labels(matrix: np.ndarray, names: Mapping[int, str]) -> list[str]:
 
 
 def transition_graph(matrix: np.ndarray, names: Mapping[int, str], threshold: float = 0.12) -> go.Figure:
-    """The chain as a graph: an arrow for each transition of at least `threshold`, wider when likelier. Further right
-    means nearer the END, in expected turns. A state's hover text has its likeliest successors.
+    """The chain as a graph: an arrow for each transition of at least `threshold`, wider when likelier; a slider changes
+    the threshold. Further right means nearer the END, in expected turns. Hovering tells a state's likeliest successors.
     """
     k, labels, xy = len(matrix) - 2, _labels(matrix, names), _places(matrix)
-    pairs = [(i, j) for i, j in zip(*np.nonzero(matrix >= threshold), strict=True) if i != j]
+    limits = sorted({0.05, 0.1, 0.15, 0.2, 0.3, 0.5, threshold})
+    pairs = [(i, j) for i, j in zip(*np.nonzero(matrix >= limits[0]), strict=True) if i != j]
     arrows = [_arrow(xy[i], xy[j], matrix[i, j], f"{labels[i]} → {labels[j]}: {matrix[i, j]:.0%}") for i, j in pairs]
     stays = [f"<br>↻ {p:.0%}" if p >= threshold and i <= k else "" for i, p in enumerate(matrix.diagonal())]
     best = [[f"→ {labels[j]} {row[j]:.0%}" for j in np.argsort(-row)[:6] if row[j] > 0] for row in matrix]
@@ -122,8 +124,12 @@ def transition_graph(matrix: np.ndarray, names: Mapping[int, str], threshold: fl
     nodes["textposition"] = ["top center" if y > 0 else "bottom center" for y in xy[:, 1]]  # away from the arrows
     shown = go.Figure([*arrows, go.Scatter(x=xy[:, 0], y=xy[:, 1], mode="markers+text", **nodes)])
     shown.update_traces(hoverinfo="text").update_xaxes(visible=False).update_yaxes(visible=False, range=[-2.7, 2.8])
-    layout = {"height": 640, "plot_bgcolor": "rgba(0,0,0,0)", "showlegend": False}
-    return shown.update_layout(title=f"Transitions of at least {threshold:.0%}", **layout)
+    steps = [_button(f"{limit:.0%}", visible=[*(bool(matrix[p] >= limit) for p in pairs), True]) for limit in limits]
+    for trace, visible in zip(shown.data, steps[limits.index(threshold)]["args"][0]["visible"], strict=True):
+        trace.visible = visible
+    slider = {"steps": steps, "active": limits.index(threshold), "currentvalue": {"prefix": "at least "}}
+    layout = {"height": 700, "plot_bgcolor": "rgba(0,0,0,0)", "showlegend": False}
+    return shown.update_layout(title="Where a dialogue goes next", sliders=[slider], **layout)
 
 
 def _places(matrix: np.ndarray) -> np.ndarray:
@@ -137,7 +143,6 @@ def _places(matrix: np.ndarray) -> np.ndarray:
 
 
 def _arrow(start: np.ndarray, end: np.ndarray, share: float, label: str) -> go.Scatter:
-
     t = np.linspace(0.03, 0.96, 24)[:, None]
     bend = np.array([0, 0.25 * np.sign(end[0] - start[0]) * abs(end[0] - start[0]) ** 0.7])  # the way back passes below
     curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * ((start + end) / 2 + bend) + t**2 * end
@@ -158,39 +163,53 @@ def linked_map(figure: go.Figure, dialogues: Sequence[Any]) -> Shown:
     page = page.replace("<!--dialogues-->", data)
     page = page.replace("<!--figure-->", figure.to_html(full_html=False, include_plotlyjs=True, div_id="map"))
     look = 'title="Map of utterances" style="width:100%;height:1100px;border:0"'
-    return Shown(
-        f'<iframe {look} srcdoc="{escape(page)}"></iframe>', f"a map of {len(said)} dialogues: see it in a notebook"
-    )
+    return Shown(f'<iframe {look} srcdoc="{escape(page)}"></iframe>', f"a map of {len(said)} dialogues, for a browser")
 
 
-def map_sliders(vectors: np.ndarray, table: pandas.DataFrame, knn: Any, seed: int = 42) -> Any:
+def map_sliders(vectors: np.ndarray, table: pandas.DataFrame, knn: Any, seed: int = 42, by: Texts = COLUMNS) -> Any:
     """Sliders for `n_neighbors` and `min_dist`: a move lays the neighbours (`knn`) out anew, once for each setting.
 
     Needs a kernel; `utterance_map` of several maps is the same without one.
     """
     import ipywidgets as w
-    from IPython.display import clear_output, display
 
     @cache
-    def drawn(near: int, dist: float) -> go.Figure:
-        return utterance_map({"": umap_map(vectors, near, dist, seed, knn)}, table)
+    def drawn(near: int, dist: float) -> np.ndarray:
+        return umap_map(vectors, near, dist, seed, knn)
 
     choices = [near for near in (2, 5, 10, 15, 30, 50) if near <= knn[0].shape[1]]
     look = {"continuous_update": False, "style": {"description_width": "7em"}}
     near = w.SelectionSlider(options=choices, value=min(15, choices[-1]), description="n_neighbors", **look)
     dist = w.SelectionSlider(options=[0.0, 0.1, 0.25, 0.5, 0.99], value=0.1, description="min_dist", **look)
-    shown = w.Output()
+    column, shown = w.Dropdown(options=list(by), description="colour by", style=look["style"]), w.HTML()
 
     def redraw(_: Any = None) -> None:
-        figure = drawn(near.value, dist.value)  # outside of `with`, which would swallow an error
-        with shown:
-            clear_output(wait=True)
-            display(figure)
+        shown.value = _svg_map(drawn(near.value, dist.value), table, column.value)
 
-    for slider in (near, dist):
-        slider.observe(redraw, names="value")
+    for control in (near, dist, column):
+        control.observe(redraw, names="value")
     redraw()
-    return w.VBox([near, dist, shown])
+    return w.VBox([near, dist, column, shown])
+
+
+def _svg_map(xy: np.ndarray, table: pandas.DataFrame, column: str, size: tuple[int, int] = (900, 520)) -> str:
+    """A map as plain SVG, which a widget can show in every front end; a character is a point's symbol."""
+    values, xy = list(table[column].astype(str).value_counts().index), xy * (1, -1)  # SVG's y goes down
+    looks = {value: (PALETTE[i % 7], _GLYPHS[(i + i // 7) % 7]) for i, value in enumerate(values)}
+    places = (10 + (xy - xy.min(0)) / np.ptp(xy, 0).clip(1e-9) * size).round().astype(int)
+    points, legend = [], []
+    for (x, y), value, said in zip(places, table[column].astype(str), table["utterance"], strict=True):
+        colour, glyph = looks[value]
+        points.append(
+            f'<text x="{x}" y="{y}" fill="{colour}">{glyph}<title>{escape(f"{value}: {said}")}</title></text>'
+        )
+    for value, (colour, glyph) in looks.items():
+        legend.append(
+            f'<span style="white-space:nowrap"><span style="color:{colour}">{glyph}</span> {escape(value)}</span>'
+        )
+    box = f'viewBox="0 0 {size[0] + 20} {size[1] + 20}" role="img" aria-label="map of utterances, by {escape(column)}"'
+    svg = f'<svg {box} style="max-width:{size[0]}px;background:white;font-size:10px">{"".join(points)}</svg>'
+    return f"{svg}<p>{' &nbsp; '.join(legend)}</p>"
 
 
 def cluster_cards(words: Words, rows: pandas.DataFrame, labels: Sequence[int], typical: Mapping[int, Texts]) -> Shown:

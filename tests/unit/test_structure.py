@@ -4,6 +4,7 @@ import copy
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
@@ -242,3 +243,55 @@ def test_a_map_with_neighbours_found_before_is_the_same_map_and_says_nothing(blo
     assert (distances.argmin(1) == gold).mean() > 0.95
     with pytest.raises(LabError, match="too few"):
         structure.umap_map(vectors[:4])
+
+
+def test_the_sum_of_bits_finds_the_number_of_states_that_cluster_bits_alone_cannot():
+    draw, rows, labels = np.random.default_rng(0), [], []
+    words = (["hotel", "stars", "nights"], ["train", "leaves", "ticket"], ["thanks", "bye", "welcome"])
+    for i in range(60):
+        for turn, state in enumerate(draw.integers(0, 3, 5)):
+            rows.append({"dialogue_id": f"D{i}", "turn": turn, "utterance": " ".join(draw.choice(words[state], 5))})
+            labels.append(state)
+    rows, labels = pd.DataFrame(rows), np.array(labels)
+    split = 2 * labels + draw.integers(0, 2, len(labels))  # each state cut in two at random
+    price = {k: structure.turn_bits(rows, each) for k, each in ((1, labels * 0), (3, labels), (6, split))}
+    assert price[1]["cluster"] < price[3]["cluster"] < price[6]["cluster"]
+    assert price[3]["sum"] < price[1]["sum"] and price[3]["sum"] < price[6]["sum"]
+    assert price[1]["words"] == pytest.approx(5 * np.log2(9), rel=0.02)  # nine words, equally often
+    assert all(each["sum"] == pytest.approx(each["cluster"] + each["words"]) for each in price.values())
+
+
+def test_noise_is_a_state_of_its_own_in_the_price_of_a_turn(dialogues):
+    rows = structure.representations(dialogues * 5).assign(dialogue_id=np.repeat(range(10), [4, 2] * 5))
+    noisy = np.where(rows["speaker"] == "bot", -1, 0)
+    assert structure.turn_bits(rows, noisy) == structure.turn_bits(rows, np.where(noisy < 0, 1, 0))
+
+
+def test_what_follows_an_apostrophe_is_no_word():
+    words = structure.representative_words(["i'll take it, we've time", "[hotel_name] it is"], [0, 1], stop_words=None)
+    assert {"ll", "ve"}.isdisjoint(dict(words[0])) and "[hotel_name]" in dict(words[1])
+
+
+def test_a_sentence_encoder_that_pools_otherwise_gets_vectors_of_its_own():
+    import torch
+
+    class Encoder(torch.nn.Module):
+        max_seq_length = 8
+
+        def __init__(self, pooling):
+            super().__init__()
+            self.pooling, self.layer = pooling, torch.nn.Linear(1, 1)
+            torch.nn.init.ones_(self.layer.weight), torch.nn.init.zeros_(self.layer.bias)
+
+        def extra_repr(self):
+            return self.pooling
+
+    mean, again, cls = (structure._encoder(Encoder(pooling), -1)[0] for pooling in ("mean", "mean", "cls"))
+    assert mean == again != cls  # the same weights all three
+
+
+def test_a_map_of_many_equal_utterances_neither_fails_nor_warns():
+    vectors = np.repeat(np.eye(8), 20, axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # umap's spectral start would warn and begin at random
+        assert np.isfinite(structure.umap_map(vectors, 10)).all()
