@@ -382,7 +382,8 @@ def _probe(targets: list[tuple[str, dict[str, str]]], timeout: float) -> list[in
 
 def choose_model(answer: int | str = "offline mode is on") -> tuple[str, str, list[Problem]]:
     """(name, reason, problems) from LAB_MODEL, the cache and the Hub's answer; the stand-in only for the default."""
-    name = os.environ.get("LAB_MODEL") or REAL_MODEL
+    found = _attached(f"*{REAL_MODEL.split('/')[1]}*/config.json", f"*{REAL_MODEL.split('/')[1]}*/*/config.json")
+    name = os.environ.get("LAB_MODEL") or (str(found.parent) if found else REAL_MODEL)
     path, where = Path(name).expanduser(), ""
     if name in STAND_INS:
         where = "a stand-in that ships with the lab"
@@ -396,6 +397,13 @@ def choose_model(answer: int | str = "offline mode is on") -> tuple[str, str, li
     return _settle("LAB_MODEL", name, where, answer)
 
 
+def _attached(*patterns: str) -> Path | None:
+    """The first such file among those attached to this session: Kaggle's inputs, or below the folder LAB_ATTACHED."""
+    files = Path(os.environ.get("LAB_ATTACHED") or "/kaggle/input")
+    deeper = ("*/" * depth + pattern for depth in range(4) for pattern in patterns)  # not "**": inputs can be huge
+    return next((path for pattern in deeper for path in sorted(files.glob(pattern))), None)
+
+
 def _model_cached(name: str) -> bool:
     """Configuration and weights: a download that was cut off after config.json is no model."""
     from huggingface_hub import constants
@@ -406,7 +414,8 @@ def _model_cached(name: str) -> bool:
 
 def choose_corpus(answer: int | str = "offline mode is on") -> tuple[str, str, list[Problem]]:
     """(name, reason, problems) from LAB_CORPUS, the cache and the code host's answer, likewise."""
-    name, where = os.environ.get("LAB_CORPUS") or REAL_CORPUS, ""
+    found = _attached("test/dialogues_001.json")
+    name, where = os.environ.get("LAB_CORPUS") or (str(found.parents[1]) if found else REAL_CORPUS), ""
     if name == STAND_IN_CORPUS:
         where = "a stand-in that is generated, not downloaded"
     elif name != REAL_CORPUS:

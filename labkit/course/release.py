@@ -18,6 +18,15 @@ _BLOCK = re.compile(  # a line BEGIN, lines without a marker, a line END
     rf"^(?P<indent>[ \t]*){BEGIN}[ \t]*\n(?P<body>(?:(?!.*(?:{BEGIN}|{END})).*\n)*)[ \t]*{END}[ \t]*$", re.MULTILINE
 )
 _REPOSITORY = re.compile(r'(?<=")REPOSITORY = \\".*?\\"')  # in a notebook's JSON
+_ON_GITHUB = re.compile(r'(?<=")REPOSITORY = \\"git\+https://github\.com/([\w.-]+/[\w.-]+)@([\w./-]+)\\"')
+BADGES = {  # name: (image, address before owner/name)
+    "Colab": ("https://colab.research.google.com/assets/colab-badge.svg", "https://colab.research.google.com/github/"),
+    "Kaggle": (
+        "https://kaggle.com/static/images/open-in-kaggle.svg",
+        "https://kaggle.com/kernels/welcome?src=https://github.com/",
+    ),
+}
+_README_BADGES = re.compile(r"(?<=<!-- badges -->\n).*?(?=<!-- /badges -->)", re.DOTALL)
 
 
 def release(
@@ -33,6 +42,7 @@ def release(
     Args:
         check: write nothing, fail where something would be written.
         repository: "owner/name" on GitHub or any address pip knows; written into the set-up cell of the sources first.
+            On GitHub it gives every notebook, and the README between its marks, badges that open them elsewhere.
 
     Raises:
         LabError: no sources; solution markers that do not pair up; with `check`, student notebooks that are stale.
@@ -43,6 +53,9 @@ def release(
     if repository and not check:
         set_repository(sources, repository, ref)
     wanted = {Path(notebooks) / source.name: student_notebook(source) for source in sources}
+    readme = Path(notebooks).parent / "README.md"
+    if readme.is_file():
+        wanted[readme] = with_badges(readme.read_text(encoding="utf-8"), sources)
     stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     orphans = [path for path in sorted(Path(notebooks).glob("*.ipynb")) if path not in wanted]
     if check and (stale or orphans):
@@ -58,6 +71,8 @@ def student_notebook(source: Path) -> str:
     for index, cell in enumerate(notebook.cells, 1):
         if cell.cell_type == "code":
             cell.source = without_solution(cell.source, f"{source.name}, cell {index} ({cell.id})")
+    if line := badges(source):
+        notebook.cells.insert(1, nbformat.v4.new_markdown_cell(line, id="badges"))
     return nbformat.writes(strip(notebook), version=4).rstrip("\n") + "\n"
 
 
@@ -76,6 +91,22 @@ def solution_lines(source: Path) -> list[str]:
 
 def _code(path: Path) -> str:
     return "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+
+
+def badges(source: Path) -> str:
+    """Links, as images with alt text, that open a student notebook in Colab and Kaggle; "" without a repository."""
+    if not (found := _ON_GITHUB.search(source.read_text(encoding="utf-8"))):
+        return ""
+    place = f"{found[1]}/blob/{found[2]}/notebooks/{source.name}"
+    badge = f"[![Open {source.stem} in {{}}]({{}})]({{}}{place})"
+    return " ".join(badge.format(name, image, address) for name, (image, address) in BADGES.items())
+
+
+def with_badges(readme: str, sources: list[Path]) -> str:
+    """The README with a table of badges between its marks, `<!-- badges -->` and `<!-- /badges -->`, if it has them."""
+    rows = [f"| {source.stem} | {line} |" for source in sources if (line := badges(source))]
+    table = "\n".join(["| notebook | open it in |", "|---|---|", *rows, ""]) if rows else ""
+    return _README_BADGES.sub(lambda _: table, readme)
 
 
 def strip(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -115,3 +115,29 @@ def test_strip_keeps_tags_only():
     cell = nbformat.v4.new_code_cell("x", metadata={"execution": {"shell": "1"}, "tags": ["skip-execution"]})
     notebook = strip(nbformat.v4.new_notebook(cells=[cell]))
     assert notebook.cells[0].metadata == {"tags": ["skip-execution"]} and notebook.metadata == module.METADATA
+
+
+def test_one_setting_gives_every_notebook_and_the_readme_badges_with_alt_text(folders):
+    (folders[0].parent / "README.md").write_text("# Lab\n<!-- badges -->\nold\n<!-- /badges -->\nrest\n")
+    release(*folders)  # no repository yet: nothing to open
+    assert "![" not in strip_sources(folders[1])
+    assert (folders[0].parent / "README.md").read_text() == "# Lab\n<!-- badges -->\n<!-- /badges -->\nrest\n"
+    release(*folders, repository="some.one/lab-x", ref="v1/rc")
+    cells = nbformat.read(folders[1] / "0_test.ipynb", as_version=4).cells
+    assert [cell.id for cell in cells][:2] == ["title", "badges"]  # below the title, which stays the first heading
+    place = "some.one/lab-x/blob/v1/rc/notebooks/0_test.ipynb)"
+    assert f"(https://colab.research.google.com/github/{place}" in cells[1].source
+    assert f"(https://kaggle.com/kernels/welcome?src=https://github.com/{place}" in cells[1].source
+    assert cells[1].source.count("[![Open 0_test in ") == 2
+    readme = (folders[0].parent / "README.md").read_text()
+    assert f"| 0_test | {cells[1].source} |" in readme and readme.endswith("<!-- /badges -->\nrest\n")
+    assert "badges" not in (folders[0] / "0_test.ipynb").read_text()  # generated, not in the source
+    assert release(*folders, check=True) == release(*folders) == []
+    (folders[0].parent / "README.md").write_text(readme.replace("v1/rc", "v0"))
+    with pytest.raises(LabError, match=r"README\.md"):
+        release(*folders, check=True)
+
+
+def test_an_address_that_is_not_on_github_has_no_badges(folders):
+    release(*folders, repository="https://example.org/lab.whl")
+    assert "![" not in strip_sources(folders[1])
