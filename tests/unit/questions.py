@@ -21,9 +21,9 @@ def cells(number):
     """{cell id: the heading that it stands under}."""
     headings, under = {}, ""
     for cell in nbformat.read(notebook(number), as_version=4).cells:
-        if cell.cell_type == "markdown" and (found := re.findall(r"^#+ (.*)", cell.source, re.MULTILINE)):
-            under = found[-1].split(": ")[0]
-        headings[cell.id] = under
+        found = re.findall(r"^#+ (.*)", cell.source, re.MULTILINE) if cell.cell_type == "markdown" else []
+        headings[cell.id] = found[0] if cell.source.startswith("#") and found else under
+        under = found[-1] if found else under
     return headings
 
 
@@ -33,8 +33,8 @@ def table():
     for question in QUESTIONS:
         number = question["notebook"]
         headings = cells(number) if notebook(number) else {}
-        where = [f"exercise {at}" if at[0].isdigit() else headings.get(at, at) for at in question["at"]]
-        where = [place for place in dict.fromkeys(where) if not place.startswith("Exercise ")]
+        where = [f"exercise {at}" if at[0].isdigit() else f"“{headings.get(at, at)}”" for at in question["at"]]
+        where = list(dict.fromkeys(where))
         file = notebook(number).name if notebook(number) else f"{number}"
         cell = f"[{number}](notebooks/{file})"
         lines.append(f"| {question['task']} | {question['ask']} | {cell} | {', '.join(where)} | {question['as']} |")
