@@ -17,7 +17,7 @@ def links(markdown: str) -> list[str]:
 
 def broken_links(page: Path, markdown: str) -> list[str]:
     """Links of a page that lead to no file, or to no heading of a Markdown file."""
-    return [link for link in links(markdown) if "://" not in link and not _leads_somewhere(page, link)]
+    return [link for link in links(markdown) if not re.match(r"\w+:", link) and not _leads_somewhere(page, link)]
 
 
 def _leads_somewhere(page: Path, link: str) -> bool:

@@ -16,7 +16,7 @@ from labkit.course.accessibility import (
     widget_findings,
 )
 from labkit.course.links import anchors, broken_links
-from labkit.notebook import plots
+from labkit.notebook import model_plots, plots
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "labkit").rglob("*.md"))]
@@ -73,7 +73,8 @@ def figures():
     yield plots.weights(np.arange(9.0), [-1.0, 1.0])
     yield plots.memory({"32 bit": {"base": 34.0, "gradients": 1.0}, "4 bit": {"base": 10.0}}, limits={"T4": 16000})
     yield plots.scores({"a": row, "b": row})
-    yield plots.by_size([row, row | {"parameters": 9}])
+    yield model_plots.against([row, row | {"parameters": 9, "adapter": "a"}], title="size")
+    yield model_plots.by_domain([row | {"per_domain": {"success": {"taxi": 10.0, "hotel": 30.0}}}])
     yield plots.quality_diversity([row | {"label": str(i)} for i in range(7)])
 
 

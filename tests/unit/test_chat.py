@@ -134,6 +134,7 @@ def test_what_is_typed_is_sent_once_and_the_field_is_empty_again(conversation):
     assert not conversation.answers and "Nothing was said" in log.value
 
 
+@pytest.mark.slow
 def test_a_real_model_keeps_the_thread(tiny_lm):
     """Untrained, it writes nonsense: a state that does not parse and an empty reply are answers, too; a history longer
     than the context (512 tokens here) loses its beginning."""

@@ -351,6 +351,7 @@ def test_a_client_that_does_not_allow_errors_sees_one(tmp_path):
         NotebookClient(nbformat.v4.new_notebook(cells=cells), kernel_name="python3").execute()
 
 
+@pytest.mark.slow
 def test_nbmake_still_fails_and_its_log_has_the_traceback(tmp_path):
     source = "from labkit import failures; failures.install()\ndef deep():\n    raise MemoryError('xyz')\ndeep()"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])

@@ -31,6 +31,7 @@ ROW = """from labkit.notebook.board import Board
 Board().add({"task": "zero-shot", "model": "m", "bleu": 1.0, "stand_in": True})"""
 
 
+@pytest.mark.slow
 def test_report_of_a_good_and_a_broken_notebook(tmp_path, monkeypatch):
     monkeypatch.delenv("LAB_HOME", raising=False)
     good = notebook(tmp_path / "solutions" / "0_good.ipynb", "1 + 1", FIGURE, ROW)

@@ -230,6 +230,7 @@ def test_the_order_of_a_chain_is_worth_what_its_data_are():
     assert structure.chain_bits([], [[0, 1]], 3, 1) == pytest.approx(2)  # nothing learnt: uniform over 3 states and END
 
 
+@pytest.mark.slow
 def test_a_map_with_neighbours_found_before_is_the_same_map_and_says_nothing(blobs):
     vectors, gold = blobs
     with warnings.catch_warnings():

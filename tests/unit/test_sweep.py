@@ -50,6 +50,7 @@ def test_every_model_has_its_two_rows_and_the_second_call_computes_nothing(model
 @pytest.mark.parametrize(
     "change", [{"n": 1}, {"split": "dev"}, {"decoding": DecodingConfig(max_new_tokens=8, seed=1)}, {"max_length": 96}]
 )
+@pytest.mark.slow
 def test_another_setting_is_another_run(models, miniwoz, change):
     """Trap: a score of other dialogues, another seed or another decoding taken for this one."""
     folders, loaded = models
@@ -66,6 +67,7 @@ def test_the_board_tells_how_a_model_was_asked(models, miniwoz):
     assert [row["task"] for row in Board().rows()] == ["sweep", "sweep, instruction"]
 
 
+@pytest.mark.slow
 def test_other_training_runs_the_tuned_half_only(models, miniwoz):
     folders, loaded = models
     run(folders[:1], miniwoz, training=None)
@@ -81,6 +83,7 @@ def test_a_model_that_was_tuned_in_full_is_the_one_that_is_measured(models, mini
     assert tuned["perplexity"] != untuned["perplexity"] and "failed" not in tuned
 
 
+@pytest.mark.slow
 def test_killed_between_models_it_goes_on_with_the_next(models, miniwoz, monkeypatch):
     folders, loaded = models
 
@@ -124,6 +127,7 @@ def test_a_failure_is_a_row_with_its_reason_and_the_others_are_measured(models, 
     assert all("bleu" in row for row in run([folder], miniwoz))
 
 
+@pytest.mark.slow
 def test_a_model_is_gone_before_the_next_is_loaded(models, miniwoz, monkeypatch):
     """Trap: rows, tracebacks, peft or Trainer keep it, and a sweep needs the memory of all models together."""
     alive, seen, real = [], [], module.load_model
