@@ -150,6 +150,11 @@ def quantise_by_loop(weights, codebook):
     return [0.0 if scale == 0 else min(codebook, key=lambda c: abs(w / scale - c)) * scale for w in weights]
 
 
+SWEEP = [
+    {"parameters": 8, "bleu": 9.0, "inform": 50.0, "success": 20.0},
+    {"parameters": 1, "bleu": 5.0, "inform": 60.0, "success": 20.0},
+]
+LOSSES = {"modules ffn": 2.1, "learning rate 0.001": 2.0, "learning rate 0.01": 5.5}
 RIGHT_ANSWERS = {
     "0.1": ["b", " B "],
     "0.2": [lambda d: len(d.bot_turns), lambda d: sum(turn.speaker == "bot" for turn in d.turns)],
@@ -172,6 +177,9 @@ RIGHT_ANSWERS = {
     "2.2": [lambda W, A, B, alpha, r: W + alpha / r * B @ A, lambda W, A, B, alpha, r: W + (alpha * (A.T @ B.T).T) / r],
     "2.3": [quantise, quantise_by_loop],
     "2.4": ["b", "b "],
+    "2.5": [(LOSSES, "learning rate 0.001"), (dict(reversed(LOSSES.items())), min(LOSSES, key=LOSSES.get))],
+    "3.1": [lambda lp: math.exp(-sum(lp) / len(lp)), lambda lp: float(np.prod(np.exp(lp)) ** (-1 / len(lp)))],
+    "3.2": [(SWEEP, {"bleu"}), (SWEEP[::-1], ["bleu"])],
 }
 WRONG_ANSWERS = {  # (answer, words of the message that it must get)
     "0.1": [("a", "emulated"), ("d", "stores weights in 4 bits"), ("bf16", "one letter")],
@@ -234,6 +242,12 @@ WRONG_ANSWERS = {  # (answer, words of the message that it must get)
         (lambda w, c: quantise(w, c) / np.abs(w).max(), "in the units that it had"),
         (lambda w, c: c[np.abs(w[:, None] - c).argmin(axis=1)], "come back as"),
         (lambda w, c: c[np.searchsorted(c, w / np.abs(w).max(), "right") - 1] * np.abs(w).max(), "come back as"),
+    ],
+    "2.5": [
+        ((LOSSES, "learning rate 0.01"), "2 of your settings end lower"),
+        ((LOSSES, "modules ffn"), "ends at 2.100, and 1 of"),
+        ((LOSSES, 1e-3), "the name of one of your settings"),
+        ((LOSSES, "attention"), "modules ffn"),
     ],
     "2.4": [("a", "slide is wrong"), ("c", "nothing is computed in 4 bits"), ("d", "exist for the adapter only")],
 }

@@ -1,6 +1,7 @@
 """Checkers of notebook 2: the loss mask, LoRA, 4-bit quantisation."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -66,3 +67,15 @@ def quantise(own: Callable) -> str:
     if not np.allclose(zeros, 0):
         raise Wrong("A block of zeros should come back as zeros: its scale is 0, and 0 / 0 is not a number.")
     return "bitsandbytes' NF4 does the same for each block of 64 weights, and stores one scale a block."
+
+
+@exercise("2.5")
+def best_setting(answer: Any) -> str:
+    """`answer` is (dev losses of the sweep {setting: nats per token}, the setting that is best)."""
+    losses, name = answer
+    if name not in losses:
+        raise Wrong(f"Answer with the name of one of your settings: {', '.join(losses)}. You gave {name!r}.")
+    lower = sum(loss < losses[name] for loss in losses.values())
+    if lower:
+        raise Wrong(f"{name} ends at {losses[name]:.3f}, and {lower} of your settings end lower. Which way is good?")
+    return "Another seed moves a loss as well: run the two best with one more before you trust the order."
