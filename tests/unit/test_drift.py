@@ -57,10 +57,9 @@ class Calls(ast.NodeVisitor):
         self.names, self.calls, self.overrides, self.methods = {}, [], [], []
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
-                self.names |= {
-                    (a.asname or a.name.split(".")[0]): (a.asname and a.name) or a.name.split(".")[0]
-                    for a in node.names
-                }
+                for alias in node.names:
+                    head = alias.name.split(".")[0]
+                    self.names[alias.asname or head] = alias.name if alias.asname else head
             if isinstance(node, ast.ImportFrom):
                 self.names |= {(a.asname or a.name): f"{node.module}.{a.name}" for a in node.names}
         for node in ast.walk(tree):  # the constructor of a subclass is the library's
