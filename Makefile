@@ -14,8 +14,8 @@ NOTEBOOKS = $(wildcard notebooks/*.ipynb solutions/*.ipynb)
 # Results of tests go to a folder of their own; with JOBS processes at once, one thread each.
 TESTING = OMP_NUM_THREADS=1 LAB_PROFILE=smoke LAB_HOME=$(CURDIR)/build/test
 
-.PHONY: install lab test lint test-unit test-slow test-notebooks test-browser test-floors test-latest test-hub report \
-	preflight bench clean
+.PHONY: install lab test lint test-unit test-slow test-notebooks test-browser test-floors test-latest test-hub \
+	test-hub-quick report preflight bench clean
 .DEFAULT_GOAL := lab
 
 install: .venv/installed
@@ -32,7 +32,7 @@ lab: install
 	$(BIN)/labkit doctor
 	$(BIN)/jupyter lab $(JUPYTER_FLAGS) notebooks/0_setup.ipynb
 
-test: lint test-unit test-slow test-notebooks test-browser
+test: lint test-unit test-slow test-notebooks test-hub-quick test-browser
 
 lint: install
 	$(BIN)/ruff check .
@@ -59,10 +59,14 @@ test-browser: install
 		{ echo "test-browser skipped: playwright cannot be installed"; exit 0; }; \
 	$(BIN)/python -m pytest -rs tests/browser
 
-# Every notebook with nothing of the stand-ins: pythia-70m's shape and MultiWOZ's layout, from a Hub on the loopback address.
-# Its figures are in build/hub/measured.json. One after the other: peak memory is part of what is measured.
+# Every notebook with nothing of the stand-ins: pythia-70m's shape and MultiWOZ's layout, from a Hub on the loopback
+# address. Figures: build/hub/measured.json. One after the other, because peak memory is measured, too.
 test-hub: install
-	PYTHONPATH=tests/hub $(BIN)/python tests/hub/run.py
+	$(BIN)/python tests/hub/run.py
+
+# What of it fits into `make test`.
+test-hub-quick: install
+	$(BIN)/python tests/hub/run.py solutions/0_setup.ipynb
 
 # The unit tests on the oldest versions that pyproject.toml allows, which is what Colab has.
 test-floors: .venv-floors/installed
@@ -78,7 +82,7 @@ test-latest:
 	rm -rf .venv-latest
 	$(PYTHON) -m venv .venv-latest
 	.venv-latest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[lab,dev]'
-	.venv-latest/bin/python -m pip freeze --exclude-editable | diff - <(grep '==' constraints.txt) || true
+	.venv-latest/bin/python -m pip freeze --exclude-editable | grep -vixFf constraints.txt || true # what has moved
 	$(TESTING) .venv-latest/bin/python -m pytest -n $(JOBS) tests/unit
 	$(TESTING) .venv-latest/bin/python -m pytest -n $(JOBS) --nbmake --nbmake-timeout=600 $(NOTEBOOKS)
 

@@ -19,12 +19,10 @@ _BLOCK = re.compile(  # a line BEGIN, lines without a marker, a line END
 )
 _REPOSITORY = re.compile(r'(?<=")REPOSITORY = \\".*?\\"')  # in a notebook's JSON
 _ON_GITHUB = re.compile(r'(?<=")REPOSITORY = \\"git\+https://github\.com/([\w.-]+/[\w.-]+)@([\w./-]+)\\"')
+_COLAB, _KAGGLE = "https://colab.research.google.com", "https://kaggle.com"
 BADGES = {  # name: (image, address before owner/name)
-    "Colab": ("https://colab.research.google.com/assets/colab-badge.svg", "https://colab.research.google.com/github/"),
-    "Kaggle": (
-        "https://kaggle.com/static/images/open-in-kaggle.svg",
-        "https://kaggle.com/kernels/welcome?src=https://github.com/",
-    ),
+    "Colab": (f"{_COLAB}/assets/colab-badge.svg", f"{_COLAB}/github/"),
+    "Kaggle": (f"{_KAGGLE}/static/images/open-in-kaggle.svg", f"{_KAGGLE}/kernels/welcome?src=https://github.com/"),
 }
 _README_BADGES = re.compile(r"(?<=<!-- badges -->\n).*?(?=<!-- /badges -->)", re.DOTALL)
 

@@ -211,22 +211,21 @@ def _downloaded(name: str) -> Path:
         raise LabError(f"download of {name} failed", first_line(error.__cause__ or error), action) from error
 
 
-def _snapshot(name: str, **options: bool) -> Path:
+def _snapshot(name: str, **options: Any) -> Path:
     """snapshot_download, tried again while the Hub is busy: the client itself does so for some requests only."""
     from huggingface_hub import snapshot_download
 
     files = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-    for attempt in range(ATTEMPTS):
+    options |= {"allow_patterns": files, "ignore_patterns": ["*/*", "consolidated*"]}
+    for attempt in range(ATTEMPTS - 1):
         try:
-            found = snapshot_download(name, allow_patterns=files, ignore_patterns=["*/*", "consolidated*"], **options)
-            return Path(found)
+            return Path(snapshot_download(name, **options))
         except OSError as error:
             response = getattr(error.__cause__ or error, "response", None)
-            status = getattr(response, "status_code", 0)
-            if attempt == ATTEMPTS - 1 or not (status == 429 or status >= 500):
+            if response is None or not (response.status_code == 429 or response.status_code >= 500):
                 raise
             time.sleep(max(asked_wait(response), BACKOFF * 2**attempt))
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    return Path(snapshot_download(name, **options))
 
 
 def _verify(folder: Path, since: float) -> None:

@@ -139,6 +139,23 @@ def test_a_real_model_on_a_stand_in_corpus_is_still_a_stand_in_setting(hub):
     assert (lab.setting, lab.verdict) == ("stand-in", "READY (stand-in)")
 
 
+@pytest.mark.parametrize("inside", ["pythia-70m", "pythia/transformers/pythia-70m/1", "models/x-pythia-70m-copy"])
+def test_attached_files_are_taken_before_the_network_and_after_what_was_asked_for(monkeypatch, tmp_path, inside):
+    """Kaggle's inputs lie under /kaggle/input, at a depth that depends on what they are."""
+    files = tmp_path / "input"
+    monkeypatch.setenv("LAB_ATTACHED", str(files))
+    (files / "some-data" / "mwoz" / "test").mkdir(parents=True)
+    (files / "some-data" / "mwoz" / "test" / "dialogues_001.json").write_text("[]")
+    (files / inside).mkdir(parents=True)
+    (files / inside / "config.json").write_text("{}")
+    lab = decide()
+    assert (lab.model, lab.corpus) == (str(files / inside), str(files / "some-data" / "mwoz"))
+    assert (lab.setting, lab.model_reason, lab.corpus_reason) == ("real", *["the default; local files"] * 2)
+    monkeypatch.setenv("LAB_MODEL", "mini-pythia")
+    monkeypatch.setenv("LAB_CORPUS", "miniwoz")
+    assert (decide().model, decide().corpus) == ("mini-pythia", "miniwoz")
+
+
 def test_a_cached_model_counts_without_a_network_but_half_a_download_does_not(tmp_path):
     snapshot = tmp_path / "hub" / "models--EleutherAI--pythia-70m" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)

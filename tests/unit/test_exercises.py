@@ -150,10 +150,6 @@ def quantise_by_loop(weights, codebook):
     return [0.0 if scale == 0 else min(codebook, key=lambda c: abs(w / scale - c)) * scale for w in weights]
 
 
-SWEEP = [
-    {"parameters": 8, "bleu": 9.0, "inform": 50.0, "success": 20.0},
-    {"parameters": 1, "bleu": 5.0, "inform": 60.0, "success": 20.0},
-]
 LOSSES = {"modules ffn": 2.1, "learning rate 0.001": 2.0, "learning rate 0.01": 5.5}
 RIGHT_ANSWERS = {
     "0.1": ["b", " B "],
@@ -178,8 +174,6 @@ RIGHT_ANSWERS = {
     "2.3": [quantise, quantise_by_loop],
     "2.4": ["b", "b "],
     "2.5": [(LOSSES, "learning rate 0.001"), (dict(reversed(LOSSES.items())), min(LOSSES, key=LOSSES.get))],
-    "3.1": [lambda lp: math.exp(-sum(lp) / len(lp)), lambda lp: float(np.prod(np.exp(lp)) ** (-1 / len(lp)))],
-    "3.2": [(SWEEP, {"bleu"}), (SWEEP[::-1], ["bleu"])],
 }
 WRONG_ANSWERS = {  # (answer, words of the message that it must get)
     "0.1": [("a", "emulated"), ("d", "stores weights in 4 bits"), ("bf16", "one letter")],
