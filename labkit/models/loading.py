@@ -191,24 +191,23 @@ def _complete(folder: Path) -> Path:
 
 def _downloaded(name: str) -> Path:
     """The local snapshot of a Hub repository: top-level safetensors, configuration and tokenizer."""
-    import httpx
     from huggingface_hub import errors
 
     hub, started = hub_status(), time.time()  # before anything waits a minute for a Hub that is not there
     try:
         folder = _snapshot(name, local_files_only=not hub.reachable)
-        _verify(folder, started)
-        return _complete(folder)
     except errors.GatedRepoError as error:
         raise LabError(f"{name} is gated", "", "accept its terms on its Hub page, then set HF_TOKEN") from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise LabError(f"no model {name!r}", f"the Hub has none of that name{_nearest(name)}", _NAMES) from error
-    except (httpx.HTTPError, OSError, AttributeError, RuntimeError) as error:  # its threads close each other's session
+    except Exception as error:  # httpx's or httpx2's, by the client's version; its threads close each other's session
         if not hub.reachable:
             found = f"not a stand-in, not cached, and no Hub: {hub.reason}{_nearest(name)}"
             raise LabError(f"cannot load model {name!r}", found, f"connect to the network, or {_NAMES}") from error
         action = "try again: files that came whole are kept"  # the client forgets a part of one between two runs
         raise LabError(f"download of {name} failed", first_line(error.__cause__ or error), action) from error
+    _verify(folder, started)
+    return _complete(folder)
 
 
 def _snapshot(name: str, **options: Any) -> Path:
