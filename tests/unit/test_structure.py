@@ -291,6 +291,7 @@ def test_a_sentence_encoder_that_pools_otherwise_gets_vectors_of_its_own():
     assert mean == again != cls  # the same weights all three
 
 
+@pytest.mark.slow
 def test_a_map_of_many_equal_utterances_neither_fails_nor_warns():
     vectors = np.repeat(np.eye(8), 20, axis=0)
     with warnings.catch_warnings():

@@ -37,6 +37,7 @@ def run(models, corpus, **changes):
     return sweep(models, corpus, **{"n": 2, "decoding": SHORT, "training": STEPS, "max_length": 128, **changes})
 
 
+@pytest.mark.slow
 def test_every_model_has_its_two_rows_and_the_second_call_computes_nothing(models, miniwoz):
     folders, loaded = models
     rows = run(folders, miniwoz)
@@ -109,6 +110,7 @@ def test_an_interrupt_while_training_stops_the_sweep_and_is_no_failure_of_the_mo
     assert not any("failed" in row for row in Board().rows())
 
 
+@pytest.mark.slow
 def test_a_failure_is_a_row_with_its_reason_and_the_others_are_measured(models, miniwoz, monkeypatch):
     """And it is tried again: what was missing may be there by then."""
     (folder, _), _ = models
@@ -152,6 +154,7 @@ def test_a_model_is_gone_before_the_next_is_loaded(models, miniwoz, monkeypatch)
     assert len(seen) == 4 and all(all(gone) for gone in seen) and all(reference() is None for reference in alive)
 
 
+@pytest.mark.slow
 def test_compute_is_six_times_parameters_times_tokens(models, miniwoz):
     """Kaplan et al. 2020: of the parameters outside the input embedding, with those of the LoRA; all tokens read."""
     folders, _ = models
