@@ -1,5 +1,6 @@
 """Plotly figures of the notebooks. Functions take data, never models, and every series differs in more than colour."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -83,16 +84,18 @@ def training(history: Iterable[Mapping[str, Any]], title: str = "Training") -> "
 
 def live(title: str = "Training") -> Callable[[Iterable[Mapping[str, Any]]], None]:
     """Show a `training` figure, and return a function that makes it follow a history: `finetune(…, watch=live())`."""
-    import plotly.graph_objects as go
     from IPython.display import display
 
-    shown = go.FigureWidget(training([], title))
-    display(shown)
+    def drawn(history: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        now = training(history, title)  # the first for JupyterLab, VS Code and code hosts, the other for Colab
+        html = now.to_html(full_html=False, include_plotlyjs="cdn")
+        return {"application/vnd.plotly.v1+json": json.loads(now.to_json()), "text/html": html}
+
+    shown = display(drawn([]), raw=True, display_id=True)
 
     def follow(history: Iterable[Mapping[str, Any]]) -> None:
-        with shown.batch_update():
-            for line, now in zip(shown.data, training(history).data, strict=True):
-                line.x, line.y, line.text = now.x, now.y, now.text
+        if shown:  # there is nothing to show it in outside a notebook
+            shown.update(drawn(history), raw=True)
 
     return follow
 

@@ -407,16 +407,20 @@ def test_a_choice_that_no_score_can_make_is_one_line(change: dict, corpus: Corpu
         finetune(_lm(), corpus, replace(WATCHED, **change), tmp_path)
 
 
-def test_the_live_figure_grows_with_the_history(corpus: Corpus, monkeypatch) -> None:
-    """Trap: a figure drawn anew for every log line, or one whose lines are in another order."""
-    import IPython.display
+def test_the_live_figure_grows_with_the_history(monkeypatch) -> None:
+    """Traps: a new figure for every log line; a FigureWidget, which needs anywidget; text of a model as markup."""
+    from IPython.core.displaypub import CapturingDisplayPublisher
+    from IPython.core.interactiveshell import InteractiveShell
 
     from labkit.notebook import plots
 
-    shown = []
-    monkeypatch.setattr(IPython.display, "display", shown.append)
+    shell = InteractiveShell.instance()
+    monkeypatch.setattr(shell, "display_pub", publisher := CapturingDisplayPublisher())
     follow = plots.live()
     follow([{"step": 1, "loss": 3.0}, {"step": 2, "eval_loss": 2.0, "eval_bleu": 5.0, "eval_sample": "<b>hi"}])
-    lines = {line.name: line for line in shown[0].data}
-    assert len(shown) == 1 and lines["BLEU"].y == (5.0,) and lines["BLEU"].text == ("&lt;b&gt;hi",)
-    assert (lines["train loss"].x, lines["dev loss"].y) == ((1,), (2.0,)) and lines["BLEU"].yaxis == "y2"
+    first, second = (output for output in publisher.outputs if "application/vnd.plotly.v1+json" in output["data"])
+    assert second["update"] and first["transient"] == second["transient"]
+    kind = "application/vnd.plotly.v1+json"
+    lines = {line["name"]: line for line in second["data"][kind]["data"]}
+    assert lines["BLEU"]["y"] == [5.0] and lines["BLEU"]["text"] == ["&lt;b&gt;hi"] and lines["BLEU"]["yaxis"] == "y2"
+    assert lines["train loss"]["x"] == [1] and lines["dev loss"]["y"] == [2.0]
