@@ -133,6 +133,7 @@ for i in itertools.count():
 """
 
 
+@pytest.mark.slow
 def test_kill_minus_9_loses_no_row_that_was_added(tmp_path):
     """Two endless writers at once, each killed at some moment, three times over, beside a row of ours."""
     kept = set()
@@ -151,6 +152,7 @@ def test_kill_minus_9_loses_no_row_that_was_added(tmp_path):
     assert kept <= {(row["task"], row["i"]) for row in Board(tmp_path).rows()} and len(kept) > 20
 
 
+@pytest.mark.slow
 def test_concurrent_writers_lose_no_row(tmp_path):
     code = (
         "import sys; from labkit.notebook.board import Board\n"

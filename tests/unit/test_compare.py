@@ -5,6 +5,7 @@ from labkit.corpora import load_corpus
 from labkit.metrics import constant_predictions, gold_predictions, write_predictions
 
 
+@pytest.mark.slow
 def test_compare_says_difference_interval_and_p(tmp_path, capsys):
     test = load_corpus("miniwoz")["test"][:20]
     files = [tmp_path / "ok.json", tmp_path / "gold.json"]

@@ -28,6 +28,7 @@ def test_measure_counts():
     assert {name: figures[name] for name in expected} == expected
 
 
+@pytest.mark.slow
 def test_card_in_the_package_is_not_stale(capsys):
     """Trap: the generator changes and the card goes on describing the old corpus."""
     assert main(["data-card", "--corpus", "miniwoz"]) == 0
@@ -53,6 +54,7 @@ def test_unknown_corpus_is_one_line(capsys):
     assert "miniwos" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 40])
 def test_limit(limit, capsys):
     """Trap: vocabularies of corpora of different size are compared."""

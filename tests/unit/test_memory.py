@@ -64,6 +64,7 @@ def test_large_models_on_a_t4(model, billions):
     assert whole["cache"] == 2 * 2 * model.hidden_size * model.num_hidden_layers * 8 * 1024 / 1e6
 
 
+@pytest.mark.slow
 def test_less_memory_where_there_should_be_less():
     """Trap: a knob that changes nothing in the plan."""
 

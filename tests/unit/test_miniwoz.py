@@ -260,3 +260,9 @@ def test_grammar():
 def test_a_corpus_prints_as_one_line(corpus):
     """Trap: a cell that ends in `corpus` prints nine megabytes and freezes the browser."""
     assert "stand-in" in repr(corpus) and f"test {len(corpus['test'])}" in repr(corpus) and len(repr(corpus)) < 100
+
+
+def test_an_unknown_split_is_one_line():
+    """Trap: constraints are divided among the splits, and the search for those of another split never ended."""
+    with pytest.raises(LabError, match="no such split: validation"):
+        generate(sizes={"validation": 1})

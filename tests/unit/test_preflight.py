@@ -51,6 +51,7 @@ def test_report_of_a_good_and_a_broken_notebook(tmp_path, monkeypatch):
     assert good.read_bytes() == before  # the notebook itself is left as it was
 
 
+@pytest.mark.slow
 def test_the_report_has_time_memory_and_download_of_every_run_and_what_it_checked(tmp_path, monkeypatch):
     """A clone with a leaked solution and a broken link: both are named, and the cost card is not written."""
     block = "### BEGIN SOLUTION\nsecret = 1 + 1 + 40\n### END SOLUTION"

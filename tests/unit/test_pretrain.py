@@ -32,6 +32,7 @@ def test_pretraining_writes_a_model_that_loads(tmp_path: Path) -> None:
     assert not (out / ".checkpoint").exists()
 
 
+@pytest.mark.slow
 def test_stopped_pretraining_goes_on_and_refuses_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Traps: a resumed run that begins again, that mixes two configurations, or that loses the output head."""
     whole = pretrain.pretrain("500k", tmp_path / "whole", steps=4, n_texts=30)

@@ -7,6 +7,7 @@ from typing import Any
 from labkit.corpora.miniwoz.database import database
 from labkit.corpora.miniwoz.goals import sample_tasks
 from labkit.corpora.miniwoz.simulator import Conversation
+from labkit.errors import LabError
 from labkit.storage import shipped, write_json
 
 SIZES = {"train": 1000, "dev": 150, "test": 150}
@@ -16,7 +17,12 @@ def generate(seed: int = 2022, sizes: dict[str, int] | None = None) -> dict[str,
     """A corpus in the raw layout of MultiWOZ 2.2: splits, dialog_acts, goals, booked_domains, database, schema.
 
     The same seed gives the same bytes in every Python version; a larger split begins with the smaller one.
+
+    Raises:
+        LabError: `sizes` names another split than train, dev and test.
     """
+    if unknown := set(sizes or ()) - set(SIZES):
+        raise LabError("MiniWOZ has no such split", ", ".join(sorted(unknown)), f"choose from {', '.join(SIZES)}")
     raw: dict[str, Any] = {"splits": {}, "dialog_acts": {}, "goals": {}, "booked_domains": {}}
     for split, size in (sizes or SIZES).items():
         raw["splits"][split] = [_add_dialogue(raw, seed, split, number) for number in range(size)]
