@@ -1,5 +1,7 @@
 """`labkit compare`: two systems on the same dialogues."""
 
+import pytest
+
 from labkit.cli import main
 from labkit.corpora import load_corpus
 from labkit.metrics import constant_predictions, gold_predictions, write_predictions
