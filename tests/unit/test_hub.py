@@ -17,9 +17,11 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "hub"))
 import server
 import world
+from tiny_models import FAMILIES, family
 
 from labkit import environment
 from labkit.corpora import download, load_corpus
+from labkit.decoding import next_token_logits
 from labkit.errors import LabError
 from labkit.models import load_model
 
@@ -272,3 +274,16 @@ print("swapped:", all(slot["start"] > slot["exclusive_end"] for slot in slots), 
     result = subprocess.run([sys.executable, "-c", code], env=os.environ | places, capture_output=True, text=True)
     assert "script: Dataset scripts are no longer supported" in result.stdout, result.stderr
     assert "bare: 20\none: 10\nswapped: True True" in result.stdout
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_comes_from_the_hub_by_name_as_from_a_folder(name, hub, served):
+    """Traps: a name that is loaded in another way than a folder; an architecture whose files nobody downloads."""
+    folder = served / "models" / "families" / name / "main"
+    for part in family(name):
+        part.save_pretrained(folder)
+    downloaded, local = load_model(f"families/{name}", bits=32), load_model(str(folder), bits=32)
+    ids = local.codec.prefix + local.codec.encode("user> a cheap hotel\nbot>")
+    assert downloaded.name == f"families/{name}" and not downloaded.stand_in
+    assert (next_token_logits(downloaded, ids) == next_token_logits(local, ids)).all()
+    assert any("model.safetensors" in address for _, address, *_ in hub.log)
