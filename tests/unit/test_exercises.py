@@ -153,6 +153,7 @@ def quantise_by_loop(weights, codebook):
 LOSSES = {"modules ffn": 2.1, "learning rate 0.001": 2.0, "learning rate 0.01": 5.5}
 RIGHT_ANSWERS = {
     "0.1": ["b", " B "],
+    "0.3": [(20.0, 6000, 5.0), (np.float64(31.4), 7372, 7372 / 31.4 // 60 + 1)],
     "0.2": [lambda d: len(d.bot_turns), lambda d: sum(turn.speaker == "bot" for turn in d.turns)],
     "1.3": [lambda z, t: softmax(z / t), lambda z, t: torch.softmax(torch.as_tensor(z) / t, -1)],
     "1.4": [
@@ -173,9 +174,16 @@ RIGHT_ANSWERS = {
     "2.2": [lambda W, A, B, alpha, r: W + alpha / r * B @ A, lambda W, A, B, alpha, r: W + (alpha * (A.T @ B.T).T) / r],
     "2.3": [quantise, quantise_by_loop],
     "2.4": ["b", "b "],
-    "2.5": [(LOSSES, "learning rate 0.001"), (dict(reversed(LOSSES.items())), min(LOSSES, key=LOSSES.get))],
+    "2.5": [4 + 8 / 64 + 32 / 64 / 256, np.float32(4.127)],
+    "2.6": [(LOSSES, "learning rate 0.001"), (dict(reversed(LOSSES.items())), min(LOSSES, key=LOSSES.get))],
 }
 WRONG_ANSWERS = {  # (answer, words of the message that it must get)
+    "0.3": [
+        ((20.0, 6000, 300.0), "would be 0.3 a second; you measured 20.0"),
+        ((20.0, 6000, 20 * 6000 / 60), "2e+03 minutes for 6,000 replies"),
+        ((20.0, 6000, 0), "endlessly many"),
+        ((20.0, 6000, "5 min"), "minutes should be a number"),
+    ],
     "0.1": [("a", "emulated"), ("d", "stores weights in 4 bits"), ("bf16", "one letter")],
     "0.2": [
         (lambda d: len(d.turns), "speaks 1 times; you say 2"),
@@ -238,6 +246,13 @@ WRONG_ANSWERS = {  # (answer, words of the message that it must get)
         (lambda w, c: c[np.searchsorted(c, w / np.abs(w).max(), "right") - 1] * np.abs(w).max(), "come back as"),
     ],
     "2.5": [
+        (4, "a block's constant is stored, too"),
+        (4.5, "before the constants are quantised themselves"),
+        (4.125, "constants of their own"),
+        (0.127, "a block of 64 weights"),
+        ("four", "should be a number"),
+    ],
+    "2.6": [
         ((LOSSES, "learning rate 0.01"), "2 of your settings end lower"),
         ((LOSSES, "modules ffn"), "ends at 2.100, and 1 of"),
         ((LOSSES, 1e-3), "the name of one of your settings"),

@@ -87,6 +87,18 @@ def exercise(id: str) -> Callable:
     return register
 
 
+def number(answer: Any, name: str) -> float:
+    """A student's number as a float, whatever kind it is of.
+
+    Raises:
+        Wrong: it is none.
+    """
+    try:
+        return float(answer)
+    except (TypeError, ValueError):
+        raise Wrong(f"{name} should be a number; you gave {answer!r}.") from None
+
+
 def choice(id: str, title: str, question: str, choices: _Choices, right: str, hints: Sequence[str] = ()) -> None:
     """Register a multiple-choice question; `choices` is {letter: (text, why it is right or wrong)}."""
 

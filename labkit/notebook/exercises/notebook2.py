@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from labkit.notebook.exercises import Wrong, exercise
+from labkit.notebook.exercises import Wrong, exercise, number
 from labkit.notebook.exercises.notebook1 import vector
 
 # NormalFloat 4: quantiles of a normal distribution in [-1, 1], with an exact 0 (Dettmers et al. 2023, appendix E)
@@ -70,6 +70,19 @@ def quantise(own: Callable) -> str:
 
 
 @exercise("2.5")
+def bits_per_weight(answer: Any) -> str:
+    """Dettmers et al. 2023, section 3: a constant of 8 bits for 64 weights, and one of 32 bits for 256 of those."""
+    bits, exact = number(answer, "bits"), 4 + 8 / 64 + 32 / (64 * 256)
+    if abs(bits - exact) > 0.0005:
+        told = {4.0: "a block's constant is stored, too", 4.5: "that is before the constants are quantised themselves"}
+        told[4.125] = "the 8-bit constants have constants of their own; three decimals show them"
+        near = min(told, key=lambda known: abs(known - bits))
+        why = told[near] if abs(near - bits) < 0.0005 else "add up what a block of 64 weights stores, and divide by 64"
+        raise Wrong(f"{bits:g} bits: {why}.")
+    return "The paper says 0.127 bits for the constants, where it was 0.5: 3 GB less for a model of 65 billion weights."
+
+
+@exercise("2.6")
 def best_setting(answer: Any) -> str:
     """`answer` is (dev losses of the sweep {setting: nats per token}, the setting that is best)."""
     losses, name = answer
