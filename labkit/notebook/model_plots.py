@@ -45,7 +45,7 @@ def against(rows: Rows, x: str = "parameters", metrics: Sequence[str] = tuple(ME
     grid = {"gridcolor": "#dddddd", "zerolinecolor": "#888888"}
     shown.update_xaxes(type="log", title="", exponentformat="power" if x == "flops" else "SI", **grid)
     y = TITLES[metrics[0]] if len(metrics) == 1 else "score (0 to 100)"
-    return shown.update_yaxes(title="", **grid).update_yaxes(title=y, col=1)
+    return shown.update_yaxes(title="", rangemode="nonnegative", **grid).update_yaxes(title=y, col=1)
 
 
 def state(row: Mapping[str, Any]) -> str:
