@@ -372,3 +372,14 @@ def test_a_seed_seeds_all_three_generators():
         environment.seed_everything(7)
         draws.append((random.random(), np.random.rand(), torch.rand(1).item()))
     assert draws[0] == draws[1]
+
+
+@pytest.mark.parametrize(
+    ("place", "home"),
+    [("/content/drive/MyDrive", "/content/drive/MyDrive/neural-dialogue-lab"), ("/kaggle/working", "/kaggle/working")],
+)
+def test_results_are_where_a_dropped_session_does_not_lose_them(place, home, monkeypatch):
+    """Colab's disk is gone with its session, Drive is not; of Kaggle's only /kaggle/working is kept."""
+    monkeypatch.delenv("LAB_HOME", raising=False)
+    monkeypatch.setattr(environment.Path, "is_dir", lambda self: str(self) == place)
+    assert environment.lab_home() == environment.Path(home)
