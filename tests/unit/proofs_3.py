@@ -58,8 +58,10 @@ WRONG = {  # (answer, words of the message that it must get)
         (lambda plans, memory: largest_by_loop(plans, memory).replace("none", "410m"), "it should be 'none'"),
     ],
     "3.3": [
-        ((SWEEP, {"bleu", "inform"}), "from 60.0 to 50.0"),
-        ((SWEEP, set()), "bleu goes from 5.0 to 9.0"),
+        ((SWEEP, {"bleu", "inform"}), "from 60.00 to 50.00"),
+        ((SWEEP, set()), "bleu goes from 5.00 to 9.00"),
+        (([], {"bleu"}), "no tuned model"),
+        ((SWEEP, "bleu"), "Give a set"),
         ((SWEEP, {"accuracy"}), "accuracy"),
     ],
     "3.4": [

@@ -69,13 +69,17 @@ def logit_lens(lens: Callable) -> str:
 def bigger(answer: Any) -> str:
     """`answer` is (rows of the sweep with "parameters" and the three scores, set of metrics that grew)."""
     rows, grew = answer
+    if not rows:
+        raise Wrong("Your sweep has no tuned model: its lines above say why.")
+    if isinstance(grew, str):
+        raise Wrong("Give a set: put the names into braces, as in the text above.")
     ordered = sorted(rows, key=lambda row: row["parameters"])
     small, large = ordered[0], ordered[-1]
     if unknown := set(grew) - set(METRICS):
         raise Wrong(f"Choose out of {', '.join(METRICS)}; you also have {', '.join(map(str, unknown))}.")
     for metric in METRICS:
         if (large[metric] > small[metric]) != (metric in grew):
-            went = f"goes from {small[metric]:.1f} to {large[metric]:.1f} between the smallest and the largest model"
+            went = f"goes from {small[metric]:.2f} to {large[metric]:.2f} between the smallest and the largest model"
             raise Wrong(f"{metric} {went}; look at your answer again.")
     return (
         f"Right, in your measurement on {len(rows)} models. With few test dialogues a difference of some points is "

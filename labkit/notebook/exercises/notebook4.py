@@ -65,7 +65,9 @@ def transitions(matrix: Callable) -> str:
             raise Wrong(f"{case}: rows and columns are swapped. Row i is the state now, column j the next.")
         sums = got.sum(1)
         for row in np.flatnonzero(~np.isclose(sums, 1)):
-            raise Wrong(f"{case}: the row of {names[row]} sums to {sums[row]:.2f}. Where else can a dialogue go?")
+            asks = "Is it divided by its own sum?" if sums[row] > 1 else "Where else can a dialogue go?"
+            asks = "Nothing was counted in it: where should that state lead?" if np.isnan(sums[row]) else asks
+            raise Wrong(f"{case}: the row of {names[row]} sums to {sums[row]:.2f}. {asks}")
         i, j = np.unravel_index(np.abs(got - expected).argmax(), got.shape)
         raise Wrong(
             f"{case}: you say {names[i]} → {names[j]} has probability {got[i, j]:.2f}. Count these pairs by hand."

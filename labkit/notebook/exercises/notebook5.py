@@ -22,7 +22,7 @@ def kept_validation(scores: Sequence[float], patience: int) -> int:
 
 @exercise("5.1")
 def early_stopping(kept: Callable) -> str:
-    cases = [([5, 5, 5, 1], 9), ([1, 3, 2, 3, 9], 2), ([1, 2, 3], 2), ([3, 2, 1, 9], 3), ([2, 1, 3, 2, 2, 9], 2)]
+    cases = [([5, 5, 5, 1], 9), ([1, 3, 2, 3, 9], 2), ([1, 2, 3, 4], 2), ([3, 2, 1, 9], 3), ([2, 1, 3, 2, 2, 9], 2)]
     for scores, patience in cases:
         got, expected = kept(scores, patience), kept_validation(scores, patience)
         if not isinstance(got, int | np.integer) or not 0 <= got < len(scores):
