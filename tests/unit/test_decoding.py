@@ -284,6 +284,7 @@ def test_steps_say_from_how_many_tokens_each_was_drawn(lm, prompts):
 # --- what the machine allows ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1, 37, 64, 99])
 def test_the_largest_batch_is_found_between_what_fits_and_what_does_not(lm, monkeypatch, most):
     """A search by doubling alone says 32 where 37 fit; one that stops at the first error has lost the kernel."""

@@ -143,6 +143,7 @@ def test_finished_run_is_returned_and_another_configuration_refused(corpus: Corp
         finetune(_lm(), corpus, replace(TINY, learning_rate=0.5), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full", [False, True])
 def test_interrupted_run_goes_on_to_the_same_weights(full: bool, corpus: Corpus, tmp_path: Path) -> None:
     """Traps: no resume; a step lost or made twice; other dialogues; GPT-NeoX's output head left out by Trainer."""

@@ -230,6 +230,7 @@ def test_the_corpus_goes_on_in_the_middle_of_a_file(hub):
     assert ranges(hub, TRAIN) == [None, "bytes=1000-"]
 
 
+@pytest.mark.slow
 def test_a_slow_code_host_is_waited_for_and_a_silent_one_is_one_line(hub, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT", 0.2)
     monkeypatch.setattr(download, "BACKOFF", 0.01)
