@@ -259,7 +259,10 @@ def _smaller(lm: LanguageModel, config: FinetuneConfig) -> str:
     """The smallest change whose memory plan fits this device, and is clearly below the plan of what did not fit."""
     hw = hardware()
     device = ((hw.gpu_memory_gb or hw.ram_gb) * GIB - 5e8) / 1e6  # without what Python or CUDA take themselves
-    planned = _planned(lm, config)
+    try:
+        planned = _planned(lm, config)
+    except LabError:  # there is no plan for every architecture, and this is the end of another error
+        return "choose a smaller batch_size or max_length, or gradient_checkpointing=True"
     for change in _cheaper(config, lm.bits):
         if (smaller := _planned(lm, replace(config, **change))) < min(device, 0.9 * planned):
             changed = ", ".join(f"{name}={value}" for name, value in change.items())

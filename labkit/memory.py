@@ -54,7 +54,7 @@ def plan_memory(
         lora: r, modules, gradient_checkpointing, … as `attach_adapter` takes them.
 
     Raises:
-        LabError: no such model, or no layer matches `modules`.
+        LabError: no such model, no layer matches `modules`, or an architecture that the meta device cannot run.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -77,7 +77,11 @@ def plan_memory(
         trainable = sum(p.numel() for p in net.parameters() if p.requires_grad)
         if bits == 16:  # fewer bits: all that is not quantised is kept, and handed on, in float32
             net.to(getattr(torch, compute))
-        activations = _peak(net, batch, length, batch if generate else max(1, int(batch * length * target_share)))
+        try:
+            activations = _peak(net, batch, length, batch if generate else max(1, int(batch * length * target_share)))
+        except (RuntimeError, TypeError) as error:  # it looks into its tensors, and on the meta device there is nothing
+            action = "try a step with a small batch and look at the memory it takes"
+            raise LabError(f"no memory plan for {config.model_type} models", first_line(error), action) from error
     state = OPTIMISER_BYTES.get(optim.removeprefix("paged_"), 2 if optim.endswith("8bit") else 8)
     sizes = [weights, 0 if full_finetune else 4 * trainable, 4 * trainable, state * trainable, activations]
     cache = _cache(config, itemsize) * batch * length if generate else 0

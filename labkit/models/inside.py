@@ -48,9 +48,8 @@ def attention(lm: LanguageModel, ids: Sequence[int], layer: int = -1) -> "np.nda
 @contextmanager
 def _eagerly(model: Any) -> Iterator[None]:
     before = model.config._attn_implementation
-    model.config._attn_implementation = (
-        "eager"  # Falcon refuses set_attn_implementation, then adds yes and no to scores
-    )
+    # not set_attn_implementation: Falcon takes it without a word, and then adds yes and no to its scores
+    model.config._attn_implementation = "eager"
     try:
         yield
     finally:

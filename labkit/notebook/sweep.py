@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.corpora.types import Corpus, Dialogue
 from labkit.decoding import DecodingConfig, predict
 from labkit.environment import STAND_INS, Lab
+from labkit.errors import LabError
 from labkit.finetuning import LOADING, FinetuneConfig, finetune
 from labkit.memory import plan_memory
 from labkit.metrics import evaluate, reply_perplexity
@@ -155,7 +156,7 @@ def planned(run: Row, bits: int) -> float | None:
         kept = ("full_finetune", "train_embeddings", "optim", "gradient_checkpointing")
         step = {"batch": config["batch_size"], "length": config["max_length"], **{name: config[name] for name in kept}}
         step |= {"r": config["lora_r"], "modules": config["lora_modules"]}
-    with suppress(Exception):  # the scores are there, and count more
+    with suppress(LabError):  # there is no plan for every architecture; the scores count more
         return round(sum(plan_memory(run["model"], bits=bits, **step).values()), 1)
     return None
 

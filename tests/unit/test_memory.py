@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import GPTNeoXConfig, LlamaConfig
+from transformers import GPTNeoXConfig, LlamaConfig, OPTConfig
 
 from labkit import plan_memory
 from labkit.errors import LabError
-from labkit.finetuning import FinetuneConfig, finetune
+from labkit.finetuning import FinetuneConfig, _smaller, finetune
 from labkit.models import load_model
 from labkit.notebook import plots
 
@@ -86,3 +86,14 @@ def test_the_bar_shows_every_part_and_the_card():
     shown = plots.memory({"QLoRA": {"weights": 4, "adapter": 1}, "LoRA": {"weights": 14}}, limits={"T4": 15})
     assert [bar.name for bar in shown.data] == ["weights", "adapter"] and shown.layout.barmode == "stack"
     assert [line.y0 for line in shown.layout.shapes] == [15]
+
+
+def test_an_architecture_that_cannot_be_planned_is_one_line_and_does_not_hide_running_out(tmp_path, monkeypatch):
+    """Trap: advice for one error that ends in another. OPT looks into its mask, and a meta tensor has no numbers."""
+    size = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 64, "num_attention_heads": 2, "vocab_size": 128}
+    config = OPTConfig(**size, num_hidden_layers=1)
+    with pytest.raises(LabError, match="no memory plan for opt models"):
+        plan_memory(config, bits=32, batch=1, length=16)
+    lm = load_model("mini-pythia-500k")
+    monkeypatch.setattr("labkit.finetuning._planned", lambda *_: plan_memory(config, bits=32, batch=1, length=16))
+    assert _smaller(lm, FinetuneConfig()).startswith("choose a smaller batch_size")
