@@ -207,7 +207,7 @@ def decide(profile: str | None = None, seed: int = 42) -> Lab:
     hw, home = hardware(), lab_home()
     *model, model_problems = choose_model(*answers[:1])
     *corpus, corpus_problems = choose_corpus(*answers[1:])
-    *sizes, profile_problems = _choose_profile(profile, hw, model[0])
+    *sizes, profile_problems = _choose_profile(profile, hw, model[0] in STAND_INS or not hub.reachable)
     problems = (*model_problems, *corpus_problems, *profile_problems, *_version_problems(packages))
     chosen = (*model, *corpus, *_choose_scorer(corpus[0]), *sizes, hw, hub, packages, home, seed)
     return Lab(*chosen, (*problems, *_disk_problems(home, hw)), tuple(_notes(hw)))
@@ -448,14 +448,14 @@ def _choose_scorer(corpus: str) -> tuple[str, str]:
     return "labkit", "mwzeval is not installed; labkit's figures agree with it"
 
 
-def _choose_profile(argument: str | None, hw: Hardware, model: str) -> tuple[Profile, str, list[Problem]]:
+def _choose_profile(argument: str | None, hw: Hardware, stand_ins: bool) -> tuple[Profile, str, list[Problem]]:
     wanted = os.environ.get("LAB_PROFILE") or argument
     automatic = "gpu" if hw.device == "cuda" else "cpu"
     known = f"set LAB_PROFILE to {', '.join(PROFILES)}, or unset it"
     problems = [Problem(f"no profile {wanted!r}", known)] if wanted and wanted not in PROFILES else []
     profile = PROFILES.get(wanted or automatic, PROFILES[automatic])
-    if profile.name == "gpu" and model in STAND_INS:  # the scaling experiment needs models that are there
-        profile = replace(profile, sweep_models=STAND_IN_SIZES)
+    if stand_ins:  # the scaling experiment needs models that are there
+        profile = replace(profile, sweep_models=STAND_IN_SIZES[: len(profile.sweep_models)])
     return profile, "asked for" if wanted else f"for a {hw.device} device", problems
 
 

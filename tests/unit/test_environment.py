@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from labkit import environment
-from labkit.environment import PROFILES, Problem, Version, decide, hub_status, start
+from labkit.environment import PROFILES, STAND_IN_SIZES, Hub, Problem, Version, decide, hub_status, start
 from labkit.errors import LabError
 
 NOWHERE = "http://127.0.0.1:9"  # a port that nothing listens on
@@ -231,9 +231,19 @@ def test_profiles_are_sizes_that_grow_and_say_what_they_are():
     assert len(numbers) == 11 and all(getattr(smoke, n) < getattr(cpu, n) <= getattr(gpu, n) for n in numbers)
 
 
-def test_a_gpu_without_the_hub_sweeps_over_the_models_that_ship_with_the_lab(monkeypatch):
-    monkeypatch.setenv("LAB_PROFILE", "gpu")
-    assert all(model.startswith("mini-pythia") for model in decide().profile.sweep_models)
+@pytest.mark.parametrize("name", ["smoke", "cpu", "gpu"])
+def test_without_the_hub_the_sweep_takes_the_models_that_ship_with_the_lab(name, monkeypatch):
+    monkeypatch.setenv("LAB_PROFILE", name)
+    swept = decide().profile.sweep_models
+    assert swept == STAND_IN_SIZES[: len(PROFILES[name].sweep_models)]
+
+
+@pytest.mark.parametrize(("model", "family"), [("EleutherAI/pythia-70m", "EleutherAI/pythia"), ("mini-pythia", "mini")])
+def test_with_the_hub_the_sweep_is_of_the_setting_that_was_chosen(model, family, monkeypatch):
+    """Trap: a real run whose sizes are compared on stand-ins."""
+    monkeypatch.setenv("LAB_MODEL", model)
+    monkeypatch.setattr(environment, "look_outside", lambda: (Hub(True, "answers", "http://hub"), [200, 200]))
+    assert all(swept.startswith(family) for swept in decide("cpu").profile.sweep_models)
 
 
 @pytest.mark.parametrize(("capability", "dtype"), [((7, 5), "float16"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")])
