@@ -102,7 +102,7 @@ def transformers_options(config: DecodingConfig) -> dict[str, Any]:
         raise LabError("transformers 5 has no contrastive search", "", "use labkit.generate")
     names = {"sample": list(FILTERS), "beam": ["repetition_penalty", "num_beams"]}
     used = ["max_new_tokens", *names.get(config.strategy, ["repetition_penalty"])]
-    used += ["min_new_tokens"] if config.min_new_tokens else []  # 0 keeps transformers 5.0 from using a draft
+    used += ["min_new_tokens"] if config.min_new_tokens else []
     return {"do_sample": config.strategy == "sample", **{name: getattr(config, name) for name in used}}
 
 
@@ -180,7 +180,7 @@ def next_token_logits(lm: LanguageModel, prompt: Sequence[int]) -> "np.ndarray":
     """Logits [V] of the token after `prompt`, in float32."""
     import torch
 
-    _check_room(lm, [list(prompt)], 0)
+    check_room(lm, [list(prompt)], 0)
     with torch.inference_mode():
         return lm.base(torch.tensor([list(prompt)], device=lm.base.device)).logits[0, -1].float().cpu().numpy()
 
@@ -367,7 +367,7 @@ def _beam(lm: LanguageModel, rows: list[_Row], config: DecodingConfig) -> _Steps
     yield []
 
 
-def _transformers(lm: LanguageModel, prompts: Sequence[list[int]], config: DecodingConfig, **more: Any) -> list:
+def _transformers(lm: LanguageModel, prompts: Sequence[list[int]], config: DecodingConfig) -> list:
     """Replies, without their stop tokens, by transformers' own generate on left-padded prompts."""
     import torch
 
@@ -375,11 +375,11 @@ def _transformers(lm: LanguageModel, prompts: Sequence[list[int]], config: Decod
     ids = [[lm.codec.pad_id] * (width - len(prompt)) + prompt for prompt in prompts]
     mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     ids, mask = torch.tensor([ids, mask], device=lm.base.device)  # [B, T] each
-    more |= {"eos_token_id": lm.codec.stop_ids, "pad_token_id": lm.codec.pad_id, **transformers_options(config)}
+    ends = {"eos_token_id": lm.codec.stop_ids, "pad_token_id": lm.codec.pad_id}
     devices = [lm.base.device] if lm.device == "cuda" else []
     with quiet(), torch.inference_mode(), torch.random.fork_rng(devices):
         torch.manual_seed(config.seed)
-        written = lm.base.generate(ids, attention_mask=mask, **more)[:, width:].tolist()
+        written = lm.base.generate(ids, attention_mask=mask, **ends, **transformers_options(config))[:, width:].tolist()
     return [list(takewhile(lambda token: token not in lm.codec.stop_ids, reply)) for reply in written]
 
 
@@ -407,7 +407,7 @@ def generate(
         LabError: a prompt that is empty or leaves no room for a reply, out of memory.
     """
     config = config or DecodingConfig()
-    _check_room(lm, prompts, config.max_new_tokens)
+    check_room(lm, prompts, config.max_new_tokens)
     replies: dict[int, list[int]] = {}
     beams = config.num_beams if config.strategy == "beam" else 1  # every beam is a row
     for groups in _batches(_rows(prompts, keys, config.seed), max(1, config.batch_size // beams)):
@@ -429,28 +429,9 @@ def stream(lm: LanguageModel, prompt: list[int], config: DecodingConfig | None =
     config = config or DecodingConfig()
     if config.strategy == "beam":
         raise LabError("beam search cannot stream", "it decides on a reply when all beams end", "use generate")
-    _check_room(lm, [prompt], config.max_new_tokens)
+    check_room(lm, [prompt], config.max_new_tokens)
     for ((_, token),) in _steps(lm, [_rows([prompt], None, config.seed)], config):
         yield token
-
-
-def speculative(lm: LanguageModel, draft: LanguageModel | None, prompt: list[int], config: DecodingConfig) -> list[int]:
-    """One reply of `lm`, for which a smaller `draft` writes ahead and `lm` checks several tokens in one pass
-    (Leviathan et al. 2023), by transformers. Greedy text stays what `lm` alone writes.
-
-    `draft=None` is the same call without help: what a speed-up has to be measured against.
-
-    Raises:
-        LabError: models with different tokenizers, beam or contrastive search.
-    """
-    if config.strategy in ("beam", "contrastive"):
-        found = f"strategy={config.strategy!r}"
-        raise LabError("speculative decoding checks one likeliest or drawn token", found, "use greedy or sample")
-    if draft and draft.tokenizer.get_vocab() != lm.tokenizer.get_vocab():
-        found = f"the tokenizers of {draft.name} and {lm.name} differ"
-        raise LabError("the draft's tokens mean something else", found, "take a smaller model of the same family")
-    _check_room(lm, [prompt], config.max_new_tokens)
-    return _transformers(lm, [prompt], config, **({"assistant_model": draft.base} if draft else {}))[0]
 
 
 @dataclass(frozen=True)
@@ -485,7 +466,8 @@ def _steps(lm: LanguageModel, groups: list[_Group], config: DecodingConfig) -> _
     return _write(_Tree(lm, groups, config.strategy == "contrastive"), config, set(lm.codec.stop_ids))
 
 
-def _check_room(lm: LanguageModel, prompts: Sequence[list[int]], new: int) -> None:
+def check_room(lm: LanguageModel, prompts: Sequence[list[int]], new: int) -> None:
+    """Raises LabError where a prompt is empty, or longer than leaves room for `new` tokens."""
     longest = max(map(len, prompts), default=1)
     if not all(prompts):
         raise LabError("an empty prompt", "", "give at least one token, for instance codec.end")

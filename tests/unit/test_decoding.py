@@ -22,7 +22,6 @@ from labkit.decoding import (
     predict,
     remaining,
     reply_steps,
-    speculative,
     stream,
     transformers_call,
     transformers_options,
@@ -247,24 +246,6 @@ def test_sampling_options_leave_what_the_filters_leave(lm, prompts):
     ours = remaining(logits, filter_stages(logits, config))
     assert (ours > 0).sum() > 50
     np.testing.assert_allclose(out.scores[0][0].softmax(-1).numpy(), ours, atol=1e-5)
-
-
-def test_a_draft_changes_no_greedy_text(lm, prompts):
-    """A draft that is wrong all the time must cost time only."""
-    draft = tiny_models.language_model("neox" if lm.name == "tiny-neox" else "llama")
-    torch.nn.init.normal_(draft.base.get_output_embeddings().weight)
-    config = DecodingConfig(max_new_tokens=NEW)
-    for prompt in prompts[:3]:
-        assert speculative(lm, draft, prompt, config) == speculative(lm, None, prompt, config) == alone(lm, prompt)
-
-
-def test_a_draft_of_another_family_is_refused(lm, prompts):
-    """Its token 17 is another text, so that every proposal would be noise."""
-    other = tiny_models.language_model("llama" if lm.name == "tiny-neox" else "neox")
-    with pytest.raises(LabError, match="same family"):
-        speculative(lm, other, prompts[0], DecodingConfig())
-    with pytest.raises(LabError, match="greedy or sample"):
-        speculative(lm, None, prompts[0], DecodingConfig("beam"))
 
 
 def test_steps_say_from_how_many_tokens_each_was_drawn(lm, prompts):
