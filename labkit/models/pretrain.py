@@ -1,8 +1,9 @@
 """Train a mini-pythia from scratch: the stand-in for the real pythia models, on generated dialogues of other domains.
 
-The architecture is pythia's own (GPT-NeoX: parallel residual, rotary positions on a quarter of each head, untied
-embeddings; Biderman et al. 2023, "Pythia"), the tokenizer a byte-level BPE with pythia's end token as id 0. The model
-never sees a dialogue in a lab domain or a placeholder, so zero-shot it is fluent and wrong: fine-tuning has work to do.
+The architecture is pythia's own (GPT-NeoX: parallel residual, untied embeddings; Biderman et al. 2023, "Pythia"), but
+for rotary positions on the whole of each head, since a quarter of so small ones carries little; the tokenizer is a
+byte-level BPE with pythia's end token as id 0. The model never sees a dialogue in a lab domain or a placeholder, so
+zero-shot it is fluent and wrong: fine-tuning has work to do.
 """
 
 import math
@@ -82,6 +83,7 @@ def build(size: str, checkpoint: str | None = None) -> "GPTNeoXForCausalLM":
         return GPTNeoXForCausalLM.from_pretrained(checkpoint)
     hidden, layers, heads, _ = SIZES[size]
     shape = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads}
+    shape["rope_parameters"] = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 1.0}
     ids = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0}
     return GPTNeoXForCausalLM(
         GPTNeoXConfig(**shape, **ids, intermediate_size=4 * hidden, max_position_embeddings=CONTEXT)
