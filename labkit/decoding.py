@@ -10,14 +10,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby, takewhile
+from itertools import groupby
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit.corpora.types import Dialogue, State
 from labkit.errors import LabError
 from labkit.models import LanguageModel, memory_errors
-from labkit.models.loading import quiet
 from labkit.prompts import parse_state, prompts, state_text
 
 if TYPE_CHECKING:
@@ -248,6 +247,10 @@ class _Tree:
         slot = self._tensor(range(self.n_slots))
         return self._slots(real, False)[:, None] & (slot == slot[:, None])[:, None]
 
+    def read_prompts(self) -> "Tensor":
+        """Read what the trunks do not hold of the rows' prompts; logits [B, V] after them."""
+        return self.read([row.prompt[at:] for row, at in zip(self.rows, self.position.tolist(), strict=True)])
+
     def read(self, tokens: list[list[int]]) -> "Tensor":
         """Read each row's next tokens; logits [B, V] after them."""
         width = max(map(len, tokens))
@@ -329,14 +332,9 @@ def _unit(hidden: "Tensor") -> "Tensor":
 
 def _write(tree: _Tree, config: DecodingConfig, stop: set[int]) -> _Steps:
     """Let all rows write; each leaves at its stop token."""
-    filters, contrastive, ends = _filters(config).values(), config.strategy == "contrastive", tree._tensor(sorted(stop))
-    logits = tree.read([row.prompt[at:] for row, at in zip(tree.rows, tree.position.tolist(), strict=True)])
-    for left in reversed(range(config.max_new_tokens)):
-        scores = logits.float()  # [B, V]; half precision is too coarse to sample from
-        if config.max_new_tokens - left <= config.min_new_tokens:
-            scores = scores.index_fill(1, ends, -float("inf"))
-        for apply in filters:
-            scores = apply(tree.sequences(), scores)
+    logits, contrastive = tree.read_prompts(), config.strategy == "contrastive"
+    for length in range(1, config.max_new_tokens + 1):
+        scores = _filtered(tree, logits.float(), config, stop, length)  # half precision is too coarse to sample from
         if contrastive:
             chosen, logits = tree.contrast(scores, config.top_k or 4, config.penalty_alpha)
         else:
@@ -345,11 +343,20 @@ def _write(tree: _Tree, config: DecodingConfig, stop: set[int]) -> _Steps:
         staying = [i for i, token in enumerate(chosen) if token not in stop]
         for i in staying:
             tree.rows[i].reply.append(chosen[i])
-        if not staying or not left:
+        if not staying or length == config.max_new_tokens:
             return
         if len(staying) < len(chosen):
             tree.keep(staying)
         logits = logits[staying] if contrastive else tree.read([[chosen[i]] for i in staying])
+
+
+def _filtered(tree: _Tree, scores: "Tensor", config: DecodingConfig, stop: set[int], length: int) -> "Tensor":
+    """Scores [B, V] of the token that makes replies `length` long, after min_new_tokens and the filters."""
+    if length <= config.min_new_tokens:
+        scores = scores.index_fill(1, tree._tensor(sorted(stop)), -float("inf"))
+    for apply in _filters(config).values():
+        scores = apply(tree.sequences(), scores)
+    return scores
 
 
 def _sampled(scores: "Tensor", rows: list[_Row]) -> list[int]:
@@ -359,28 +366,54 @@ def _sampled(scores: "Tensor", rows: list[_Row]) -> list[int]:
     return (cumulative <= drawn * cumulative[:, -1:]).sum(-1).clamp(max=scores.shape[-1] - 1).tolist()
 
 
-def _beam(lm: LanguageModel, rows: list[_Row], config: DecodingConfig) -> _Steps:
-    """Beam search by transformers, on left-padded prompts; no step is seen from outside."""
-    written = _transformers(lm, [row.prompt for row in rows], config)
-    for row, reply in zip(rows, written, strict=True):
-        row.reply = reply
-    yield []
+def _beams(tree: _Tree, config: DecodingConfig, stop: set[int]) -> _Steps:
+    """Beam search as in transformers: replies compete by log-probability over length (Wu et al. 2016, eq. 14, α = 1).
+
+    The beams of a prompt are rows of one trunk: to go on twice from one of them copies a mask, and no cache. What a
+    reply is shows at the end, so the steps are empty.
+    """
+    asked, ended = {row.index: row for row in tree.rows}, {row.index: [] for row in tree.rows}
+    logits, totals = tree.read_prompts(), [0.0] * len(asked)
+    for length in range(1, config.max_new_tokens + 1):
+        last = length == config.max_new_tokens
+        scores = _filtered(tree, logits.float().log_softmax(-1), config, stop, length) + tree._tensor(totals)[:, None]
+        best = scores.topk(min((1 + len(stop)) * config.num_beams, scores.shape[1]))  # enough that do not stop
+        likely = [
+            _Candidate(total, beam, token, last or token in stop)
+            for beam, found in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True))
+            for total, token in zip(*found, strict=True)
+        ]
+        going: list[_Candidate] = []
+        for index, some in groupby(likely, key=lambda candidate: tree.rows[candidate.beam].index):
+            going += _compete(sorted(some, key=lambda one: -one.total), ended[index], tree, length, config.num_beams)
+        yield []
+        if not going:
+            break
+        tree.keep([one.beam for one in going])
+        tree.rows = [replace(row, reply=[*row.reply, one.token]) for row, one in zip(tree.rows, going, strict=True)]
+        logits, totals = tree.read([[one.token] for one in going]), [one.total for one in going]
+    for index, row in asked.items():
+        row.reply = [token for token in ended[index][0][1] if token not in stop]
 
 
-def _transformers(lm: LanguageModel, prompts: Sequence[list[int]], config: DecodingConfig) -> list:
-    """Replies, without their stop tokens, by transformers' own generate on left-padded prompts."""
-    import torch
+class _Candidate(NamedTuple):
+    """A beam and a next token."""
 
-    width = max(map(len, prompts))
-    ids = [[lm.codec.pad_id] * (width - len(prompt)) + prompt for prompt in prompts]
-    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    ids, mask = torch.tensor([ids, mask], device=lm.base.device)  # [B, T] each
-    ends = {"eos_token_id": lm.codec.stop_ids, "pad_token_id": lm.codec.pad_id}
-    devices = [lm.base.device] if lm.device == "cuda" else []
-    with quiet(), torch.inference_mode(), torch.random.fork_rng(devices):
-        torch.manual_seed(config.seed)
-        written = lm.base.generate(ids, attention_mask=mask, **ends, **transformers_options(config))[:, width:].tolist()
-    return [list(takewhile(lambda token: token not in lm.codec.stop_ids, reply)) for reply in written]
+    total: float  # log-probability of the reply so far
+    beam: int
+    token: int
+    ends: bool
+
+
+def _compete(likely: list[_Candidate], ended: list, tree: _Tree, length: int, width: int) -> list[_Candidate]:
+    """Those of a prompt's candidates, best first, that go on: none, once `width` replies in `ended` are better."""
+    over = [one for one in likely[:width] if one.ends]
+    ended += [(one.total / length, [*tree.rows[one.beam].reply, one.token]) for one in over]
+    ended.sort(key=lambda reply: -reply[0])
+    del ended[width:]
+    going = [one for one in likely if not one.ends][:width]
+    hopeless = len(ended) == width and going and going[0].total / length <= ended[-1][0]
+    return [] if hopeless else going
 
 
 # --- generation -------------------------------------------------------------------------------------------------------
@@ -461,9 +494,8 @@ def reply_steps(lm: LanguageModel, prompt: list[int], config: DecodingConfig) ->
 
 
 def _steps(lm: LanguageModel, groups: list[_Group], config: DecodingConfig) -> _Steps:
-    if config.strategy == "beam":
-        return _beam(lm, [row for group in groups for row in group], config)
-    return _write(_Tree(lm, groups, config.strategy == "contrastive"), config, set(lm.codec.stop_ids))
+    write = _beams if config.strategy == "beam" else _write
+    return write(_Tree(lm, groups, config.strategy == "contrastive"), config, set(lm.codec.stop_ids))
 
 
 def check_room(lm: LanguageModel, prompts: Sequence[list[int]], new: int) -> None:

@@ -44,6 +44,7 @@ DECODING = {
     "sampling, temperature 0.5": DecodingConfig("sample", temperature=0.5),
     "sampling, temperature 1": DecodingConfig("sample"),
     "sampling, temperature 1.5": DecodingConfig("sample", temperature=1.5),
+    "beam search, 2": DecodingConfig("beam", num_beams=2),
     "beam search, 4": DecodingConfig("beam"),
     "contrastive search": DecodingConfig("contrastive"),
 }
@@ -89,8 +90,8 @@ def tuned(config: FinetuneConfig, folder: Path) -> Any:
     return load_model(config.model, bits=config.bits, adapter=folder)
 
 
-def untuned(table: Table, name: str, model: str, bits: int) -> None:
-    table.add(name, load_model(model, bits=bits))
+def untuned(table: Table, name: str, model: str, bits: int, decoding: DecodingConfig = GREEDY) -> None:
+    table.add(name, load_model(model, bits=bits), decoding)
 
 
 def decoded(table: Table, name: str, decoding: DecodingConfig) -> None:
@@ -103,6 +104,10 @@ def main(folder: Path) -> None:
     todo = {"constant “ok”": table.add}
     for bits in (32, 4):
         todo |= {f"zero-shot, {s}, {bits} bits": partial(untuned, table, model=s, bits=bits) for s in SIZES}
+    beams = DecodingConfig("beam", num_beams=2)
+    todo["zero-shot, mini-pythia-8m, 4 bits, beam search, 2"] = partial(
+        untuned, table, model=SIZES[-1], bits=4, decoding=beams
+    )
     todo |= {name: partial(table.tune, config=config) for name, config in RUNS.items()}
     todo |= {f"8m tuned, {how}": partial(decoded, table, decoding=config) for how, config in DECODING.items()}
     for name, row in todo.items():

@@ -76,9 +76,14 @@ def test_repetition_penalty_counts_the_rows_own_tokens(lm, prompts):
     assert generate(lm, prompts, config) == [alone(lm, prompt, repetition_penalty=1.5) for prompt in prompts]
 
 
-def test_beam_search_equals_one_at_a_time(lm, prompts):
-    config = DecodingConfig("beam", max_new_tokens=8, num_beams=3, batch_size=4)
-    assert generate(lm, prompts[:6], config) == [alone(lm, p, num_beams=3, max_new_tokens=8) for p in prompts[:6]]
+@pytest.mark.parametrize(("beams", "settings"), [(2, {}), (4, {"repetition_penalty": 1.3}), (3, {"min_new_tokens": 5})])
+def test_beam_search_equals_one_at_a_time(lm, prompts, beams, settings):
+    """Scores over length, how long a finished reply may be challenged, and what the end of the reply counts as."""
+    replies = generate(
+        lm, prompts, DecodingConfig("beam", max_new_tokens=NEW, num_beams=beams, batch_size=8, **settings)
+    )
+    assert replies == [alone(lm, prompt, num_beams=beams, max_new_tokens=NEW, **settings) for prompt in prompts]
+    assert len({len(reply) for reply in replies}) > 3, "some should stop, and some be cut"
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 1.3, "top_p": 0.95}, {"top_k": 20, "min_p": 0.02}])
