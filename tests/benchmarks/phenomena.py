@@ -3,7 +3,8 @@
     python tests/benchmarks/phenomena.py [FOLDER for adapters; a second run goes on there]
 
 MiniWOZ, 100 test dialogues. Perplexity is that of the corpus' own replies. A row "2m, …" says what it changed of
-the run "QLoRA, mini-pythia-2m"; nothing else differs.
+the run "QLoRA, mini-pythia-2m"; nothing else differs. "own_texts" is the perplexity of texts like those of
+pre-training.
 """
 
 import json
@@ -16,12 +17,14 @@ from typing import Any
 
 from labkit import environment
 from labkit.corpora import load_corpus
+from labkit.corpora.miniwoz.pretraining import pretraining_texts
 from labkit.decoding import DecodingConfig, predict
 from labkit.errors import LabError
 from labkit.finetuning import FinetuneConfig, finetune
 from labkit.metrics import constant_predictions, evaluate
 from labkit.metrics.perplexity import reply_perplexity
 from labkit.models import load_model
+from labkit.models.pretrain import blocks
 from labkit.storage import read_json, write_json
 
 SIZES = ("mini-pythia-500k", "mini-pythia-2m", "mini-pythia-8m")
@@ -76,7 +79,7 @@ class Table:
         self.add(name, tuned(config, result.adapter), final_loss=result.history[-1]["loss"], seconds=seconds)
 
     def markdown(self) -> str:
-        columns = ("perplexity", "bleu", "inform", "success", "trigrams", "words", "final_loss", "seconds")
+        columns = ("own_texts", "perplexity", "bleu", "inform", "success", "trigrams", "words", "final_loss", "seconds")
         lines = ["| run | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
         for name, figures in self.rows.items():
             cells = (f"{figures[column]:,.4g}" if column in figures else "" for column in columns)
@@ -90,8 +93,18 @@ def tuned(config: FinetuneConfig, folder: Path) -> Any:
     return load_model(config.model, bits=config.bits, adapter=folder)
 
 
+def text_perplexity(lm: Any) -> float:
+    """Of 300 texts that are made like those of pre-training, with a seed that it did not use."""
+    import torch
+
+    rows = torch.tensor(blocks(pretraining_texts(7, 300), lm.codec.tokenizer)["input_ids"])
+    with torch.inference_mode():
+        return float(torch.stack([lm.base(row[None], labels=row[None]).loss for row in rows]).mean().exp())
+
+
 def untuned(table: Table, name: str, model: str, bits: int, decoding: DecodingConfig = GREEDY) -> None:
-    table.add(name, load_model(model, bits=bits), decoding)
+    lm = load_model(model, bits=bits)
+    table.add(name, lm, decoding, own_texts=text_perplexity(lm))
 
 
 def decoded(table: Table, name: str, decoding: DecodingConfig) -> None:
