@@ -66,6 +66,7 @@ def plan_memory(
     with quiet(), torch.device("meta"):
         net = AutoModelForCausalLM.from_config(config, dtype=torch.float32).requires_grad_(full_finetune)
         itemsize = getattr(torch, compute).itemsize
+        net.tie_weights()  # on the meta device transformers 5.0 does not
         weights = _weights(net, bits, itemsize, double_quant)
         if not (full_finetune or generate):
             stand_in = model in STAND_INS or getattr(config, "lab_stand_in", False)

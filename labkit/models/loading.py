@@ -100,6 +100,7 @@ def load_model(
         model = _fresh(folder, dtype, seed) if reinitialise else _read(folder, dtype, quantised)
         model = model if quantised else model.to(device)
     stand_in = model.config.lab_stand_in = stand_in or getattr(model.config, "lab_stand_in", False)  # kept when saved
+    name_rotary(model)
     shown = STAND_IN_SIZES[-1] if name == STAND_IN_MODEL else str(name)
     weights = (model.eval(), tokenizer, TextCodec(tokenizer), bits, dtype, device)
     lm = LanguageModel(shown, *weights, stand_in, source=str(folder))
@@ -134,6 +135,16 @@ def _read(folder: Path, dtype: str, quantised: dict[str, Any]) -> "PreTrainedMod
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return model
+
+
+def name_rotary(model: "PreTrainedModel") -> None:
+    """Let a GPT-NeoX be saved with the share of rotary dimensions under the one name that transformers 5.0 reads.
+
+    Without it 5.0 takes a quarter, and says nothing: mini-pythia's perplexity was 49 instead of 5.
+    """
+    rope = getattr(model.config, "rope_parameters", None) or {}
+    if model.config.model_type == "gpt_neox" and "partial_rotary_factor" in rope:
+        model.config.rotary_pct = rope["partial_rotary_factor"]
 
 
 def _not_the_cast(record: logging.LogRecord) -> bool:

@@ -16,7 +16,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LabError
-from labkit.models.loading import WEIGHTS, atomic_folder
+from labkit.models.loading import WEIGHTS, atomic_folder, name_rotary
 from labkit.storage import read_json, write_json
 
 if TYPE_CHECKING:
@@ -79,15 +79,14 @@ def build(size: str, checkpoint: str | None = None) -> "GPTNeoXForCausalLM":
     """
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-    if checkpoint:
-        return GPTNeoXForCausalLM.from_pretrained(checkpoint)
     hidden, layers, heads, _ = SIZES[size]
     shape = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads}
-    shape["rope_parameters"] = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 1.0}
+    shape["rotary_pct"] = 1.0  # rotary positions on whole heads; transformers 5.0 reads no other name for it
     ids = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0}
-    return GPTNeoXForCausalLM(
-        GPTNeoXConfig(**shape, **ids, intermediate_size=4 * hidden, max_position_embeddings=CONTEXT)
-    )
+    config = GPTNeoXConfig(**shape, **ids, intermediate_size=4 * hidden, max_position_embeddings=CONTEXT)
+    model = GPTNeoXForCausalLM.from_pretrained(checkpoint) if checkpoint else GPTNeoXForCausalLM(config)
+    name_rotary(model)
+    return model
 
 
 def train_tokenizer(texts: list[str]) -> "PreTrainedTokenizerFast":

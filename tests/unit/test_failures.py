@@ -242,8 +242,12 @@ def test_folder_is_no_model(tmp_path):
 
 @pytest.mark.parametrize("name", ["evaluation_strategy", "warmup_ratio", "group_by_length", "logging_dir"])
 def test_renamed_argument(tmp_path, name):
+    from inspect import signature
+
     from transformers import TrainingArguments
 
+    if name in signature(TrainingArguments).parameters:
+        pytest.skip(f"this transformers still takes {name}")
     assert anchor(lambda: TrainingArguments(output_dir=str(tmp_path), **{name: "x"})) == "renamed-argument"
 
 

@@ -92,6 +92,17 @@ def test_the_padded_vocabulary_stays(tmp_path):
     assert attach_adapter(lm).base.get_input_embeddings().weight.shape[0] == 320
 
 
+def test_a_saved_stand_in_keeps_its_rotary_dimensions(tmp_path):
+    """transformers 5.0 reads one name of them only, and took a quarter instead of all from what 5.17 had written."""
+    lm, ids = load_model("mini-pythia-500k", bits=32), torch.tensor([[40, 41, 42, 43, 44, 45]])
+    lm.model.save_pretrained(tmp_path)
+    lm.tokenizer.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["rotary_pct"] == 1.0
+    with torch.no_grad():
+        before, after = (each.model(ids).logits for each in (lm, load_model(str(tmp_path), bits=32)))
+    assert torch.allclose(before, after, atol=1e-5)
+
+
 def test_fresh_weights_are_reproducible_and_not_the_checkpoints(folder):
     torch.manual_seed(5)
     expected = torch.rand(1)
