@@ -60,7 +60,7 @@ test-browser: install
 	$(BIN)/python -m pytest -rs tests/browser
 
 # Every notebook with nothing of the stand-ins: pythia-70m's shape and MultiWOZ's layout, from a Hub on the loopback
-# address. Figures: build/hub/measured.json. One after the other, because peak memory is measured, too.
+# address. Figures: build/hub/measured.json.
 test-hub: install
 	$(BIN)/python tests/hub/run.py
 
@@ -68,9 +68,10 @@ test-hub: install
 test-hub-quick: install
 	$(BIN)/python tests/hub/run.py solutions/0_*.ipynb solutions/4_*.ipynb
 
-# The unit tests on the oldest versions that pyproject.toml allows, which is what Colab has.
+# Unit tests and notebooks on the oldest versions that pyproject.toml allows, which is what Colab has.
 test-floors: .venv-floors/installed
 	$(TESTING) .venv-floors/bin/python -m pytest -n $(JOBS) tests/unit
+	$(TESTING) .venv-floors/bin/python -m pytest -n $(JOBS) --nbmake --nbmake-timeout=600 $(NOTEBOOKS)
 
 .venv-floors/installed: pyproject.toml tests/floors.txt
 	test -x .venv-floors/bin/pip || $(PYTHON) -m venv .venv-floors
