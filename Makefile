@@ -64,9 +64,9 @@ test-browser: install
 test-hub: install
 	$(BIN)/python tests/hub/run.py
 
-# What of it fits into `make test`.
+# What of it fits into `make test`: set-up, zero-shot evaluation and QLoRA, the way of most users.
 test-hub-quick: install
-	$(BIN)/python tests/hub/run.py solutions/0_*.ipynb solutions/4_*.ipynb
+	$(BIN)/python tests/hub/run.py solutions/0_*.ipynb solutions/1_*.ipynb solutions/2_*.ipynb
 
 # Unit tests and notebooks on the oldest versions that pyproject.toml allows, which is what Colab has.
 test-floors: .venv-floors/installed
