@@ -80,7 +80,7 @@ def plan_memory(
             net.to(getattr(torch, compute))
         try:
             activations = _peak(net, batch, length, batch if generate else max(1, int(batch * length * target_share)))
-        except (RuntimeError, TypeError) as error:  # it looks into its tensors, and on the meta device there is nothing
+        except (RuntimeError, TypeError, ValueError) as error:  # it looks into meta tensors, which hold nothing
             action = "try a step with a small batch and look at the memory it takes"
             raise LabError(f"no memory plan for {config.model_type} models", first_line(error), action) from error
     state = OPTIMISER_BYTES.get(optim.removeprefix("paged_"), 2 if optim.endswith("8bit") else 8)

@@ -321,9 +321,8 @@ def memory_errors(action: str | Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is one of the latter
-        signs = ("not enough memory", "can't allocate memory", "could not create a primitive")  # the last is oneDNN's
-        on_cpu = any(words in str(error) for words in signs)
-        if not (on_cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)):
+        signs = ("not enough memory", "can't allocate memory", "create a primitive")  # the last is oneDNN's
+        if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)):
             raise
         raise LabError("out of memory", first_line(error), action if isinstance(action, str) else action()) from error
 

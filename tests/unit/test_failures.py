@@ -34,13 +34,15 @@ def anchor(call_or_error):
 
 
 def response(status, code="", message=""):
-    """What huggingface_hub raises for an answer of the Hub."""
+    """What huggingface_hub raises for an answer of the Hub, which comes from httpx or, since 2.0, from httpx2."""
+    from huggingface_hub import errors
     from huggingface_hub.utils import hf_raise_for_status
 
     headers = {"X-Error-Code": code} if code else {}
     headers |= {"X-Error-Message": message} if message else {}
-    request = httpx.Request("GET", "https://huggingface.co/owner/name/resolve/main/config.json")
-    return lambda: hf_raise_for_status(httpx.Response(status, headers=headers, request=request))
+    client = sys.modules[errors.Response.__module__.partition(".")[0]]
+    request = client.Request("GET", "https://huggingface.co/owner/name/resolve/main/config.json")
+    return lambda: hf_raise_for_status(client.Response(status, headers=headers, request=request))
 
 
 @pytest.fixture
