@@ -104,7 +104,7 @@ def text_perplexity(lm: Any) -> float:
 
 def untuned(table: Table, name: str, model: str, bits: int, decoding: DecodingConfig = GREEDY) -> None:
     lm = load_model(model, bits=bits)
-    table.add(name, lm, decoding, own_texts=text_perplexity(lm))
+    table.add(name, lm, decoding, **({"own_texts": text_perplexity(lm)} if decoding == GREEDY else {}))
 
 
 def decoded(table: Table, name: str, decoding: DecodingConfig) -> None:
