@@ -43,18 +43,8 @@ if TYPE_CHECKING:
 # Trainer's optimisers that need torch and bitsandbytes only; paged ones keep their state in CUDA's unified memory
 PAGED = {"paged_adamw_32bit": "adamw_torch", "paged_adamw_8bit": "adamw_bnb_8bit", "paged_lion_32bit": "lion_32bit"}
 PAGED |= {"paged_lion_8bit": "lion_8bit"}
-OPTIMIZERS = (
-    "adamw_torch",
-    "adamw_torch_fused",
-    "adamw_bnb_8bit",
-    "lion_32bit",
-    "lion_8bit",
-    "adafactor",
-    "sgd",
-    *PAGED,
-)
-
-
+PLAIN = ("adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit", "lion_32bit", "lion_8bit", "adafactor", "sgd")
+OPTIMIZERS = (*PLAIN, *PAGED)
 LOADING = ("bits", "quant_type", "double_quant", "reinitialise", "seed")  # fields that load_model takes
 SCORES = ("loss", "bleu", "inform", "success", "combined", "own")  # of the validation dialogues
 OwnScore = Callable[[dict[str, list[dict[str, Any]]]], float]  # of predictions; the higher the better

@@ -385,6 +385,7 @@ def umap_map(vectors: np.ndarray, n_neighbors: int = 15, min_dist: float = 0.1, 
     """
     if len(vectors) < 5:
         raise LabError("too few vectors for a map", f"{len(vectors)}", "choose more dialogues")
+    from threadpoolctl import threadpool_limits
     from umap import UMAP
 
     n_neighbors = min(n_neighbors, len(vectors) - 1)
@@ -392,6 +393,7 @@ def umap_map(vectors: np.ndarray, n_neighbors: int = 15, min_dist: float = 0.1, 
     knn = tuple(part[:, :n_neighbors] for part in knn or neighbours(vectors, n_neighbors))
     settings = {"n_neighbors": n_neighbors, "min_dist": min_dist, "random_state": seed, "n_jobs": 1}
     settings["init"] = "pca"  # the spectral one fails where many utterances are equal, and then begins at random
-    with warnings.catch_warnings():  # new points are never mapped
-        warnings.filterwarnings("ignore", message="precomputed_knn.2.")
+    # numba starts OpenMP, which torch shares, on all cores; left alone, later cells wait for one another's threads
+    with threadpool_limits(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="precomputed_knn.2.")  # new points are never mapped
         return UMAP(precomputed_knn=knn, **settings).fit_transform(vectors)

@@ -30,7 +30,7 @@ def code_lines(source: str) -> int:
 def test_labkit_does_not_grow():
     """The aim is 4,000 lines, not reached. The bound stands where the code stands; to raise it is a decision."""
     lines = sum(code_lines(path.read_text(encoding="utf-8")) for path in SOURCES)
-    assert lines < 7022, f"{lines} lines of code: look for the library that does it"
+    assert lines < 7015, f"{lines} lines of code: look for the library that does it"
 
 
 def test_the_median_function_is_short():

@@ -1,6 +1,9 @@
 """Embeddings, clusters, words and the chain: each test guards a trap of the 2023 notebook or of pooled vectors."""
 
 import copy
+import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -297,3 +300,16 @@ def test_a_map_of_many_equal_utterances_neither_fails_nor_warns():
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # umap's spectral start would warn and begin at random
         assert np.isfinite(structure.umap_map(vectors, 10)).all()
+
+
+@pytest.mark.slow
+def test_after_a_map_torch_has_the_threads_it_had():
+    """numba starts OpenMP with as many threads as it counts cores, and torch takes its number from OpenMP."""
+    code = """if True:
+        import numpy as np, torch
+        from labkit.structure import umap_map
+        umap_map(np.random.default_rng(0).normal(size=(60, 8)))
+        print(torch.get_num_threads())"""
+    threads = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "3"}
+    run = subprocess.run([sys.executable, "-c", code], env=threads, capture_output=True, text=True, timeout=120)
+    assert run.stdout == "1\n", run.stderr
