@@ -2,10 +2,10 @@
 
     python tests/hub/run.py [NOTEBOOK …]
 
-Each runs under nbmake in a process of its own.  HOME is empty at first: the first notebook runs alone and downloads
-what the others find in the cache, JOBS of them at once (2 unless told).  A notebook passes if no cell fails, the card
-says READY and nothing that it prints names a stand-in.  Time and peak memory of each are written to
-build/hub/measured.json; JOBS=1 measures each on a machine of its own.
+Each runs under nbmake in a process of its own, JOBS of them at once (2 unless told), the solutions first and of these
+the long ones.  HOME is empty: those that start first download side by side what the others find in the cache.  A
+notebook passes if no cell fails, the card says READY and nothing that it prints names a stand-in.  Time and peak memory
+of each are written to build/hub/measured.json; JOBS=1 measures each on a machine of its own.
 """
 
 import json
@@ -13,7 +13,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -63,22 +62,17 @@ def printed(notebook: Path) -> str:
     return "\n".join("".join(text) for text in texts)
 
 
-def run_all(notebooks: list[Path], variables: dict[str, str]) -> Iterator[dict[str, object]]:
-    """The figures of each notebook, in their order; the first is over before another starts."""
-    yield run(notebooks[0], variables)
-    with ThreadPoolExecutor(int(os.environ.get("JOBS", "2"))) as pool:
-        yield from pool.map(lambda notebook: run(notebook, variables), notebooks[1:])
-
-
 def main(names: list[str]) -> int:
-    notebooks = [Path(name).resolve() for name in names] or sorted(ROOT.glob("*s/[0-9]_*.ipynb"))
+    notebooks = [Path(name).resolve() for name in names] or list(ROOT.glob("*s/[0-9]_*.ipynb"))
+    notebooks.sort(key=lambda path: (path.parent.name, path.stat().st_size), reverse=True)
     for stale in ("home", "results", "executed"):
         shutil.rmtree(BUILD / stale, ignore_errors=True)
     (BUILD / "home").mkdir(parents=True)
     world.build(BUILD / "world")
     rows = []
-    with server.serve(BUILD / "world") as hub:
-        for row in run_all(notebooks, environment(hub.url)):
+    with server.serve(BUILD / "world") as hub, ThreadPoolExecutor(int(os.environ.get("JOBS", "2"))) as pool:
+        variables = environment(hub.url)
+        for row in pool.map(lambda notebook: run(notebook, variables), notebooks):
             rows.append(row)
             print(json.dumps(row), flush=True)
             (BUILD / "measured.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

@@ -52,21 +52,40 @@ def model(folder: Path, **size: int) -> Path:
 
     torch.manual_seed(0)
     tokens = {"bos_token_id": 0, "eos_token_id": 0}
-    GPTNeoXForCausalLM(GPTNeoXConfig(**PYTHIA_70M | size, **tokens)).half().save_pretrained(folder)
-    tokenizer(folder, (PYTHIA_70M | size)["vocab_size"] - 50)
+    model = GPTNeoXForCausalLM(GPTNeoXConfig(**PYTHIA_70M | size, **tokens))
+    newline, fillers = tokenizer(folder, model.config.vocab_size - 50)
+    _end_lines(model, newline, fillers[::12])
+    model.half().save_pretrained(folder)
     return folder
 
 
-def tokenizer(folder: Path, tokens: int) -> None:
-    """The shipped tokenizer with words that no text holds, up to the size of pythia's."""
+def _end_lines(model: Any, newline: int, last: range) -> None:
+    """Make a newline follow the tokens `last`: lines end after some words, as a trained model's, and not at the limit.
+
+    Embeddings 20 times as large make the next token depend on this one (else it is the same after every text).
+    """
+    import torch
+
+    direction = torch.nn.functional.normalize(torch.randn(model.config.hidden_size), dim=0)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(20)
+        model.get_input_embeddings().weight[list(last)] += 20 * direction
+        model.get_output_embeddings().weight[newline] += direction
+
+
+def tokenizer(folder: Path, tokens: int) -> tuple[int, range]:
+    """The shipped tokenizer with words that no text holds, up to pythia's size; ids of the newline and of these."""
     import labkit.models
 
     shipped = next(Path(labkit.models.__file__).parent.glob("weights/mini-pythia-8m"))
     content = json.loads((shipped / "tokenizer.json").read_text(encoding="utf-8"))
     vocabulary = content["model"]["vocab"]
-    vocabulary |= {f"Ġfiller{number}": number for number in range(len(vocabulary), tokens)}
+    fillers = range(len(vocabulary), tokens)
+    vocabulary |= {f"Ġfiller{number}": number for number in fillers}
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     shutil.copy(shipped / "tokenizer_config.json", folder)
+    return vocabulary["Ċ"], fillers
 
 
 # --- the corpus -------------------------------------------------------------------------------------------------------
