@@ -243,10 +243,8 @@ def choose_dtype(device: str) -> tuple[str, str]:
     if device == "mps":
         return "float32", "the safe type on an Apple GPU"
     trains = ", and training at 4 bits" if bf16_speedup() > FAST_BF16 else ""
-    return (
-        "float32",
-        f"scores stay comparable; bfloat16 has {bf16_speedup():.2g}x its speed here, measured (bits=16{trains})",
-    )
+    speed = f"bfloat16 has {bf16_speedup():.2g}x its speed here, measured (bits=16{trains})"
+    return "float32", f"scores stay comparable; {speed}"
 
 
 FAST_BF16 = 1.3  # a CPU with units for bfloat16 measures about 2, one without them far below 1

@@ -34,7 +34,7 @@ from labkit.models import (
 )
 from labkit.models.pretrain import last_checkpoint
 from labkit.prompts import IGNORED, Example, TextCodec, examples
-from labkit.storage import read_json, write_json
+from labkit.storage import alone_in, read_json, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -70,19 +70,13 @@ class FinetuneConfig:
     lora_modules: str = _option("linear", "layers with a LoRA: linear, attention, ffn, or a regular expression")
     use_dora: bool = _option(False, "train magnitude and direction apart (DoRA, Liu et al. 2024)")
     use_rslora: bool = _option(False, "scale by alpha / sqrt(r) (rank-stabilised LoRA, Kalajdzievski 2023)")
-    init_lora_weights: str = _option(
-        "default", "start of the LoRA: default (no change), gaussian, or loftq: what quantisation lost (Li et al. 2024)"
-    )
-    train_embeddings: bool | None = _option(
-        None, "train the input and output embeddings too, in full; default: for the stand-ins, which never saw [names]"
-    )
+    init_lora_weights: str = _option("default", "default (no change), gaussian, or loftq (Li et al. 2024)")
+    train_embeddings: bool | None = _option(None, "train the embeddings, in full; default: of the stand-ins")
     full_finetune: bool = _option(False, "train all weights instead of a LoRA")
     reinitialise: bool = _option(False, "begin with random weights instead of the pretrained ones")
     format: str = _option("turns", "text format: turns, state or dialogs")
     recipe: str = _option("dialogues", "one pass per dialogue (dialogues), or one sequence per reply (turns)")
-    lexical: bool = _option(
-        False, "keep names and numbers instead of placeholders; Inform and Success then say nothing"
-    )
+    lexical: bool = _option(False, "keep names and numbers; Inform and Success then say nothing")
     train_on_source: bool = _option(False, "put the loss on the user's turns as well")
     train_split: str = _option("train", "split to train on")
     dev_split: str = _option("dev", "split for the validation loss; if it is the training split, a part is held out")
@@ -102,13 +96,8 @@ class FinetuneConfig:
     group_by_length: bool = _option(True, "put dialogues of similar length into a batch")
     eval_steps: int = _option(50, "validation loss every so many steps; 0: never")
     score_dialogues: int = _option(0, "at every validation, reply to so many dialogues, too: BLEU, Inform, Success")
-    metric_for_best_model: str | None = _option(
-        None,
-        "keep the adapter that is best on validation by loss, bleu, inform, success, combined, own; default: the last",
-    )
-    early_stopping_patience: int | None = _option(
-        None, "stop after so many validations in a row without a better metric_for_best_model; default: never"
-    )
+    metric_for_best_model: str | None = _option(None, f"keep the best adapter by {', '.join(SCORES)}; default: last")
+    early_stopping_patience: int | None = _option(None, "stop after so many validations without a better one")
     save_steps: int = _option(50, "checkpoint every so many steps")
     seed: int = _option(42, "seed of the LoRA matrices, the sample and the order of the dialogues")
     report_to: str = _option("none", "where Trainer reports to: none, tensorboard, wandb, …")
@@ -153,10 +142,17 @@ def finetune(
     run = {**asdict(config), "corpus": corpus.name}
     if lm is not None:
         run |= {"model": lm.name, "bits": lm.bits}
-    _same_run(run, out)
-    if (out / "result.json").exists():
-        return FinetuneResult(**{**read_json(out / "result.json"), "adapter": out})
+    if done := _finished(run, out):
+        return done
     _check(config, own_score)
+    with alone_in(out):  # who waited for another process finds what it made
+        return _finished(run, out) or _finetune(lm, corpus, config, run, out, watch, own_score)
+
+
+def _finetune(
+    lm: LanguageModel | None, corpus: Corpus, config: FinetuneConfig, run: Any, out: Path, watch: Any, own_score: Any
+) -> FinetuneResult:
+    """`finetune` in a folder that is this process's alone and whose run is not finished."""
     train, dev = split_dialogues(corpus, config)
     seed_everything(config.seed)
     base = lm or load_model(config.model, **{name: getattr(config, name) for name in LOADING})
@@ -167,19 +163,15 @@ def finetune(
         checkpoint = last_checkpoint(out / "checkpoints")
         tuned = _trainable(base, config, checkpoint)
         _compute_in(base, _computes_in(base))
-        score = (
-            partial(_scores, tuned, dev[: config.score_dialogues], corpus, config, own_score)
-            if config.score_dialogues
-            else dict
-        )
+        scored = dev[: config.score_dialogues]
+        score = partial(_scores, tuned, scored, corpus, config, own_score) if scored else dict
         data = [_dataset(dialogues, base.codec, config) for dialogues in (train, dev)]
         trainer = _trainer(tuned, *data, config, out, score)
         trainer.add_callback(_follower(trainer, tuned, config, out, watch))
         seconds = _train(trainer, tuned, config, out, checkpoint)
     trainable, total = count_parameters(tuned.model)
-    result = FinetuneResult(
-        out, _history(trainer.state.log_history), trainable, total, seconds, trainer.target_tokens / seconds
-    )
+    history, speed = _history(trainer.state.log_history), trainer.target_tokens / seconds
+    result = FinetuneResult(out, history, trainable, total, seconds, speed)
     if trainer.is_world_process_zero():
         write_json(out / "result.json", {**asdict(result), "adapter": "."})
     if lm is not None and not config.full_finetune:
@@ -193,14 +185,16 @@ def finetune(
 # --- what a run may be ------------------------------------------------------------------------------------------------
 
 
-def _same_run(run: dict[str, Any], out: Path) -> None:
-    """A folder belongs to one configuration."""
-    if not (out / "run.json").exists():
-        return
-    old = asdict(FinetuneConfig()) | read_json(out / "run.json")  # fields that an older labkit did not have
-    differing = [f"{key} {old.get(key)!r} → {run.get(key)!r}" for key in old | run if old.get(key) != run.get(key)]
-    if differing:
-        raise LabError(f"{out} holds a run of another configuration", "; ".join(differing), "delete it or change --out")
+def _finished(run: dict[str, Any], out: Path) -> FinetuneResult | None:
+    """The result in `out`, if there is one. A folder belongs to one configuration."""
+    if (out / "run.json").exists():
+        old = asdict(FinetuneConfig()) | read_json(out / "run.json")  # fields that an older labkit did not have
+        differing = [f"{key} {old.get(key)!r} → {run.get(key)!r}" for key in old | run if old.get(key) != run.get(key)]
+        if differing:
+            action = "delete it or change --out"
+            raise LabError(f"{out} holds a run of another configuration", "; ".join(differing), action)
+    result = out / "result.json"
+    return FinetuneResult(**read_json(result) | {"adapter": out}) if result.exists() else None
 
 
 def _check(config: FinetuneConfig, own_score: OwnScore | None = None) -> None:
@@ -222,9 +216,8 @@ def _check(config: FinetuneConfig, own_score: OwnScore | None = None) -> None:
     _check_reporter(config.report_to)
     if config.init_lora_weights not in ("default", "gaussian", "loftq"):
         raise LabError(f"init_lora_weights={config.init_lora_weights!r}", "", "choose default, gaussian or loftq")
-    counts = {
-        name: getattr(config, name) for name in ("max_steps", "batch_size", "gradient_accumulation_steps", "save_steps")
-    }
+    counted = ("max_steps", "batch_size", "gradient_accumulation_steps", "save_steps")
+    counts = {name: getattr(config, name) for name in counted}
     if min(counts.values()) < 1:
         raise LabError("counts begin at 1", str(counts), "mend the configuration")
 
@@ -300,9 +293,7 @@ def split_dialogues(corpus: Corpus, config: FinetuneConfig) -> tuple[list[Dialog
         dev, train = train[:held_out], train[held_out:]
     train = train[: config.max_train_dialogues]
     if not train:
-        raise LabError(
-            f"no training dialogues in {corpus.name}, split {config.train_split!r}", "", "choose another split"
-        )
+        raise LabError(f"no training dialogues in {config.train_split!r}", corpus.name, "choose another split")
     return train, Random(config.seed).sample(dev, min(len(dev), config.max_dev_dialogues))
 
 

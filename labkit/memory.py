@@ -157,14 +157,8 @@ def _attention(query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor"
     groups = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (key, value))  # [B, heads, T, D]
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return flash(
-        query,
-        key,
-        value,
-        0.0,
-        attn_mask is None,
-        attn_mask=attn_mask if attn_mask is None else attn_mask.to(query.dtype),
-    )[0]
+    mask = attn_mask if attn_mask is None else attn_mask.to(query.dtype)
+    return flash(query, key, value, 0.0, attn_mask is None, attn_mask=mask)[0]
 
 
 def _live(known: "list[torch.Tensor]") -> Any:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from filelock import FileLock, Timeout
+
 from labkit.errors import LabError
 
 
@@ -53,6 +55,32 @@ def write_text(target: Path | str, text: str) -> Path:
 def write_json(target: Path | str, value: Any, indent: int | None = 1) -> Path:
     """Write `value` as JSON, whole or not at all."""
     return write_text(target, json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold `folder`: another process that wants it waits, and says so. Of processes launched together, the first holds.
+
+    Raises:
+        LabError: the folder cannot be written.
+    """
+    if int(os.environ.get("RANK", "0")):
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"another process works in {folder}: waiting until it is done")
+            lock.acquire()
+    except OSError as error:
+        raise LabError(f"cannot write {folder}", str(error), "choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def read_json(path: Path | str, **options: Any) -> Any:

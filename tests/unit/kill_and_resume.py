@@ -1,7 +1,7 @@
 """Runs that are killed with SIGKILL at a chosen moment and then called again, each in a process forked for it.
 
 `python kill_and_resume.py FOLDER` leaves FOLDER/MOMENT/adapter_model.safetensors for every moment, and for "whole",
-the run that nobody kills. Forked, because importing torch and transformers takes longer than all the runs together.
+the run that nobody kills. Forked, because importing torch, transformers and Trainer takes longer than all the runs.
 """
 
 import os
@@ -72,6 +72,7 @@ def run(folder: Path, prepare) -> int:
 
 
 if __name__ == "__main__":
+    assert transformers.Trainer  # imported by being asked for, with peft and bitsandbytes: once, not in every process
     for moment, prepare in MOMENTS.items():
         folder = Path(sys.argv[1]) / moment
         killed = run(folder, prepare)

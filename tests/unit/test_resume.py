@@ -62,3 +62,16 @@ def test_two_processes_give_the_loss_of_one(launch, tmp_path, miniwoz):
     one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two"))
     for name, weights in one.items():  # Adam divides by a gradient's size: rounding counts where it is near zero
         assert torch.nn.functional.cosine_similarity(weights.flatten(), two[name].flatten(), dim=0) > 0.99, name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_two_notebooks_that_train_into_one_folder_take_turns(tmp_path):
+    """Trap: a student's notebook and its solution, side by side, deleted one another's checkpoints. The second waits,
+    says so, and then trains nothing: it finds the first one's result."""
+    script = HERE / "train_side_by_side.py"
+    run = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, env=ENV)
+    assert run.stdout.splitlines() == [
+        f"another process works in {tmp_path}: waiting until it is done",
+        "second: 0 steps of its own",
+    ], run.stderr[-2000:]
