@@ -10,12 +10,14 @@ BIN := .venv/bin
 JOBS ?= 2
 # For a machine without a screen: make lab JUPYTER_FLAGS="--no-browser --allow-root"
 JUPYTER_FLAGS ?=
-NOTEBOOKS = $(wildcard notebooks/*.ipynb solutions/*.ipynb)
+# The long ones first, so that no process waits for the other at the end.
+NOTEBOOKS = $(shell ls -S solutions/*.ipynb) $(shell ls -S notebooks/*.ipynb)
 # Results of tests go to a folder of their own; with JOBS processes at once, one thread each.
+PARALLEL = -n $(JOBS)
 TESTING = OMP_NUM_THREADS=1 LAB_PROFILE=smoke LAB_HOME=$(CURDIR)/build/test
 
 .PHONY: install lab test lint test-unit test-slow test-notebooks test-browser test-floors test-latest test-hub \
-	test-hub-quick report preflight bench clean
+	report preflight bench clean
 .DEFAULT_GOAL := lab
 
 install: .venv/installed
@@ -32,7 +34,7 @@ lab: install
 	$(BIN)/labkit doctor
 	$(BIN)/jupyter lab $(JUPYTER_FLAGS) notebooks/0_setup.ipynb
 
-test: lint test-unit test-slow test-notebooks test-hub-quick test-browser
+test: lint test-unit test-slow test-notebooks test-hub test-browser
 
 lint: install
 	$(BIN)/ruff check .
@@ -40,15 +42,15 @@ lint: install
 	$(BIN)/lint-imports --no-cache
 
 test-unit: install
-	$(TESTING) $(BIN)/python -m pytest -n $(JOBS) -m 'not slow' tests/unit
+	$(TESTING) $(BIN)/python -m pytest $(PARALLEL) -m 'not slow' tests/unit
 
 # Runs that are killed, measured from outside, or made of two processes: a quarter to half a minute each.
 test-slow: install
-	$(TESTING) $(BIN)/python -m pytest -n $(JOBS) -m slow tests/unit
+	$(TESTING) $(BIN)/python -m pytest $(PARALLEL) -m slow tests/unit
 
 test-notebooks: install
 	rm -rf build/test
-	$(TESTING) $(BIN)/python -m pytest -n $(JOBS) --nbmake --nbmake-timeout=600 $(NOTEBOOKS)
+	$(TESTING) $(BIN)/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=600 $(NOTEBOOKS)
 
 # Notebook 1 in JupyterLab, driven in Debian's Chromium; screenshots in build/browser. Without Chromium it says so and skips.
 test-browser: install
@@ -64,14 +66,10 @@ test-browser: install
 test-hub: install
 	$(BIN)/python tests/hub/run.py
 
-# What of it fits into `make test`: set-up, zero-shot evaluation and QLoRA, the way of most users.
-test-hub-quick: install
-	$(BIN)/python tests/hub/run.py solutions/0_*.ipynb solutions/1_*.ipynb solutions/2_*.ipynb
-
 # Unit tests and notebooks on the oldest versions that pyproject.toml allows, which is what Colab has.
 test-floors: .venv-floors/installed
-	$(TESTING) .venv-floors/bin/python -m pytest -n $(JOBS) tests/unit
-	$(TESTING) .venv-floors/bin/python -m pytest -n $(JOBS) --nbmake --nbmake-timeout=600 $(NOTEBOOKS)
+	$(TESTING) .venv-floors/bin/python -m pytest $(PARALLEL) tests/unit
+	$(TESTING) .venv-floors/bin/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=600 $(NOTEBOOKS)
 
 .venv-floors/installed: pyproject.toml tests/floors.txt
 	test -x .venv-floors/bin/pip || $(PYTHON) -m venv .venv-floors
@@ -84,8 +82,8 @@ test-latest:
 	$(PYTHON) -m venv .venv-latest
 	.venv-latest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[lab,dev]'
 	.venv-latest/bin/python -m pip freeze --exclude-editable | grep -vixFf constraints.txt || true # what has moved
-	$(TESTING) .venv-latest/bin/python -m pytest -n $(JOBS) tests/unit
-	$(TESTING) .venv-latest/bin/python -m pytest -n $(JOBS) --nbmake --nbmake-timeout=600 $(NOTEBOOKS)
+	$(TESTING) .venv-latest/bin/python -m pytest $(PARALLEL) tests/unit
+	$(TESTING) .venv-latest/bin/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=600 $(NOTEBOOKS)
 
 report: install
 	$(BIN)/labkit preflight --html report
