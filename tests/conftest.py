@@ -35,6 +35,11 @@ def pytest_report_header() -> list[str]:
     return [f"labkit: model {name} ({reason})", f"labkit: corpus miniwoz (a stand-in); MultiWOZ: {real}"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that no process is left with one when the others have finished."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def model_name() -> str:
     """The model that slow tests load (see the report's header)."""
