@@ -67,8 +67,8 @@ def test_two_processes_give_the_loss_of_one(launch, tmp_path, miniwoz):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_two_notebooks_that_train_into_one_folder_take_turns(tmp_path):
-    """Trap: a student's notebook and its solution, side by side, deleted one another's checkpoints. The second waits,
-    says so, and then trains nothing: it finds the first one's result."""
+    """Trap: a student's notebook and its solution, side by side, write the same checkpoints. The second waits, says so,
+    and then trains nothing: it finds the first one's result."""
     script = HERE / "train_side_by_side.py"
     run = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, env=ENV)
     assert run.stdout.splitlines() == [
