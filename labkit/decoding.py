@@ -14,8 +14,8 @@ from itertools import groupby
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.corpora.types import Dialogue, State
-from labkit.errors import LabError
+from labkit.corpora.types import Dialogue, Predictions, State
+from labkit.errors import LabError, OutOfMemory
 from labkit.models import LanguageModel, memory_errors
 from labkit.prompts import parse_state, prompts, state_text
 
@@ -37,7 +37,6 @@ RANGES |= {"max_new_tokens": "[1, inf)", "batch_size": "[1, inf)", "repetition_p
 RANGES |= {"min_new_tokens": "[0, inf)"}
 STATE_TOKENS = 192  # room for a belief state, which is longer than a reply; rows leave at its newline
 _Asked = dict[str, list[list[int]]]  # {Dialogue.key: prompts}
-Predictions = dict[str, list[dict[str, Any]]]  # {Dialogue.key: [{"response": str, "state": State}]}, mwzeval's format
 
 
 def _option(default: Any, help_text: str) -> Any:
@@ -584,9 +583,8 @@ def _speed(lm: LanguageModel, rows: int, prompt_tokens: int, new_tokens: int) ->
     start = perf_counter()
     try:
         return sum(map(len, generate(lm, prompts, config))) / (perf_counter() - start)
-    except LabError as error:
-        if error.what != "out of memory":
-            raise
+    except OutOfMemory:
+        pass
     gc.collect()  # only now: the error's traceback held the tensors
     torch.cuda.empty_cache()
     return 0.0

@@ -19,3 +19,11 @@ class LabError(Exception):
     def _render_traceback_(self) -> list[str]:
         """IPython calls this instead of printing a traceback, so a notebook shows the one line."""
         return [f"\x1b[31m✗\x1b[0m {self}"]
+
+
+class OutOfMemory(LabError):
+    """The device, or the machine, has no room for what was asked."""
+
+
+class Interrupted(LabError):
+    """A person stopped a long run; what was done so far is kept, and the same call goes on."""

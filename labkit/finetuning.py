@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.corpora.types import SPLIT_ALIASES, Corpus, Dialogue
 from labkit.environment import FAST_BF16, GIB, STAND_INS, bf16_speedup, hardware, seed_everything
-from labkit.errors import LabError
+from labkit.errors import Interrupted, LabError
 from labkit.memory import plan_memory
 from labkit.models import (
     LanguageModel,
@@ -515,7 +515,7 @@ def _train(trainer: "Trainer", lm: LanguageModel, config: FinetuneConfig, out: P
     trainer.accelerator.wait_for_everyone()
     if asked.is_set() and trainer.state.global_step < config.max_steps:
         step = f"interrupted at step {trainer.state.global_step} of {config.max_steps}"
-        raise LabError(step, f"the adapter so far is in {out}", "the same call again goes on from here")
+        raise Interrupted(step, f"the adapter so far is in {out}", "the same call again goes on from here")
     return time.perf_counter() - started
 
 

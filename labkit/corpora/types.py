@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from labkit.errors import LabError
 
@@ -14,6 +14,17 @@ USER, BOT = "user", "bot"
 State = dict[str, dict[str, str]]  # {domain: {slot: value}}, e.g. {"hotel": {"area": "north", "bookday": "friday"}}
 Goal = dict[str, dict[str, Any]]  # {domain: {"informable": {slot: value}, "requestable": [SLOT], "booking": [slot]}}
 SPLIT_ALIASES = {"validation": "dev", "valid": "dev", "val": "dev"}
+
+
+class Reply(TypedDict):
+    """One bot turn as a system wrote it, in mwzeval's format."""
+
+    response: str  # delexicalised: "[restaurant_name] is in the [area]"
+    state: NotRequired[State]  # the belief state before the reply
+    active_domains: NotRequired[list[str]]  # the domains that the reply is about
+
+
+Predictions = dict[str, list[Reply]]  # {Dialogue.key: one reply for each bot turn}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from labkit.corpora.types import Dialogue
+from labkit.corpora.types import Dialogue, Predictions
 from labkit.errors import LabError
 from labkit.prompts import exchanges
 from labkit.storage import read_json, write_json
 
-Predictions = dict[str, list[dict[str, Any]]]
 FORMAT = 'write {id: [{"response": text, "state": {domain: {slot: text}}}]}, as mwzeval reads it'
 KINDS = {str: "text", list: "a list", dict: "an object"}
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.corpora.download import ATTEMPTS, BACKOFF, asked_wait
 from labkit.environment import STAND_IN_MODEL, STAND_IN_SIZES, STAND_INS, cache_dir, choose_dtype, hardware, hub_status
-from labkit.errors import LabError
+from labkit.errors import LabError, OutOfMemory
 from labkit.prompts import TextCodec
 from labkit.storage import atomic_path
 
@@ -324,7 +324,9 @@ def memory_errors(action: str | Callable[[], str]) -> Iterator[None]:
         signs = ("not enough memory", "can't allocate memory", "create a primitive")  # the last is oneDNN's
         if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)):
             raise
-        raise LabError("out of memory", first_line(error), action if isinstance(action, str) else action()) from error
+        raise OutOfMemory(
+            "out of memory", first_line(error), action if isinstance(action, str) else action()
+        ) from error
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.corpora.types import Corpus, Dialogue
 from labkit.decoding import DecodingConfig, predict
 from labkit.environment import STAND_INS, Lab
-from labkit.errors import LabError
+from labkit.errors import Interrupted, LabError
 from labkit.finetuning import LOADING, FinetuneConfig, finetune
 from labkit.memory import plan_memory
 from labkit.metrics import evaluate, reply_perplexity
@@ -109,9 +109,9 @@ class _Common:
             try:
                 lm = lm or load_model(run["model"], **run["loading"])
                 row = self.measure(lm, run)
+            except Interrupted:  # by the student, while it trained
+                raise
             except Exception as error:  # whatever one model does, the others are measured
-                if str(error).startswith("interrupted"):  # by the student, while it trained
-                    raise
                 kept = {name: run[name] for name in ("model", "corpus", "split", "dialogues", "decoding", "training")}
                 row = {"task": task(run), "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "failed": first_line(error)}
                 row |= kept | {"stand_in": run["model"] in STAND_INS or self.corpus.stand_in}

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tiny_models import family
 
 from labkit.decoding import DecodingConfig
-from labkit.errors import LabError
+from labkit.errors import Interrupted, LabError
 from labkit.finetuning import FinetuneConfig, split_dialogues
 from labkit.notebook import sweep as module
 from labkit.notebook.board import Board
@@ -102,7 +102,7 @@ def test_killed_between_models_it_goes_on_with_the_next(models, miniwoz, monkeyp
 
 def test_an_interrupt_while_training_stops_the_sweep_and_is_no_failure_of_the_model(models, miniwoz, monkeypatch):
     def stopped(*_, **__):
-        raise LabError("interrupted at step 1 of 2", "the adapter so far is in …", "the same call again goes on")
+        raise Interrupted("interrupted at step 1 of 2", "the adapter so far is in …", "the same call again goes on")
 
     monkeypatch.setattr(module, "finetune", stopped)
     with pytest.raises(LabError, match="interrupted"):
