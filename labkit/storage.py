@@ -98,3 +98,31 @@ def read_json(path: Path | str, **options: Any) -> Any:
         raise LabError(f"no file {path}", "", "check the path") from error
     except (ValueError, EOFError, OSError, RecursionError, zlib.error) as error:
         raise LabError(f"{path} is not readable JSON", str(error), "fetch or write the file again") from error
+
+
+@contextmanager
+def atomic_folder(target: Path | str) -> Iterator[Path]:
+    """Yield a temporary folder beside `target`; on a clean exit it replaces `target`, on an error it is removed.
+
+    Raises:
+        LabError: the disk is full or the folder cannot be written; what was there is left as it was.
+    """
+    target = Path(target).absolute()
+    with atomic_path(target) as partial:
+        partial.mkdir()
+        yield partial
+        old = partial.with_name(f"{partial.name}.old")
+        if target.exists():
+            os.replace(target, old)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest of Trainer's checkpoints that is whole: it writes trainer_state.json last."""
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
+        try:
+            read_json(checkpoint / "trainer_state.json")
+        except LabError:
+            continue
+        return str(checkpoint)
+    return None

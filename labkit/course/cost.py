@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from labkit.environment import Hardware
+from labkit.machine.hardware import Hardware
 from labkit.storage import read_json, write_json, write_text
 
 CARD = "labkit/course/cost.json"

@@ -23,10 +23,11 @@ from labkit.course.accessibility import markdown_findings, notebook_findings
 from labkit.course.cost import machine, write_cost
 from labkit.course.links import broken_links, links, unanswered
 from labkit.course.release import leaked
-from labkit.environment import Lab, cache_dir, clone_root, decide
 from labkit.errors import LabError
 from labkit.failures import hidden
-from labkit.notebook.board import Board
+from labkit.lab import Lab, decide
+from labkit.machine.paths import cache_dir, clone_root
+from labkit.results.board import Board
 from labkit.storage import write_text
 
 CELL_SECONDS = 3600  # for one cell

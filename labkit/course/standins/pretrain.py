@@ -16,15 +16,20 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LabError
-from labkit.models.loading import WEIGHTS, atomic_folder, name_rotary
-from labkit.storage import read_json, write_json
+from labkit.models.find import WEIGHTS
+from labkit.models.load import name_rotary
+from labkit.storage import atomic_folder, last_checkpoint, read_json, write_json
 
 if TYPE_CHECKING:
     import datasets
     from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast, Trainer
 
 END = "<|endoftext|>"
+
+
 VOCABULARY, CONTEXT, LENGTH, BATCH, SAVE_STEPS = 2048, 1024, 512, 4, 100  # three in tokens; sequences a step
+
+
 # size -> (hidden size, layers, attention heads, peak learning rate); each about four times the last
 SIZES = {"500k": (64, 4, 4, 4e-3), "2m": (160, 4, 5, 3e-3), "8m": (320, 6, 5, 2e-3)}
 
@@ -193,17 +198,6 @@ def _write(out: Path, model: "GPTNeoXForCausalLM", tokenizer: "PreTrainedTokeniz
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest of Trainer's checkpoints that is whole: it writes trainer_state.json last."""
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
-        try:
-            read_json(checkpoint / "trainer_state.json")
-        except LabError:
-            continue
-        return str(checkpoint)
-    return None
 
 
 def _card(trainer: "Trainer", run: dict[str, Any]) -> str:
