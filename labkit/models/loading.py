@@ -3,8 +3,6 @@
 import difflib
 import hashlib
 import logging
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ from labkit.corpora.download import ATTEMPTS, BACKOFF, asked_wait
 from labkit.environment import STAND_IN_MODEL, STAND_IN_SIZES, STAND_INS, cache_dir, choose_dtype, hardware, hub_status
 from labkit.errors import LabError, OutOfMemory
 from labkit.prompts import TextCodec
-from labkit.storage import atomic_path
+from labkit.storage import atomic_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -294,23 +292,6 @@ def _convert(path: Path, folder: Path) -> None:
 
 
 # --- files and errors -------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def atomic_folder(target: Path | str) -> Iterator[Path]:
-    """Yield a temporary folder beside `target`; on a clean exit it replaces `target`, on an error it is removed.
-
-    Raises:
-        LabError: the disk is full or the folder cannot be written; what was there is left as it was.
-    """
-    target = Path(target).absolute()
-    with atomic_path(target) as partial:
-        partial.mkdir()
-        yield partial
-        old = partial.with_name(f"{partial.name}.old")
-        if target.exists():
-            os.replace(target, old)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LabError
-from labkit.models.loading import WEIGHTS, atomic_folder, name_rotary
-from labkit.storage import read_json, write_json
+from labkit.models.loading import WEIGHTS, name_rotary
+from labkit.storage import atomic_folder, read_json, writable_folder, write_json
 
 if TYPE_CHECKING:
     import datasets
@@ -53,6 +53,7 @@ def pretrain(
     if size not in SIZES:
         raise LabError(f"unknown size {size!r}", "", f"choose one of {', '.join(SIZES)}")
     out = Path(out or WEIGHTS / f"mini-pythia-{size}")
+    writable_folder(out, known=_own(out))
     torch.manual_seed(seed)
     texts = pretraining_texts(seed, n_texts)
     tokenizer = train_tokenizer(texts)
@@ -189,10 +190,16 @@ def _trainer(model: Any, data: Any, test: Any, run: dict[str, Any], folder: Path
 
 def _write(out: Path, model: "GPTNeoXForCausalLM", tokenizer: "PreTrainedTokenizerFast", card: str) -> None:
     """The model folder, whole or not at all; the checkpoints in it go."""
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, known=_own(out)) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _own(out: Path) -> list[str]:
+    """Names in the folder that are on no list and yet labkit's: the checkpoints, and what this clone ships."""
+    shipped = [path.name for path in out.glob("*")] if out.parent == WEIGHTS else []
+    return [".checkpoint", *shipped]
 
 
 def last_checkpoint(folder: Path) -> str | None:
