@@ -36,6 +36,7 @@ __all__ = [
     "atomic_path",
     "claim",
     "foreign_files",
+    "listed_files",
     "read_json",
     "read_record",
     "remove_leftovers",
