@@ -222,9 +222,8 @@ class _Client(NotebookClient):
 
         def stop() -> None:
             self.stopped = True
-            if not self.code_cells_executed:  # a kernel that is asked to stop while it starts prints a traceback
-                self.shutdown_kernel = "immediate"
-            task.cancel()  # nbclient then shuts the kernel down
+            self.shutdown_kernel = "immediate"  # one that is asked to stop may print a traceback of its own
+            task.cancel()  # nbclient then takes the kernel and its children away
 
         try:
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -238,7 +237,7 @@ def _execute(notebook: nbformat.NotebookNode, folder: Path, profile: str, home: 
     """Run all cells in place; returns the error in one line, "" if there was none.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the kernel has been shut down.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the kernel has been killed.
     """
     client = _Client(
         notebook,

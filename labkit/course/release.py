@@ -7,15 +7,26 @@ from pathlib import Path
 from textwrap import dedent
 
 import nbformat
-from nbconvert.preprocessors import ClearOutputPreprocessor, TagRemovePreprocessor
+from nbconvert.preprocessors import TagRemovePreprocessor
 
 from labkit.course.badges import badges, readme_with_badges
+from labkit.course.strip import METADATA, notebook_text, strip
 from labkit.errors import LabError
 from labkit.storage import write_text
 
+__all__ = [
+    "BEGIN",
+    "END",
+    "METADATA",
+    "leaked",
+    "release",
+    "solution_lines",
+    "strip",
+    "student_notebook",
+    "without_solution",
+]
+
 BEGIN, END, TODO = "### BEGIN SOLUTION", "### END SOLUTION", "...  # your code here"
-KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-METADATA = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
 _BLOCK = re.compile(  # a line BEGIN, lines without a marker, a line END
     rf"^(?P<indent>[ \t]*){BEGIN}[ \t]*\n(?P<body>(?:(?!.*(?:{BEGIN}|{END})).*\n)*)[ \t]*{END}[ \t]*$", re.MULTILINE
 )
@@ -86,25 +97,7 @@ def student_notebook(source: Path) -> str:
     if line:
         below_the_title = 1
         notebook.cells.insert(below_the_title, nbformat.v4.new_markdown_cell(line, id="badges"))
-    return _text(strip(notebook))
-
-
-def strip(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Take out what a run leaves behind: outputs, counts, widget state, front ends' metadata. Works in place.
-
-    Tags are kept. nbconvert's ClearMetadataPreprocessor would leave the metadata of Markdown cells.
-    """
-    notebook, _ = ClearOutputPreprocessor().preprocess(notebook, {})
-    notebook.metadata = METADATA
-    for cell in notebook.cells:
-        tags = cell.metadata.get("tags")
-        cell.metadata = {"tags": tags} if tags else {}
-    return notebook
-
-
-def _text(notebook: nbformat.NotebookNode) -> str:
-    """A notebook as its file has it, with one line break at the end."""
-    return nbformat.writes(notebook, version=4).rstrip("\n") + "\n"
+    return notebook_text(strip(notebook))
 
 
 def set_repository(sources: list[Path], repository: str, ref: str) -> None:
@@ -117,7 +110,7 @@ def set_repository(sources: list[Path], repository: str, ref: str) -> None:
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 cell.source = _REPOSITORY.sub(lambda _: line, cell.source)
-        write_text(source, _text(notebook))
+        write_text(source, notebook_text(notebook))
 
 
 # --- solution blocks --------------------------------------------------------------------------------------------------
