@@ -1,4 +1,4 @@
-"""Workflows, hooks, editor and container settings: none of them can run here; their form and what they call is checked."""
+"""Workflows, hooks, editor and container settings: none can run here, so their form and what they call is checked."""
 
 import importlib.util
 import json
