@@ -27,7 +27,16 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from labkit.errors import LabError
-from labkit.writable import LIST, foreign_files, is_stream, listed_files, sha256, writable_file, writable_folder
+from labkit.writable import (
+    LIST,
+    foreign_files,
+    is_as_listed,
+    is_stream,
+    listed_files,
+    sha256,
+    writable_file,
+    writable_folder,
+)
 
 __all__ = [
     "LIST",
@@ -36,10 +45,12 @@ __all__ = [
     "atomic_path",
     "claim",
     "foreign_files",
+    "last_checkpoint",
     "listed_files",
     "read_json",
     "read_record",
     "remove_leftovers",
+    "seal",
     "sha256",
     "shipped",
     "writable_file",
@@ -127,7 +138,7 @@ def atomic_folder(target: Path | str, *, known: Collection[str] = ()) -> Iterato
     try:
         partial.mkdir(parents=True)
         yield partial
-        _list_files(partial)
+        seal(partial)
         _exchange(partial, target, known)
     except OSError as error:
         action = "free space or choose another folder (LAB_HOME)"
@@ -136,9 +147,9 @@ def atomic_folder(target: Path | str, *, known: Collection[str] = ()) -> Iterato
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _list_files(folder: Path) -> None:
+def seal(folder: Path) -> None:
     """Write the list of a folder's files; give them the permissions of the umask, and force them to the disk."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LIST)
     hashes = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
     written = folder / LIST
     written.write_text(json.dumps({"files": hashes}, indent=1) + "\n", encoding="utf-8", newline="\n")
@@ -273,6 +284,34 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest of Trainer's checkpoints in a folder that is whole; None if there is none.
+
+    Trainer writes trainer_state.json last. A sealed checkpoint (`seal`) is whole if every file is as it was written.
+    """
+    numbers = {}
+    for path in folder.glob("checkpoint-*"):
+        number = path.name.removeprefix("checkpoint-")
+        if number.isdecimal():
+            numbers[path] = int(number)
+    for checkpoint in sorted(numbers, key=numbers.__getitem__, reverse=True):
+        if _is_whole(checkpoint):
+            return str(checkpoint)
+    return None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        read_json(checkpoint / "trainer_state.json")
+    except LabError:
+        return False
+    listed = listed_files(checkpoint) or {}
+    return all(is_as_listed(checkpoint, name, listed) for name in listed)
 
 
 # --- two files that belong together -----------------------------------------------------------------------------------

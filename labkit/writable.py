@@ -110,7 +110,7 @@ def foreign_files(folder: Path, known: Collection[str] = ()) -> Iterator[str]:
                 yield f"{relative.as_posix()}/"
         for name in sorted(files):
             relative = (inside / name).as_posix()
-            if name not in NOBODYS and relative not in known and not _is_aslisted_files(folder, relative, listed):
+            if name not in NOBODYS and relative not in known and not is_as_listed(folder, relative, listed):
                 yield relative
 
 
@@ -173,7 +173,8 @@ def listed_files(folder: Path) -> dict[str, str] | None:
     return files if isinstance(files, dict) else None
 
 
-def _is_aslisted_files(folder: Path, name: str, listed: dict[str, str]) -> bool:
+def is_as_listed(folder: Path, name: str, listed: dict[str, str]) -> bool:
+    """Whether a file of a folder has the content that the folder's list says."""
     path = folder / name
     if name not in listed or path.is_symlink() or not path.is_file():
         return False

@@ -8,7 +8,7 @@ import nbformat
 from labkit.course.accessibility import markdown_findings, markdown_of
 from labkit.course.links import broken_links, links, unanswered
 from labkit.course.release import leaked
-from labkit.environment import Lab
+from labkit.lab import Lab
 
 LEAKS = "no solution in a student's notebook"
 LINKS = "links lead to files and headings"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.environment import Hardware
+from labkit.machine.hardware import Hardware
 from labkit.storage import read_json, write_json, write_text
 from labkit.tables import markdown_table
 

@@ -24,9 +24,10 @@ from labkit.course.accessibility import notebook_findings
 from labkit.course.checks import all_checks, must_be_mended
 from labkit.course.cost import machine, write_cost
 from labkit.course.report import PLOTLY_FILE, index_page, notebook_page
-from labkit.environment import PROFILES, Lab, cache_dir, clone_root, decide
 from labkit.errors import LabError
 from labkit.failures import hidden
+from labkit.lab import PROFILES, Lab, decide
+from labkit.machine.paths import cache_dir, clone_root
 from labkit.storage import claim, listed_files, writable_folder, write_text
 
 CELL_SECONDS = 3600  # for one cell

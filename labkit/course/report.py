@@ -14,8 +14,8 @@ from nbconvert import HTMLExporter
 from labkit.course.accessibility import PLOTLY
 from labkit.course.checks import MUST
 from labkit.course.cost import machine
-from labkit.environment import Lab
-from labkit.notebook.board import Board
+from labkit.lab import Lab
+from labkit.results.board import Board
 
 if TYPE_CHECKING:
     from labkit.course.preflight import Run

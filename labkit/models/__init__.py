@@ -2,6 +2,7 @@
 
 import logging
 
+from labkit.machine.out_of_memory import memory_errors
 from labkit.models.adapters import (
     attach_adapter,
     count_parameters,
@@ -14,7 +15,8 @@ from labkit.models.adapters import (
     save_adapter,
     save_model,
 )
-from labkit.models.loading import LanguageModel, load_model, memory_errors
+from labkit.models.language_model import LanguageModel
+from labkit.models.load import load_model
 
 __all__ = [
     "LanguageModel",

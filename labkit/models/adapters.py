@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LabError
-from labkit.models.loading import LanguageModel, atomic_folder, first_line, load_model, memory_errors, quiet
-from labkit.storage import write_text
+from labkit.machine.one_line import first_line
+from labkit.machine.out_of_memory import memory_errors
+from labkit.machine.quiet import quiet
+from labkit.models.language_model import LanguageModel
+from labkit.models.load import load_model
+from labkit.storage import atomic_folder, write_text
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.corpora.types import Dialogue
 from labkit.errors import LabError
-from labkit.models.loading import LanguageModel
-from labkit.prompts import exchanges
+from labkit.models.language_model import LanguageModel
+from labkit.prompts.format import exchanges
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,10 +13,11 @@ import tiny_models
 import torch
 from huggingface_hub import ModelCard
 
-import labkit.models.loading as loading
-from labkit.decoding import next_token_logits
-from labkit.environment import Hub
+import labkit.models.find as loading
+from labkit.decoding.generate import next_token_logits
 from labkit.errors import LabError
+from labkit.machine.network import Hub
+from labkit.machine.out_of_memory import memory_errors
 from labkit.models import (
     attach_adapter,
     count_parameters,
@@ -206,7 +207,7 @@ def test_what_the_hub_answers(monkeypatch, kind, says):
 
 
 def test_out_of_memory_says_what_to_change():
-    with pytest.raises(LabError, match="smaller batch"), loading.memory_errors("choose a smaller batch"):
+    with pytest.raises(LabError, match="smaller batch"), memory_errors("choose a smaller batch"):
         torch.empty(2**60)
 
 
@@ -405,7 +406,7 @@ def test_a_push_creates_the_repository_and_uploads_a_model_with_its_scores(folde
     """Traps: an upload without a repository; the base's tokenizer; a card without scores, or with another adapter's;
     the token in a file or on the screen."""
     from labkit.cli import main
-    from labkit.notebook.board import Board
+    from labkit.results.board import Board
 
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     save_adapter(with_adapter(folder, 32), tmp_path / "adapter")

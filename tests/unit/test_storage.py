@@ -19,9 +19,11 @@ from labkit.storage import (
     atomic_folder,
     atomic_path,
     claim,
+    last_checkpoint,
     read_json,
     read_record,
     remove_leftovers,
+    seal,
     sha256,
     writable_file,
     writable_folder,
@@ -349,6 +351,36 @@ def test_half_an_emoji_stops_the_file_after_all_replies_were_made(tmp_path):
 
 def test_lines_end_otherwise_on_windows(tmp_path):
     assert write_text(tmp_path / "x", "a\nb\n").read_bytes() == b"a\nb\n"
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+DAMAGE = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "empty": lambda path: path.write_bytes(b""),
+    "gone": lambda path: path.unlink(),
+    "of another step": lambda path: path.write_bytes(b"x" * path.stat().st_size),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"])
+def test_a_damaged_checkpoint_is_gone_on_with(how, name, tmp_path):
+    """Though the older one is whole. A checkpoint that an earlier version wrote has no list, and is taken as before."""
+    assert last_checkpoint(tmp_path / "none") is None
+    for step in (9, 10):
+        checkpoint = tmp_path / f"checkpoint-{step}"
+        checkpoint.mkdir()
+        for file in ("model.safetensors", "optimizer.pt", "scheduler.pt"):
+            (checkpoint / file).write_text(f"{file} {step}")
+        write_json(checkpoint / "trainer_state.json", {"global_step": step})
+        assert last_checkpoint(tmp_path) == str(checkpoint)
+        seal(checkpoint)
+        assert last_checkpoint(tmp_path) == str(checkpoint)
+    for other in ("checkpoint-x", "checkpoint-", "checkpoint-99"):
+        (tmp_path / other).mkdir()
+    DAMAGE[how](tmp_path / "checkpoint-10" / name)
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")
 
 
 # --- kills and power cuts ---------------------------------------------------------------------------------------------

@@ -12,14 +12,17 @@ from pathlib import Path
 
 import torch
 import transformers
-from test_finetuning import TINY, _dialogue, _lm
+from tiny_training import TINY, plain_dialogue, tiny_lm
 
-from labkit import finetuning
 from labkit.corpora.types import Corpus
+from labkit.training import loop, record
+from labkit.training import run as run_module
 
 CONFIG = replace(TINY, max_steps=6, save_steps=2, eval_steps=2, lora_dropout=0.1, score_dialogues=2)
 CONFIG = replace(CONFIG, metric_for_best_model="loss")
-CORPUS = Corpus("tiny", {s: [_dialogue(f"{s}{i}", 1 + i % 3) for i in range(9)] for s in ("train", "dev", "test")}, "t")
+CORPUS = Corpus(
+    "tiny", {s: [plain_dialogue(f"{s}{i}", 1 + i % 3) for i in range(9)] for s in ("train", "dev", "test")}, "t"
+)
 
 
 def die() -> None:
@@ -47,14 +50,14 @@ def half_file(value: object, path: object, *_: object) -> None:
 
 MOMENTS = {
     "whole": lambda: None,
-    "in the middle of a step": lambda: at(7, finetuning, "target_loss"),
+    "in the middle of a step": lambda: at(7, loop, "target_loss"),
     "while the optimiser is saved": lambda: at(3, torch, "save", half_file),
     "while the state is saved": lambda: at(
         2, transformers.TrainerState, "save_to_json", lambda _, path: Path(path).write_text('{"epoch": 1')
     ),
-    "while the best adapter is saved": lambda: at(2, finetuning, "save_adapter"),
+    "while the best adapter is saved": lambda: at(2, record, "save_adapter"),
     "in the middle of publishing": lambda: at(2, Path, "replace"),
-    "before the result is written": lambda: at(2, finetuning, "write_json"),
+    "before the result is written": lambda: at(2, run_module, "write_json"),
 }
 
 
@@ -65,7 +68,7 @@ def run(folder: Path, prepare) -> int:
     status = 1
     try:
         prepare()
-        finetuning.finetune(_lm(), CORPUS, CONFIG, folder)
+        run_module.finetune(tiny_lm(), CORPUS, CONFIG, folder)
         status = 0
     finally:
         os._exit(status)

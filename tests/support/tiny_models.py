@@ -4,7 +4,7 @@ import pytest
 import transformers
 
 from labkit.models import LanguageModel
-from labkit.prompts import TextCodec
+from labkit.prompts.codec import TextCodec
 
 TEXT = ["user> i want a cheap hotel in the north .\n", "bot> the [hotel_name] is cheap . anything else ?\n"] * 4
 ARCHITECTURES = ("neox", "llama")

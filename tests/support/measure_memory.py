@@ -17,8 +17,9 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaFo
 
 from labkit import plan_memory
 from labkit.corpora.types import BOT, USER, Corpus, Dialogue, Turn
-from labkit.finetuning import FinetuneConfig, finetune
 from labkit.models import load_model
+from labkit.training.config import FinetuneConfig
+from labkit.training.run import finetune
 
 PYTHIA = {"vocab_size": 50304, "hidden_size": 512, "num_hidden_layers": 6, "num_attention_heads": 8}
 SMALL = {"vocab_size": 257, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}

@@ -6,14 +6,15 @@ import time
 from pathlib import Path
 
 from kill_and_resume import CONFIG, CORPUS
-from test_finetuning import _lm
+from tiny_training import tiny_lm
 
-from labkit import finetuning
+from labkit.training import loop
+from labkit.training import run as run_module
 
 
 def train(folder: Path, lm: object, at_first_step=lambda: None) -> int:
     """The steps that this process made."""
-    real, steps = finetuning.target_loss, []
+    real, steps = loop.target_loss, []
 
     def watched(*args, **kwargs):
         if not steps:
@@ -21,8 +22,8 @@ def train(folder: Path, lm: object, at_first_step=lambda: None) -> int:
         steps.append(1)
         return real(*args, **kwargs)
 
-    finetuning.target_loss = watched
-    finetuning.finetune(lm, CORPUS, CONFIG, folder)
+    loop.target_loss = watched
+    run_module.finetune(lm, CORPUS, CONFIG, folder)
     return len(steps)
 
 
@@ -32,7 +33,7 @@ def in_the_first_step() -> None:
 
 
 if __name__ == "__main__":
-    folder, lm = Path(sys.argv[1]), _lm()
+    folder, lm = Path(sys.argv[1]), tiny_lm()
     begun, begin = os.pipe()
     if first := os.fork():
         os.read(begun, 1)

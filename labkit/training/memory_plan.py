@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from unittest import mock
 
-from labkit.environment import STAND_INS, choose_dtype, hardware, hub_status
 from labkit.errors import LabError
+from labkit.machine.hardware import choose_dtype, hardware
+from labkit.machine.network import hub_status
+from labkit.machine.one_line import first_line
+from labkit.machine.quiet import quiet
 from labkit.models import LanguageModel, attach_adapter, embedding_names
 from labkit.models.adapters import linear_layers
-from labkit.models.loading import find_model, first_line, quiet
+from labkit.models.find import find_model
+from labkit.models.names import STAND_INS
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 # Bytes of state for a parameter. AdamW, not in here, has two moments in float32 or in a byte each; Lion has one, and
 # Adafactor keeps sums of rows and columns only.
 OPTIMISER_BYTES = {"adafactor": 0, "sgd": 0, "lion_32bit": 4, "lion_8bit": 1}
+
+
 PARTS = ("weights", "adapter", "gradients", "optimiser", "activations", "cache")
 
 

@@ -7,24 +7,27 @@ zero-shot it is fluent and wrong: fine-tuning has work to do.
 """
 
 import math
-import platform
-import re
-import sys
 import time
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from labkit.course.cost import processor_name
 from labkit.errors import LabError
-from labkit.models.loading import WEIGHTS, name_rotary
-from labkit.storage import atomic_folder, read_json, writable_folder, write_json
+from labkit.models.find import WEIGHTS
+from labkit.models.load import name_rotary
+from labkit.storage import atomic_folder, last_checkpoint, read_json, writable_folder, write_json
 
 if TYPE_CHECKING:
     import datasets
     from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast, Trainer
 
 END = "<|endoftext|>"
+
+
 VOCABULARY, CONTEXT, LENGTH, BATCH, SAVE_STEPS = 2048, 1024, 512, 4, 100  # three in tokens; sequences a step
+
+
 # size -> (hidden size, layers, attention heads, peak learning rate); each about four times the last
 SIZES = {"500k": (64, 4, 4, 4e-3), "2m": (160, 4, 5, 3e-3), "8m": (320, 6, 5, 2e-3)}
 
@@ -202,17 +205,6 @@ def _own(out: Path) -> list[str]:
     return [".checkpoint", *shipped]
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest of Trainer's checkpoints that is whole: it writes trainer_state.json last."""
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
-        try:
-            read_json(checkpoint / "trainer_state.json")
-        except LabError:
-            continue
-        return str(checkpoint)
-    return None
-
-
 def _card(trainer: "Trainer", run: dict[str, Any]) -> str:
     """The model card; every figure in it comes from this run."""
     loss = trainer.evaluate()["eval_loss"]
@@ -246,5 +238,4 @@ def _machine(device: Any) -> str:
 
     if device.type == "cuda":
         return torch.cuda.get_device_name()
-    names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else []
-    return f"{(names or [platform.processor()])[0]}, {torch.get_num_threads()} threads"
+    return f"{processor_name()}, {torch.get_num_threads()} threads"
