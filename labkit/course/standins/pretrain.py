@@ -7,18 +7,16 @@ zero-shot it is fluent and wrong: fine-tuning has work to do.
 """
 
 import math
-import platform
-import re
-import sys
 import time
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from labkit.course.cost import processor_name
 from labkit.errors import LabError
 from labkit.models.find import WEIGHTS
 from labkit.models.load import name_rotary
-from labkit.storage import atomic_folder, last_checkpoint, read_json, write_json
+from labkit.storage import atomic_folder, last_checkpoint, read_json, writable_folder, write_json
 
 if TYPE_CHECKING:
     import datasets
@@ -58,6 +56,7 @@ def pretrain(
     if size not in SIZES:
         raise LabError(f"unknown size {size!r}", "", f"choose one of {', '.join(SIZES)}")
     out = Path(out or WEIGHTS / f"mini-pythia-{size}")
+    writable_folder(out, known=_own(out))
     torch.manual_seed(seed)
     texts = pretraining_texts(seed, n_texts)
     tokenizer = train_tokenizer(texts)
@@ -194,10 +193,16 @@ def _trainer(model: Any, data: Any, test: Any, run: dict[str, Any], folder: Path
 
 def _write(out: Path, model: "GPTNeoXForCausalLM", tokenizer: "PreTrainedTokenizerFast", card: str) -> None:
     """The model folder, whole or not at all; the checkpoints in it go."""
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, known=_own(out)) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _own(out: Path) -> list[str]:
+    """Names in the folder that are on no list and yet labkit's: the checkpoints, and what this clone ships."""
+    shipped = [path.name for path in out.glob("*")] if out.parent == WEIGHTS else []
+    return [".checkpoint", *shipped]
 
 
 def _card(trainer: "Trainer", run: dict[str, Any]) -> str:
@@ -233,5 +238,4 @@ def _machine(device: Any) -> str:
 
     if device.type == "cuda":
         return torch.cuda.get_device_name()
-    names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else []
-    return f"{(names or [platform.processor()])[0]}, {torch.get_num_threads()} threads"
+    return f"{processor_name()}, {torch.get_num_threads()} threads"
