@@ -24,6 +24,7 @@ _HOME = {  # public name -> the module that defines it
     "FinetuneConfig": "finetuning",
     "finetune": "finetuning",
     "evaluate": "metrics",
+    "power": "metrics",
     "Board": "notebook.board",
     "sweep": "notebook.sweep",
     "check": "notebook.exercises",

@@ -54,6 +54,15 @@ class Turn:
     spans: tuple[Span, ...] = ()  # sorted by start, not overlapping
 
 
+def dialogue_key(dialogue_id: str) -> str:
+    """The id as goals and predictions spell it (mwzeval's spelling): lower case, no `.json`. Other dots stay.
+
+    >>> dialogue_key("PMUL0001.json"), dialogue_key("conv.2024.001")
+    ('pmul0001', 'conv.2024.001')
+    """
+    return dialogue_id.lower().removesuffix(".json")
+
+
 @dataclass(slots=True)
 class Dialogue:
     """A dialogue: user and bot take turns, the user begins."""
@@ -65,7 +74,7 @@ class Dialogue:
     @property
     def key(self) -> str:
         """The id as goals and predictions spell it (mwzeval's spelling): lower case, no `.json`."""
-        return self.dialogue_id.split(".")[0].lower()
+        return dialogue_key(self.dialogue_id)
 
     @property
     def bot_turns(self) -> list[Turn]:
@@ -85,6 +94,9 @@ class Corpus:
     database: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # {domain: entities}
     schema: list[dict[str, Any]] = field(default_factory=list)
     folder: Path | None = None
+    # What a room above has computed from this corpus and keeps as long as the corpus lives, under a name of its own.
+    # `replace(corpus, …)` makes a corpus without it.
+    derived: dict[str, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __getitem__(self, split: str) -> list[Dialogue]:
         """The dialogues of a split ("validation" is "dev").

@@ -1,0 +1,37 @@
+"""One check for everything that is read from JSON: is this value of the type that it should be?"""
+
+from typing import TypeVar
+
+from labkit.errors import LabError
+
+Kind = TypeVar("Kind")
+KINDS = {str: "text", list: "a list", dict: "an object", int: "a whole number"}
+SHOWN = 40  # characters of a wrong value that an error quotes
+
+
+def typed(value: object, kind: type[Kind], place: str, action: str) -> Kind:
+    """The value itself, if it is of the kind.
+
+    Args:
+        place: where it stands, e.g. "dialogue pmul1, turn 0, response".
+        action: what to do when it is of another kind.
+
+    Raises:
+        LabError: it is of another kind; the place, the value and its type are named.
+    """
+    if isinstance(value, kind):
+        return value
+    found = f"{quoted(value)} is of type {type(value).__name__}, not {KINDS.get(kind, kind.__name__)}"
+    raise LabError(place, found, action)
+
+
+def quoted(value: object) -> str:
+    """The beginning of a value as text in quotation marks, for an error; never an error itself.
+
+    `str` fails for a whole number of more than 4,300 digits and for what is nested a thousand levels deep.
+    """
+    try:
+        text = str(value)
+    except (ValueError, RecursionError):
+        text = "…"
+    return repr(text[:SHOWN])  # which also escapes half emojis: no screen can show them

@@ -1,0 +1,136 @@
+"""What predictions are held against: the references, belief states, goals and entities of a split."""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+from labkit.corpora.checks import typed
+from labkit.corpora.slots import CLASS_OF
+from labkit.corpora.types import SPLIT_ALIASES, Corpus, Dialogue, Goal, State
+from labkit.errors import LabError
+from labkit.metrics.database import VenueDatabase
+from labkit.metrics.normalization import normalise_reply, normalise_state, slot_name
+from labkit.prompts import delexicalise
+
+TELLING = {"name", "phone", "postcode", "trainid", "trainID", "address", "ref"}  # what no delexicalised reply holds
+SHORTEST_TELLING = 5  # characters; shorter values are also ordinary words
+MEND = "mend the file, or fetch the corpus again"
+
+
+class Gold:
+    """References, belief states and goals of a split; each dialogue is normalised when it is first asked for.
+
+    Raises:
+        LabError: the schema, or the database, holds something of a wrong type; goals and booked domains are looked
+            at when a dialogue is scored. The file, the dialogue and the field are named.
+    """
+
+    def __init__(self, corpus: Corpus, split: str):
+        self.corpus = corpus
+        self.split = split
+        self.source: list[Dialogue] = corpus[split]
+        self.dialogues = {dialogue.key: dialogue for dialogue in self.source}
+        self.database = VenueDatabase(corpus.database)
+        self.slots = {slot_name(name) for name in CLASS_OF}  # that a belief state may have
+        self.slots.update(slot_name(name) for name in _schema_slots(corpus))
+        self._references: dict[str, list[str]] = {}
+        self._states: dict[str, list[State]] = {}
+
+    def references(self, key: str) -> list[str]:
+        """The corpus' own replies of a dialogue, delexicalised and normalised: one for each bot turn."""
+        if key not in self._references:
+            replies = [delexicalise(turn) for turn in self.dialogues[key].bot_turns]
+            self._references[key] = [normalise_reply(reply)[0] for reply in replies]
+        return self._references[key]
+
+    def states(self, key: str) -> list[State]:
+        """The annotated belief state of each bot turn, normalised, without "dontcare", which is no constraint."""
+        if key not in self._states:
+            constraints = [_constraints(turn.state) for turn in self.dialogues[key].bot_turns]
+            self._states[key] = [normalise_state(state) for state in constraints]
+        return self._states[key]
+
+    def goal(self, key: str) -> Goal:
+        """What the user of a dialogue wants, checked."""
+        goal = self.corpus.goals[key]
+        for domain, wishes in typed(goal, dict, f"goals, dialogue {key}", MEND).items():
+            _check_wishes(wishes, f"goals, dialogue {key}, {domain}")
+        return goal
+
+    def booked(self, key: str, n_turns: int) -> list[list[str]]:
+        """The domains booked by each of the first `n_turns` bot turns; none where the corpus doesn't say."""
+        place = f"booked_domains, dialogue {key}"
+        booked = typed(self.corpus.booked.get(key) or [], list, place, MEND)
+        if not booked:
+            return [[] for _ in range(n_turns)]
+        if len(booked) < n_turns:
+            found = f"it has {len(booked)} turns, the dialogue {n_turns} bot turns or more"
+            raise LabError(place, found, MEND)
+        for number, domains in enumerate(booked):
+            typed(domains, list, f"{place}, turn {number}", MEND)
+        return booked[:n_turns]
+
+    @cached_property
+    def telling_values(self) -> set[str]:
+        """Names, numbers and addresses of the database and the split, in lower case, that are long enough to tell."""
+        values: set[str] = set()
+        for value in self._values_of_telling_slots():
+            text = value.strip().lower() if isinstance(value, str) else ""
+            if len(text) >= SHORTEST_TELLING:
+                values.add(text)
+        return values
+
+    def _values_of_telling_slots(self) -> Iterator[object]:
+        for rows in self.corpus.database.values():
+            for row in _objects(rows):
+                yield from (value for column, value in row.items() if column in TELLING)
+        for dialogue in self.source:
+            for turn in dialogue.bot_turns:
+                yield from (span.value for span in turn.spans if span.slot in TELLING)
+
+
+def gold_of(corpus: Corpus, split: str) -> Gold:
+    """The split's gold; it is kept on the corpus, as long as that lives."""
+    split = SPLIT_ALIASES.get(split, split)
+    name = f"gold of {split}"
+    kept = corpus.derived.get(name)
+    if isinstance(kept, Gold) and kept.source is corpus[split]:
+        return kept
+    gold = Gold(corpus, split)
+    corpus.derived[name] = gold
+    return gold
+
+
+def _schema_slots(corpus: Corpus) -> Iterator[str]:
+    """The names of the schema's slots, without their domain."""
+    for number, service in enumerate(typed(corpus.schema, list, "schema", MEND)):
+        place = f"schema, service {number}"
+        slots = typed(service, dict, place, MEND).get("slots", [])
+        for slot in typed(slots, list, f"{place}, slots", MEND):
+            name = typed(slot, dict, f"{place}, a slot", MEND).get("name")
+            yield typed(name, str, f"{place}, the name of a slot", MEND).split("-")[-1]
+
+
+def _constraints(state: State) -> State:
+    """The state without "dontcare" and without domains that are then empty."""
+    result: State = {}
+    for domain, slots in state.items():
+        kept = {slot: value for slot, value in slots.items() if value != "dontcare"}
+        if kept:
+            result[domain] = kept
+    return result
+
+
+def _check_wishes(wishes: object, place: str) -> None:
+    """Raise LabError unless a domain's part of a goal is {"informable": {slot: text}, "requestable": [text], …}."""
+    parts = typed(wishes, dict, place, MEND)
+    for slot, value in typed(parts.get("informable"), dict, f"{place}, informable", MEND).items():
+        typed(value, str, f"{place}, informable, {slot}", MEND)
+    for slot in typed(parts.get("requestable"), list, f"{place}, requestable", MEND):
+        typed(slot, str, f"{place}, requestable", MEND)
+
+
+def _objects(rows: object) -> list[Mapping[str, object]]:
+    """The objects of a list; [] of what is no list (MultiWOZ has a taxi file that is none)."""
+    if not isinstance(rows, list):
+        return []
+    return [row for row in rows if isinstance(row, dict)]
