@@ -9,12 +9,12 @@ KINDS = {str: "text", list: "a list", dict: "an object", int: "a whole number"}
 SHOWN = 40  # characters of a wrong value that an error quotes
 
 
-def typed(value: object, kind: type[Kind], place: str, action: str) -> Kind:
+def typed(value: object, kind: type[Kind], action: str, *place: str) -> Kind:
     """The value itself, if it is of the kind.
 
     Args:
-        place: where it stands, e.g. "dialogue pmul1, turn 0, response".
         action: what to do when it is of another kind.
+        place: where it stands, from the outside to the inside, e.g. "dialogue pmul1, turn 0", "response".
 
     Raises:
         LabError: it is of another kind; the place, the value and its type are named.
@@ -22,7 +22,7 @@ def typed(value: object, kind: type[Kind], place: str, action: str) -> Kind:
     if isinstance(value, kind):
         return value
     found = f"{quoted(value)} is of type {type(value).__name__}, not {KINDS.get(kind, kind.__name__)}"
-    raise LabError(place, found, action)
+    raise LabError(", ".join(place), found, action)
 
 
 def quoted(value: object) -> str:

@@ -4,6 +4,7 @@ Tokenisation and formula are sacrebleu's (Post 2018); only the counting is done 
 confidence intervals need it by dialogue.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -68,16 +69,15 @@ def _matches(in_reply: np.ndarray, in_reference: np.ndarray, turn: np.ndarray, g
 
 def _token_ids(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """(ids [T] of the tokens of all texts, with 0 after each text; the number of the text [T] that each stands in)."""
-    vocabulary = {LINE_END: 0}
+    vocabulary: defaultdict[str, int] = defaultdict(lambda: len(vocabulary))  # a new token gets the next number
+    assert vocabulary[LINE_END] == 0
     ids: list[int] = []
     lengths: list[int] = []
     for text in texts:
-        start = len(ids)
-        for word in text.split():
-            for token in _tokens(word):
-                ids.append(vocabulary.setdefault(token, len(vocabulary)))
-        ids.append(vocabulary[LINE_END])
-        lengths.append(len(ids) - start)
+        tokens = [token for word in text.split() for token in _tokens(word)]
+        tokens.append(LINE_END)
+        ids.extend([vocabulary[token] for token in tokens])
+        lengths.append(len(tokens))
     return np.array(ids), np.repeat(np.arange(len(texts)), lengths)
 
 

@@ -61,16 +61,16 @@ def searched_rows(domain: str, rows: Sequence[Row]) -> list[Entity]:
     """
     ignored = set() if domain == "train" else UNSEARCHED
     entities = []
-    for number, row in enumerate(typed(rows, list, f"database, {domain}", MEND)):
+    for number, row in enumerate(typed(rows, list, MEND, f"database, {domain}")):
         place = f"database, {domain}, entity {number}"
         entity = {}
-        for column, value in typed(row, dict, place, MEND).items():
+        for column, value in typed(row, dict, MEND, place).items():
             if column in ignored:
                 continue
             slot = slot_name(column)
             is_number_of_entity = slot in ("id", "trainid") and isinstance(value, int)
             if not is_number_of_entity:
-                typed(value, str, f"{place}, column {column!r}", MEND)
+                typed(value, str, MEND, f"{place}, column {column!r}")
             entity[slot] = value
         entities.append(entity)
     return entities

@@ -22,22 +22,10 @@ def state_tracking(pairs: Iterable[tuple[State, State]]) -> dict[str, float]:
     four figures stand beside ours, as "joint_accuracy_mwzeval" and so on. Where nobody says "dontcare" they are the
     same, but for the 1e-10 that mwzeval adds to every divisor.
     """
-    ours, theirs = _Counts(), _Counts()
+    counts = Counts()
     for predicted, gold in pairs:
-        flat_prediction, flat_gold = _flat(predicted), _flat(gold)
-        theirs.add(flat_prediction, flat_gold)
-        ours.add(constraints_of(flat_prediction), constraints_of(flat_gold))
-    figures = ours.figures()
-    for name, figure in theirs.figures(MWZEVALS_TINY).items():
-        figures[name + THEIRS] = figure
-    return figures
-
-
-def is_joint(predicted: State, gold: State) -> bool:
-    """Is the whole predicted state right? "dontcare" counts on neither side."""
-    counts = _Counts()
-    counts.add(constraints_of(_flat(predicted)), constraints_of(_flat(gold)))
-    return counts.joint == 1
+        counts.add(predicted, gold)
+    return counts.figures()
 
 
 def as_mwzeval(figures: dict[str, float]) -> dict[str, float]:
@@ -46,9 +34,31 @@ def as_mwzeval(figures: dict[str, float]) -> dict[str, float]:
     return {name: figures[name + THEIRS] for name in names}
 
 
-@dataclass
-class _Counts:
-    """What the figures are made of, added up turn by turn."""
+class Counts:
+    """What the figures are made of, added up turn by turn, as labkit and as mwzeval count."""
+
+    def __init__(self) -> None:
+        self.ours = _Slots()
+        self.theirs = _Slots()
+
+    def add(self, predicted: State, gold: State) -> None:
+        """Count one turn."""
+        flat_prediction = _flat(predicted)
+        flat_gold = _flat(gold)
+        self.theirs.add(flat_prediction, flat_gold)
+        self.ours.add(_constraints(flat_prediction), _constraints(flat_gold))
+
+    def figures(self) -> dict[str, float]:
+        """What `state_tracking` returns."""
+        figures = self.ours.figures()
+        for name, figure in self.theirs.figures(MWZEVALS_TINY).items():
+            figures[name + THEIRS] = figure
+        return figures
+
+
+@dataclass(slots=True)
+class _Slots:
+    """Turns and their slots, counted."""
 
     turns: int = 0
     joint: int = 0  # turns whose whole state is right
@@ -85,8 +95,10 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-def constraints_of(state: FlatState) -> FlatState:
+def _constraints(state: FlatState) -> FlatState:
     """The state without slots whose value the user does not care about."""
+    if DONT_CARE.isdisjoint(state.values()):
+        return state
     return {slot: value for slot, value in state.items() if value not in DONT_CARE}
 
 

@@ -5,10 +5,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from labkit.corpora.types import BOT, USER, Predictions, State, dialogue_key
+from labkit.corpora.types import BOT, USER, Predictions, dialogue_key
 from labkit.errors import LabError
 from labkit.metrics.bleu import N_COUNTS, bleu_counts, bleu_score
-from labkit.metrics.dst import is_joint, state_tracking
+from labkit.metrics.dst import Counts
 from labkit.metrics.gold import Gold, gold_of
 from labkit.metrics.intervals import GOAL, INFORM, N_TALLIES, SUCCESS
 from labkit.metrics.lexical import refuse_lexical
@@ -41,37 +41,33 @@ class Evaluation(Prepared):
         counts = _counts_by_domain(flags.values())
         tallies = self._tallies(flags)
         rates = _rates(counts)
+        dst, joint_counts = self._tracking() if self.has_states else (None, None)
         return Scores(
             bleu=bleu_score(tallies[:, :N_COUNTS].sum(axis=0)),
             inform=rates["inform"].pop(TOTAL, None),
             success=rates["success"].pop(TOTAL, None),
             per_domain=rates if flags else {},
             richness=richness(self.texts),
-            dst=self._state_tracking() if self.has_states else None,
+            dst=dst,
             n_dialogues=len(self.predictions),
             n_turns=len(self.texts),
             notes=tuple(notes(self)),
             keys=list(self.predictions),
             tallies=tallies,
             domain_counts={domain: row for domain, row in counts.items() if domain != TOTAL},
-            joint_counts=self._joint_counts() if self.has_states else None,
+            joint_counts=joint_counts,
             explain=self.explain,
         )
 
-    def _state_tracking(self) -> dict[str, float]:
-        return state_tracking(pair for key in self.states for pair in self._state_pairs(key))
-
-    def _state_pairs(self, key: str) -> Iterable[tuple[State, State]]:
-        """(predicted, annotated) state of each turn that was predicted."""
-        return zip(self.states[key], self.gold.states(key), strict=False)
-
-    def _joint_counts(self) -> np.ndarray:
-        """(turns whose whole state is right, turns) by dialogue: [D, 2]."""
-        rows = []
-        for key in self.states:
-            right = [is_joint(predicted, gold) for predicted, gold in self._state_pairs(key)]
-            rows.append((sum(right), len(right)))
-        return np.array(rows)
+    def _tracking(self) -> tuple[dict[str, float], np.ndarray]:
+        """(figures of state tracking, turns whose whole state is right and turns by dialogue [D, 2])."""
+        counts = Counts()
+        so_far = [(0, 0)]
+        for key, states in self.states.items():
+            for predicted, gold in zip(states, self.gold.states(key), strict=False):
+                counts.add(predicted, gold)
+            so_far.append((counts.ours.joint, counts.ours.turns))
+        return counts.figures(), np.diff(so_far, axis=0)
 
     def _tallies(self, flags: Mapping[str, Flags]) -> np.ndarray:
         """What adds up to the scores, by dialogue: [D, 13], see labkit.metrics.intervals."""

@@ -52,21 +52,21 @@ class Gold:
     def goal(self, key: str) -> Goal:
         """What the user of a dialogue wants, checked."""
         goal = self.corpus.goals[key]
-        for domain, wishes in typed(goal, dict, f"goals, dialogue {key}", MEND).items():
+        for domain, wishes in typed(goal, dict, MEND, f"goals, dialogue {key}").items():
             _check_wishes(wishes, f"goals, dialogue {key}, {domain}")
         return goal
 
     def booked(self, key: str, n_turns: int) -> list[list[str]]:
         """The domains booked by each of the first `n_turns` bot turns; none where the corpus doesn't say."""
         place = f"booked_domains, dialogue {key}"
-        booked = typed(self.corpus.booked.get(key) or [], list, place, MEND)
+        booked = typed(self.corpus.booked.get(key) or [], list, MEND, place)
         if not booked:
             return [[] for _ in range(n_turns)]
         if len(booked) < n_turns:
             found = f"it has {len(booked)} turns, the dialogue {n_turns} bot turns or more"
             raise LabError(place, found, MEND)
         for number, domains in enumerate(booked):
-            typed(domains, list, f"{place}, turn {number}", MEND)
+            typed(domains, list, MEND, f"{place}, turn {number}")
         return booked[:n_turns]
 
     @cached_property
@@ -102,12 +102,12 @@ def gold_of(corpus: Corpus, split: str) -> Gold:
 
 def _schema_slots(corpus: Corpus) -> Iterator[str]:
     """The names of the schema's slots, without their domain."""
-    for number, service in enumerate(typed(corpus.schema, list, "schema", MEND)):
+    for number, service in enumerate(typed(corpus.schema, list, MEND, "schema")):
         place = f"schema, service {number}"
-        slots = typed(service, dict, place, MEND).get("slots", [])
-        for slot in typed(slots, list, f"{place}, slots", MEND):
-            name = typed(slot, dict, f"{place}, a slot", MEND).get("name")
-            yield typed(name, str, f"{place}, the name of a slot", MEND).split("-")[-1]
+        slots = typed(service, dict, MEND, place).get("slots", [])
+        for slot in typed(slots, list, MEND, f"{place}, slots"):
+            name = typed(slot, dict, MEND, f"{place}, a slot").get("name")
+            yield typed(name, str, MEND, f"{place}, the name of a slot").split("-")[-1]
 
 
 def _constraints(state: State) -> State:
@@ -122,11 +122,11 @@ def _constraints(state: State) -> State:
 
 def _check_wishes(wishes: object, place: str) -> None:
     """Raise LabError unless a domain's part of a goal is {"informable": {slot: text}, "requestable": [text], …}."""
-    parts = typed(wishes, dict, place, MEND)
-    for slot, value in typed(parts.get("informable"), dict, f"{place}, informable", MEND).items():
-        typed(value, str, f"{place}, informable, {slot}", MEND)
-    for slot in typed(parts.get("requestable"), list, f"{place}, requestable", MEND):
-        typed(slot, str, f"{place}, requestable", MEND)
+    parts = typed(wishes, dict, MEND, place)
+    for slot, value in typed(parts.get("informable"), dict, MEND, f"{place}, informable").items():
+        typed(value, str, MEND, f"{place}, informable, {slot}")
+    for slot in typed(parts.get("requestable"), list, MEND, f"{place}, requestable"):
+        typed(slot, str, MEND, f"{place}, requestable")
 
 
 def _objects(rows: object) -> list[Mapping[str, object]]:

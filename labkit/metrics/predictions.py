@@ -47,13 +47,13 @@ def checked(predictions: object) -> Predictions:
         LabError: a value has a wrong type, or two ids are the same; the dialogue and the turn (from 0) are named.
     """
     result: Predictions = {}
-    for dialogue_id, turns in typed(predictions, dict, "predictions", FORMAT).items():
-        typed(dialogue_id, str, "predictions, an id", FORMAT)
+    for dialogue_id, turns in typed(predictions, dict, FORMAT, "predictions").items():
+        typed(dialogue_id, str, FORMAT, "predictions", "an id")
         place = f"dialogue {dialogue_id}"
         key = dialogue_key(dialogue_id)
         if key in result:
             raise LabError(place, "the same id stands there twice", "keep one of the two")
-        for number, turn in enumerate(typed(turns, list, place, FORMAT)):
+        for number, turn in enumerate(typed(turns, list, FORMAT, place)):
             _check_turn(turn, f"{place}, turn {number}")
         result[key] = turns
     return result
@@ -61,26 +61,25 @@ def checked(predictions: object) -> Predictions:
 
 def _check_turn(turn: object, place: str) -> None:
     """Raise LabError unless the turn is a `Reply`."""
-    fields = typed(turn, dict, place, FORMAT)
+    fields = typed(turn, dict, FORMAT, place)
     if "response" not in fields:
         raise LabError(place, "it has no 'response'", FORMAT)
-    typed(fields["response"], str, f"{place}, response", FORMAT)
+    typed(fields["response"], str, FORMAT, place, "response")
     if "state" in fields:
-        _check_state(fields["state"], f"{place}, state")
+        _check_state(fields["state"], place)
     if "active_domains" in fields:
-        place = f"{place}, active_domains"
-        for domain in typed(fields["active_domains"], list, place, FORMAT):
+        for domain in typed(fields["active_domains"], list, FORMAT, place, "active_domains"):
             if domain is not None:  # as some of mwzeval's own files have it
-                typed(domain, str, place, FORMAT)
+                typed(domain, str, FORMAT, place, "active_domains")
 
 
 def _check_state(state: object, place: str) -> None:
     """Raise LabError unless the state is {domain: {slot: text}}."""
-    for domain, slots in typed(state, dict, place, FORMAT).items():
-        typed(domain, str, f"{place}, a domain", FORMAT)
-        for slot, value in typed(slots, dict, f"{place}, {domain}", FORMAT).items():
-            typed(slot, str, f"{place}, {domain}, a slot", FORMAT)
-            typed(value, str, f"{place}, {domain}, {slot}", FORMAT)
+    for domain, slots in typed(state, dict, FORMAT, place, "state").items():
+        typed(domain, str, FORMAT, place, "state, a domain")
+        for slot, value in typed(slots, dict, FORMAT, place, "state", domain).items():
+            typed(slot, str, FORMAT, place, "state", domain, "a slot")
+            typed(value, str, FORMAT, place, "state", domain, slot)
 
 
 def gold_predictions(dialogues: Iterable[Dialogue]) -> Predictions:

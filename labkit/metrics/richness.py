@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import reduce
+from itertools import chain
 from operator import add
 
 Gram = tuple[str, ...]
@@ -42,11 +43,8 @@ def words(text: str) -> list[str]:
 
 def _counted(lines: Iterable[Sequence[str]], n: int) -> Counter[Gram]:
     """How often each n-gram occurs; none goes from one line into the next."""
-    counts: Counter[Gram] = Counter()
-    for line in lines:
-        shifted = [line[start:] for start in range(n)]
-        counts.update(zip(*shifted, strict=False))
-    return counts
+    grams = (zip(*(line[start:] for start in range(n)), strict=False) for line in lines)
+    return Counter(chain.from_iterable(grams))
 
 
 def _entropy(unigrams: Counter[Gram], n_tokens: int) -> float:
