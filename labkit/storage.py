@@ -53,8 +53,9 @@ def write_text(target: Path | str, text: str) -> Path:
 
 
 def write_json(target: Path | str, value: Any, indent: int | None = 1) -> Path:
-    """Write `value` as JSON, whole or not at all."""
-    return write_text(target, json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
+    """Write `value` as JSON, whole or not at all. Half emojis (lone surrogates), which UTF-8 has not, are escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent) + "\n"
+    return write_text(target, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def typed(value: object, kind: type[Kind], action: str, *place: str) -> Kind:
     if isinstance(value, kind):
         return value
     found = f"{quoted(value)} is of type {type(value).__name__}, not {KINDS.get(kind, kind.__name__)}"
-    raise LabError(", ".join(place), found, action)
+    raise LabError(printable(", ".join(place)), found, action)
 
 
 def quoted(value: object) -> str:
@@ -35,3 +35,12 @@ def quoted(value: object) -> str:
     except (ValueError, RecursionError):
         text = "…"
     return repr(text[:SHOWN])  # which also escapes half emojis: no screen can show them
+
+
+def printable(text: str) -> str:
+    """The text with half emojis (lone surrogates) as escapes: neither a file nor a screen takes them otherwise.
+
+    >>> printable("half \\ud83d an emoji") == "half \\\\ud83d an emoji"
+    True
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

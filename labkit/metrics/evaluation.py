@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from labkit.corpora.checks import printable
 from labkit.corpora.types import BOT, USER, Predictions, dialogue_key
 from labkit.errors import LabError
 from labkit.metrics.bleu import N_COUNTS, bleu_counts, bleu_score
@@ -113,15 +114,19 @@ class Evaluation(Prepared):
         key = dialogue_key(dialogue_id)
         if key not in self.predictions or key not in self.gold.corpus.goals:
             found = "it is not among the predictions, or has no goal"
-            raise LabError(f"dialogue {key} cannot be explained", found, "choose another")
+            raise LabError(f"dialogue {printable(key)} cannot be explained", found, "choose another")
         verdicts = self._verdicts(key)
         inform, success = passed(verdicts)[TOTAL]
+        turns = []
+        for texts in zip(self._users(key), self._responses(key), self._changes(key), strict=False):
+            user, response, what_changed = map(printable, texts)
+            turns.append((user, response, what_changed))
         return Explanation(
             dialogue_id=key,
             inform=inform,
             success=success,
             verdicts=tuple(verdicts),
-            turns=tuple(zip(self._users(key), self._responses(key), self._changes(key), strict=False)),
+            turns=tuple(turns),
         )
 
     def _users(self, key: str) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
-from labkit.corpora.checks import typed
+from labkit.corpora.checks import printable, typed
 from labkit.corpora.slots import CLASS_OF
 from labkit.corpora.types import SPLIT_ALIASES, Corpus, Dialogue, Goal, State
 from labkit.errors import LabError
@@ -29,6 +29,9 @@ class Gold:
         self.split = split
         self.source: list[Dialogue] = corpus[split]
         self.dialogues = {dialogue.key: dialogue for dialogue in self.source}
+        typed(corpus.goals, dict, MEND, "goals")
+        typed(corpus.booked, dict, MEND, "booked_domains")
+        typed(corpus.database, dict, MEND, "database")
         self.database = VenueDatabase(corpus.database)
         self.slots = {slot_name(name) for name in CLASS_OF}  # that a belief state may have
         self.slots.update(slot_name(name) for name in _schema_slots(corpus))
@@ -58,13 +61,13 @@ class Gold:
 
     def booked(self, key: str, n_turns: int) -> list[list[str]]:
         """The domains booked by each of the first `n_turns` bot turns; none where the corpus doesn't say."""
-        place = f"booked_domains, dialogue {key}"
-        booked = typed(self.corpus.booked.get(key) or [], list, MEND, place)
-        if not booked:
+        if key not in self.corpus.booked:
             return [[] for _ in range(n_turns)]
+        place = f"booked_domains, dialogue {key}"
+        booked = typed(self.corpus.booked[key], list, MEND, place)
         if len(booked) < n_turns:
             found = f"it has {len(booked)} turns, the dialogue {n_turns} bot turns or more"
-            raise LabError(place, found, MEND)
+            raise LabError(printable(place), found, MEND)
         for number, domains in enumerate(booked):
             typed(domains, list, MEND, f"{place}, turn {number}")
         return booked[:n_turns]

@@ -122,7 +122,7 @@ class Difference:
     def _test_text(self) -> str:
         if self.only_a is None:
             return self.test
-        return f"{self.test}: {self.only_a} dialogues pass in A only, {self.only_b} in B only"
+        return f"{self.test}: only A passes {self.only_a}, only B {self.only_b}"
 
 
 def _p_value(name: str, sign: str, p: float) -> str:

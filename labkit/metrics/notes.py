@@ -2,13 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 
+from labkit.corpora.checks import printable
 from labkit.metrics.prepared import Prepared, Unknown, place_of
 
 SHOWN_NAMES = 5  # of unknown names, in a note
 
 
 def notes(prepared: Prepared) -> Iterator[str]:
-    """The notes of an evaluation, one sentence each."""
+    """The notes of an evaluation, one sentence each; all can be printed."""
+    return map(printable, _notes(prepared))
+
+
+def _notes(prepared: Prepared) -> Iterator[str]:
     yield from _coverage(prepared)
     yield from _empty(prepared)
     yield from _told("unknown slot names were taken out", prepared.unknown)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from labkit.corpora.checks import typed
+from labkit.corpora.checks import printable, typed
 from labkit.corpora.types import Dialogue, Predictions, Reply, dialogue_key
 from labkit.errors import LabError
 from labkit.prompts import exchanges
@@ -52,7 +52,7 @@ def checked(predictions: object) -> Predictions:
         place = f"dialogue {dialogue_id}"
         key = dialogue_key(dialogue_id)
         if key in result:
-            raise LabError(place, "the same id stands there twice", "keep one of the two")
+            raise LabError(printable(place), "the same id stands there twice", "keep one of the two")
         for number, turn in enumerate(typed(turns, list, FORMAT, place)):
             _check_turn(turn, f"{place}, turn {number}")
         result[key] = turns
@@ -63,7 +63,7 @@ def _check_turn(turn: object, place: str) -> None:
     """Raise LabError unless the turn is a `Reply`."""
     fields = typed(turn, dict, FORMAT, place)
     if "response" not in fields:
-        raise LabError(place, "it has no 'response'", FORMAT)
+        raise LabError(printable(place), "it has no 'response'", FORMAT)
     typed(fields["response"], str, FORMAT, place, "response")
     if "state" in fields:
         _check_state(fields["state"], place)

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from labkit.corpora.checks import printable
 from labkit.corpora.types import Predictions, State
 from labkit.errors import LabError
 from labkit.metrics.gold import Gold
@@ -60,7 +61,7 @@ class Prepared:
 
 def place_of(key: str, turn: int) -> str:
     """How notes and errors name a bot turn."""
-    return f"dialogue {key}, turn {turn}"
+    return printable(f"dialogue {key}, turn {turn}")
 
 
 def _every_turn_has(predictions: Predictions, name: str) -> bool:
@@ -74,7 +75,8 @@ def _check_coverage(predictions: Predictions, gold: Gold) -> None:
     for key in predictions:
         if key not in gold.dialogues:
             found = f"the split {gold.split!r} of {gold.corpus.name} has no such dialogue"
-            raise LabError(f"dialogue {key}", found, "check the corpus, the split and the spelling of the ids")
+            action = "check the corpus, the split and the spelling of the ids"
+            raise LabError(printable(f"dialogue {key}"), found, action)
     for key, turns in predictions.items():
         n_bot_turns = len(gold.dialogues[key].bot_turns)
         if len(turns) > n_bot_turns:

@@ -7,6 +7,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from labkit.corpora.checks import printable
 from labkit.errors import LabError
 from labkit.metrics.dst import THEIRS, as_mwzeval
 from labkit.metrics.intervals import Comparison, paired, ratio_interval, score_intervals, share_interval
@@ -42,7 +43,7 @@ class Explanation:
         lines += [f"  {verdict}" for verdict in self.verdicts]
         for user, reply, change in self.turns:
             lines += [f"  user> {user}", f"  bot> {reply}", f"      {change}"]
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 @dataclass(frozen=True)

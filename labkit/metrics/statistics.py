@@ -165,11 +165,12 @@ def power(
     _check("alpha", alpha, 1e-6, 0.5)
     if n is not None:
         _check("number of dialogues", n, 1, 1e9)
+        n = int(n)
     return Power(
         difference=difference,
         discordance=discordance,
         n=n,
-        power=None if n is None else _power_at(int(n), size / 100, discordance / 100, alpha),
+        power=None if n is None else _power_at(n, size / 100, discordance / 100, alpha),
         needed=_dialogues_needed(size / 100, discordance / 100, target, alpha),
         target=target,
         alpha=alpha,
