@@ -35,15 +35,16 @@ def bleu_counts(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndar
     in_hypothesis = line < n_turns  # [T]
     counts = np.zeros((n_turns, N_COUNTS), dtype=np.int64)
 
+    n_tokens = tokens.max() + 1  # different ones
     grams = turn  # [T], ids that are equal where the turn and the n-gram are; for n = 0 the turn alone
     is_whole = tokens >= 0  # [T], False where the n-gram would go on into the next line
     for n in range(MAX_ORDER):
         next_token = np.roll(tokens, -n)  # [T]
-        grams = _renumbered(grams * (tokens.max() + 1) + next_token)
+        grams = _renumbered(grams * n_tokens + next_token)
         is_whole = is_whole & (next_token > 0)
-        in_reply = is_whole & in_hypothesis
-        in_reference = is_whole & ~in_hypothesis
-        counts[:, n] = _matches(grams[in_reply], grams[in_reference], turn, grams)
+        in_reply = is_whole & in_hypothesis  # [T]
+        in_reference = is_whole & ~in_hypothesis  # [T]
+        counts[:, n] = _matches(grams, in_reply, in_reference, turn)
         counts[:, MAX_ORDER + n] = np.bincount(turn[in_reply], minlength=n_turns)
 
     lengths = np.bincount(line[tokens > 0], minlength=2 * n_turns)  # [2N]
@@ -54,17 +55,24 @@ def bleu_counts(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndar
 
 def _renumbered(codes: np.ndarray) -> np.ndarray:
     """Equal numbers for equal codes, but small ones: codes of 4-grams over a large vocabulary overflow 64 bits."""
-    return np.unique(codes, return_inverse=True)[1]
+    _, numbers = np.unique(codes, return_inverse=True)
+    return numbers
 
 
-def _matches(in_reply: np.ndarray, in_reference: np.ndarray, turn: np.ndarray, grams: np.ndarray) -> np.ndarray:
-    """Clipped matches of each turn [N]: an n-gram counts as often as it stands in both texts of the turn."""
-    n_turns = int(turn.max()) + 1
-    n_grams = len(grams)
-    in_both = np.minimum(np.bincount(in_reply, minlength=n_grams), np.bincount(in_reference, minlength=n_grams))
-    turn_of_gram = np.zeros(n_grams, dtype=np.int64)
-    turn_of_gram[grams] = turn  # an id of `grams` belongs to one turn only
-    return np.bincount(turn_of_gram, weights=in_both, minlength=n_turns)
+def _matches(grams: np.ndarray, in_reply: np.ndarray, in_reference: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Clipped matches of each turn [N]: an n-gram counts as often as it stands in both texts of the turn.
+
+    Args:
+        grams, turn: the id and the turn of each n-gram [T]; an id belongs to one turn only.
+        in_reply, in_reference: which of them are whole n-grams of the one text, or of the other [T].
+    """
+    n_ids = len(grams)  # ids are smaller than this
+    times_in_reply = np.bincount(grams[in_reply], minlength=n_ids)  # [ids]
+    times_in_reference = np.bincount(grams[in_reference], minlength=n_ids)  # [ids]
+    times_in_both = np.minimum(times_in_reply, times_in_reference)
+    turn_of_id = np.zeros(n_ids, dtype=np.int64)
+    turn_of_id[grams] = turn
+    return np.bincount(turn_of_id, weights=times_in_both)
 
 
 def _token_ids(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +86,8 @@ def _token_ids(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         tokens.append(LINE_END)
         ids.extend([vocabulary[token] for token in tokens])
         lengths.append(len(tokens))
-    return np.array(ids), np.repeat(np.arange(len(texts)), lengths)
+    numbers = np.arange(len(texts))
+    return np.array(ids), np.repeat(numbers, lengths)
 
 
 def bleu_score(counts: np.ndarray) -> float:

@@ -13,6 +13,7 @@ Row = Mapping[str, object]  # an entity as the database file has it: {column: va
 Entity = dict[str, str]  # an entity as it is searched: {slot: value}
 Constraint = tuple[str, str]  # (slot, value)
 Database = Mapping[str, Sequence[Row]]  # {domain: entities}
+Index = dict[str, dict[str, list[int]]]  # {slot: {value: numbers of the rows that have it}}
 
 DOMAINS = ("restaurant", "hotel", "attraction", "train")
 FUZZY = {  # (domain, slot) whose values only have to be nearly the same
@@ -26,6 +27,7 @@ FUZZY = {  # (domain, slot) whose values only have to be nearly the same
 }
 UNSEARCHED = {"location", "openhours", "price", "takesbookings", "introduction", "signature"}  # columns of venues
 DONT_CARE = {"dontcare", "not mentioned", "don't care", "dont care", "do n't care", "do not care"}
+NUMBERS = ("id", "trainid")  # slots that tell entities apart, and may be numbers
 UNKNOWN = "?"  # what the database writes for a value that it does not know
 ALIKE = 90  # partial_ratio from which a name, food or station is the one that was meant
 MEND = "mend the database file, or fetch the corpus again"
@@ -60,17 +62,20 @@ def searched_rows(domain: str, rows: Sequence[Row]) -> list[Entity]:
         LabError: an entity is no object, or a searched value no text (an id may be a number); the column is named.
     """
     ignored = set() if domain == "train" else UNSEARCHED
+    file = f"database, {domain}"
+    typed(rows, list, MEND, file)
     entities = []
-    for number, row in enumerate(typed(rows, list, MEND, f"database, {domain}")):
-        place = f"database, {domain}, entity {number}"
+    for number, row in enumerate(rows):
+        place = f"{file}, entity {number}"
+        typed(row, dict, MEND, place)
         entity = {}
-        for column, value in typed(row, dict, MEND, place).items():
+        for column, value in row.items():
             if column in ignored:
                 continue
             slot = slot_name(column)
-            is_number_of_entity = slot in ("id", "trainid") and isinstance(value, int)
+            is_number_of_entity = slot in NUMBERS and isinstance(value, int)
             if not is_number_of_entity:
-                typed(value, str, MEND, f"{place}, column {column!r}")
+                typed(value, str, MEND, place, f"column {column!r}")
             entity[slot] = value
         entities.append(entity)
     return entities
@@ -85,7 +90,7 @@ class VenueDatabase:
 
     def __init__(self, entities: Database):
         self._ids: dict[str, list[str]] = {}  # {domain: the id of each row}
-        self._index: dict[str, dict[str, dict[str, list[int]]]] = {}  # {domain: {slot: {value: rows that have it}}}
+        self._index: dict[str, Index] = {}
         for domain in DOMAINS:
             rows = searched_rows(domain, entities.get(domain, []))
             self._ids[domain] = [_id_of(row, number) for number, row in enumerate(rows)]
@@ -96,9 +101,10 @@ class VenueDatabase:
     def query(self, domain: str, constraints: Mapping[str, str]) -> frozenset[str]:
         """Ids of the entities that meet all constraints; slots that the domain hasn't, and "dontcare", are ignored."""
         known_slots = self._index.get(domain, {})
-        wanted = [
-            (slot, value) for slot, value in constraints.items() if slot in known_slots and value not in DONT_CARE
-        ]
+        wanted = []
+        for slot, value in constraints.items():
+            if slot in known_slots and value not in DONT_CARE:
+                wanted.append((slot, value))
         return self._ids_that_meet(domain, frozenset(wanted))
 
     def _find_ids(self, domain: str, wanted: frozenset[Constraint]) -> frozenset[str]:
@@ -114,8 +120,9 @@ class VenueDatabase:
         """Rows that meet one constraint; an unknown value meets any."""
         is_fuzzy = (domain, slot) in FUZZY
         wanted = slot_value(slot, value)
+        rows_of_entry = self._index[domain][slot]
         found: set[int] = set()
-        for entry, rows in self._index[domain][slot].items():
+        for entry, rows in rows_of_entry.items():
             if entry == UNKNOWN or _meets(entry, slot, wanted, is_fuzzy):
                 found.update(rows)
         return frozenset(found)
@@ -123,18 +130,23 @@ class VenueDatabase:
 
 def _id_of(row: Entity, number: int) -> str:
     """What tells an entity from the others of its domain: its train id, its id, or its number in the file."""
-    return str(row.get("trainid", row.get("id", number)))
+    for slot in ("trainid", "id"):
+        if slot in row:
+            return str(row[slot])
+    return str(number)
 
 
-def _index_of(rows: Sequence[Entity]) -> dict[str, dict[str, list[int]]]:
-    """{slot: {value: numbers of the rows that have it}}, with the slots of the first row, as mwzeval has it."""
-    index: dict[str, dict[str, list[int]]] = {}
+def _index_of(rows: Sequence[Entity]) -> Index:
+    """The index of a domain, with the slots of the first row, as mwzeval has it."""
+    index: Index = {}
     if not rows:
         return index
     for slot in rows[0]:
-        rows_of_value = index.setdefault(slot, {})
+        rows_of_value: dict[str, list[int]] = {}
         for number, row in enumerate(rows):
-            rows_of_value.setdefault(row.get(slot, UNKNOWN), []).append(number)
+            value = row.get(slot, UNKNOWN)
+            rows_of_value.setdefault(value, []).append(number)
+        index[slot] = rows_of_value
     return index
 
 

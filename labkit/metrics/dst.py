@@ -22,7 +22,7 @@ def state_tracking(pairs: Iterable[tuple[State, State]]) -> dict[str, float]:
     four figures stand beside ours, as "joint_accuracy_mwzeval" and so on. Where nobody says "dontcare" they are the
     same, but for the 1e-10 that mwzeval adds to every divisor.
     """
-    counts = Counts()
+    counts = StateCounts()
     for predicted, gold in pairs:
         counts.add(predicted, gold)
     return counts.figures()
@@ -34,7 +34,7 @@ def as_mwzeval(figures: dict[str, float]) -> dict[str, float]:
     return {name: figures[name + THEIRS] for name in names}
 
 
-class Counts:
+class StateCounts:
     """What the figures are made of, added up turn by turn, as labkit and as mwzeval count."""
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """Predictions against what the corpus holds: both normalised, checked, and added up to scores."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -9,19 +9,20 @@ from labkit.corpora.checks import printable
 from labkit.corpora.types import BOT, USER, Predictions, dialogue_key
 from labkit.errors import LabError
 from labkit.metrics.bleu import N_COUNTS, bleu_counts, bleu_score
-from labkit.metrics.dst import Counts
+from labkit.metrics.dst import StateCounts
 from labkit.metrics.gold import Gold, gold_of
 from labkit.metrics.intervals import GOAL, INFORM, N_TALLIES, SUCCESS
 from labkit.metrics.lexical import refuse_lexical
 from labkit.metrics.notes import notes
 from labkit.metrics.prepared import Prepared
 from labkit.metrics.richness import richness
-from labkit.metrics.scores import Explanation, Scores
+from labkit.metrics.scores import DomainCount, Explanation, Rates, Scores
 from labkit.metrics.success import TOTAL, TurnInput, Verdict, active_domains, change, follow, judge, passed
 
 __all__ = ["Evaluation", "Gold", "Predictions", "gold_of"]
 
 Flags = dict[str, tuple[bool, bool]]  # {domain or "total": (Inform, Success)} of a dialogue
+Counts = dict[str, DomainCount]  # by domain, and of all as "total"
 
 
 class Evaluation(Prepared):
@@ -38,11 +39,18 @@ class Evaluation(Prepared):
 
     def scores(self) -> Scores:
         """All scores, from tallies of the dialogues."""
-        flags = {key: self._flags(key) for key in self.predictions if key in self.gold.corpus.goals}
+        flags: dict[str, Flags] = {}  # of the dialogues with a goal
+        for key in self.predictions:
+            if key in self.gold.corpus.goals:
+                verdicts = self._verdicts(key)
+                flags[key] = passed(verdicts)
         counts = _counts_by_domain(flags.values())
         tallies = self._tallies(flags)
         rates = _rates(counts)
-        dst, joint_counts = self._tracking() if self.has_states else (None, None)
+        dst = None
+        joint_counts = None
+        if self.has_states:
+            dst, joint_counts = self._tracking()
         return Scores(
             bleu=bleu_score(tallies[:, :N_COUNTS].sum(axis=0)),
             inform=rates["inform"].pop(TOTAL, None),
@@ -62,7 +70,7 @@ class Evaluation(Prepared):
 
     def _tracking(self) -> tuple[dict[str, float], np.ndarray]:
         """(figures of state tracking, turns whose whole state is right and turns by dialogue [D, 2])."""
-        counts = Counts()
+        counts = StateCounts()
         so_far = [(0, 0)]
         for key, states in self.states.items():
             for predicted, gold in zip(states, self.gold.states(key), strict=False):
@@ -72,13 +80,16 @@ class Evaluation(Prepared):
 
     def _tallies(self, flags: Mapping[str, Flags]) -> np.ndarray:
         """What adds up to the scores, by dialogue: [D, 13], see labkit.metrics.intervals."""
-        references = [text for texts in self.references.values() for text in texts]
+        references = []
+        for texts in self.references.values():
+            references.extend(texts)
         counts = bleu_counts(self.texts, references)  # [turns, 10]
         tallies = np.zeros((len(self.predictions), N_TALLIES), dtype=np.int64)
         start = 0
         for row, (key, turns) in enumerate(self.predictions.items()):
             end = start + len(turns)
-            tallies[row, :N_COUNTS] = counts[start:end].sum(axis=0)
+            of_dialogue = counts[start:end]  # [turns of the dialogue, 10]
+            tallies[row, :N_COUNTS] = of_dialogue.sum(axis=0)
             if key in flags:
                 inform, success = flags[key][TOTAL]
                 tallies[row, INFORM] = inform
@@ -88,22 +99,33 @@ class Evaluation(Prepared):
         return tallies
 
     def _inputs(self, key: str) -> list[TurnInput]:
-        turns = self.predictions[key]
+        replies = self.replies[key]
         states = self.states[key]
-        active = [turn["active_domains"] for turn in turns] if self.has_active else active_domains(states)
-        booked = self.gold.booked(key, len(turns))
-        return [
-            TurnInput(reply=reply, state=states[number], active=active[number], booked=booked[number])
-            for number, reply in enumerate(self.replies[key])
-        ]
+        booked = self.gold.booked(key, len(replies))
+        active = self._active(key)
+        inputs = []
+        for number, reply in enumerate(replies):
+            turn_input = TurnInput(
+                reply=reply,
+                state=states[number],
+                active=active[number],
+                booked=booked[number],
+            )
+            inputs.append(turn_input)
+        return inputs
+
+    def _active(self, key: str) -> list[list[str]]:
+        """The domains that each turn is about: as predicted, or else as the states tell."""
+        if self.has_active:
+            return [turn["active_domains"] for turn in self.predictions[key]]
+        return active_domains(self.states[key])
 
     def _verdicts(self, key: str) -> list[Verdict]:
         goal = self.gold.goal(key)
-        offers_by_turn = list(follow(goal, self._inputs(key), self.gold.database))
-        return judge(goal, offers_by_turn[-1], self.gold.database)
-
-    def _flags(self, key: str) -> Flags:
-        return passed(self._verdicts(key))
+        database = self.gold.database
+        inputs = self._inputs(key)
+        *_, final_offers = follow(goal, inputs, database)
+        return judge(goal, final_offers, database)
 
     def explain(self, dialogue_id: str) -> Explanation:
         """Turn by turn, what was offered and told, and what the goal wanted.
@@ -117,16 +139,12 @@ class Evaluation(Prepared):
             raise LabError(f"dialogue {printable(key)} cannot be explained", found, "choose another")
         verdicts = self._verdicts(key)
         inform, success = passed(verdicts)[TOTAL]
-        turns = []
-        for texts in zip(self._users(key), self._responses(key), self._changes(key), strict=False):
-            user, response, what_changed = map(printable, texts)
-            turns.append((user, response, what_changed))
         return Explanation(
             dialogue_id=key,
             inform=inform,
             success=success,
             verdicts=tuple(verdicts),
-            turns=tuple(turns),
+            turns=tuple(self._steps(key)),
         )
 
     def _users(self, key: str) -> list[str]:
@@ -140,8 +158,15 @@ class Evaluation(Prepared):
                 said.append(before)
         return said
 
-    def _responses(self, key: str) -> list[str]:
-        return [turn["response"] for turn in self.predictions[key]]
+    def _steps(self, key: str) -> Iterator[tuple[str, str, str]]:
+        """(user, reply, what was offered and told) of each turn that was predicted."""
+        users = self._users(key)
+        changes = self._changes(key)
+        for number, turn in enumerate(self.predictions[key]):
+            user = printable(users[number])
+            response = printable(turn["response"])
+            what_changed = printable(changes[number])
+            yield user, response, what_changed
 
     def _changes(self, key: str) -> list[str]:
         """What each turn newly offered and told."""
@@ -155,20 +180,25 @@ class Evaluation(Prepared):
         return changes
 
 
-def _counts_by_domain(dialogues: Iterable[Flags]) -> dict[str, tuple[int, int, int]]:
-    """{domain or "total": (dialogues that pass Inform, that pass Success, that have the domain in their goal)}."""
-    counts: dict[str, tuple[int, int, int]] = {}
+def _counts_by_domain(dialogues: Iterable[Flags]) -> Counts:
+    """How many dialogues pass, by domain and in all."""
+    counts: Counts = {}
     for flags in dialogues:
         for domain, (inform, success) in flags.items():
-            n_inform, n_success, n = counts.get(domain, (0, 0, 0))
-            counts[domain] = (n_inform + inform, n_success + success, n + 1)
+            count = counts.get(domain, DomainCount())
+            counts[domain] = DomainCount(
+                inform=count.inform + inform,
+                success=count.success + success,
+                n=count.n + 1,
+            )
     return counts
 
 
-def _rates(counts: Mapping[str, tuple[int, int, int]]) -> dict[str, dict[str, float]]:
-    """{"inform" | "success": {domain or "total": per cent, rounded to one digit}}."""
-    rates: dict[str, dict[str, float]] = {"inform": {}, "success": {}}
-    for domain, (n_inform, n_success, n) in counts.items():
-        rates["inform"][domain] = round(100 * n_inform / n, 1)
-        rates["success"][domain] = round(100 * n_success / n, 1)
-    return rates
+def _rates(counts: Counts) -> Rates:
+    """Per cent, rounded to one digit, by domain and in all ("total")."""
+    inform = {}
+    success = {}
+    for domain, count in counts.items():
+        inform[domain] = round(100 * count.inform / count.n, 1)
+        success[domain] = round(100 * count.success / count.n, 1)
+    return {"inform": inform, "success": success}

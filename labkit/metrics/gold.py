@@ -41,22 +41,30 @@ class Gold:
     def references(self, key: str) -> list[str]:
         """The corpus' own replies of a dialogue, delexicalised and normalised: one for each bot turn."""
         if key not in self._references:
-            replies = [delexicalise(turn) for turn in self.dialogues[key].bot_turns]
-            self._references[key] = [normalise_reply(reply)[0] for reply in replies]
+            references = []
+            for turn in self.dialogues[key].bot_turns:
+                reference, _ = normalise_reply(delexicalise(turn))
+                references.append(reference)
+            self._references[key] = references
         return self._references[key]
 
     def states(self, key: str) -> list[State]:
         """The annotated belief state of each bot turn, normalised, without "dontcare", which is no constraint."""
         if key not in self._states:
-            constraints = [_constraints(turn.state) for turn in self.dialogues[key].bot_turns]
-            self._states[key] = [normalise_state(state) for state in constraints]
+            states = []
+            for turn in self.dialogues[key].bot_turns:
+                constraints = _constraints(turn.state)
+                states.append(normalise_state(constraints))
+            self._states[key] = states
         return self._states[key]
 
     def goal(self, key: str) -> Goal:
         """What the user of a dialogue wants, checked."""
         goal = self.corpus.goals[key]
-        for domain, wishes in typed(goal, dict, MEND, f"goals, dialogue {key}").items():
-            _check_wishes(wishes, f"goals, dialogue {key}, {domain}")
+        place = f"goals, dialogue {key}"
+        typed(goal, dict, MEND, place)
+        for domain, wishes in goal.items():
+            _check_wishes(wishes, f"{place}, {domain}")
         return goal
 
     def booked(self, key: str, n_turns: int) -> list[list[str]]:
@@ -64,12 +72,13 @@ class Gold:
         if key not in self.corpus.booked:
             return [[] for _ in range(n_turns)]
         place = f"booked_domains, dialogue {key}"
-        booked = typed(self.corpus.booked[key], list, MEND, place)
+        booked = self.corpus.booked[key]
+        typed(booked, list, MEND, place)
         if len(booked) < n_turns:
             found = f"it has {len(booked)} turns, the dialogue {n_turns} bot turns or more"
             raise LabError(printable(place), found, MEND)
         for number, domains in enumerate(booked):
-            typed(domains, list, MEND, f"{place}, turn {number}")
+            typed(domains, list, MEND, place, f"turn {number}")
         return booked[:n_turns]
 
     @cached_property
@@ -77,7 +86,9 @@ class Gold:
         """Names, numbers and addresses of the database and the split, in lower case, that are long enough to tell."""
         values: set[str] = set()
         for value in self._values_of_telling_slots():
-            text = value.strip().lower() if isinstance(value, str) else ""
+            if not isinstance(value, str):
+                continue
+            text = value.strip().lower()
             if len(text) >= SHORTEST_TELLING:
                 values.add(text)
         return values
@@ -105,31 +116,41 @@ def gold_of(corpus: Corpus, split: str) -> Gold:
 
 def _schema_slots(corpus: Corpus) -> Iterator[str]:
     """The names of the schema's slots, without their domain."""
-    for number, service in enumerate(typed(corpus.schema, list, MEND, "schema")):
+    typed(corpus.schema, list, MEND, "schema")
+    for number, service in enumerate(corpus.schema):
         place = f"schema, service {number}"
-        slots = typed(service, dict, MEND, place).get("slots", [])
-        for slot in typed(slots, list, MEND, f"{place}, slots"):
-            name = typed(slot, dict, MEND, f"{place}, a slot").get("name")
-            yield typed(name, str, MEND, f"{place}, the name of a slot").split("-")[-1]
+        typed(service, dict, MEND, place)
+        slots = service.get("slots", [])
+        typed(slots, list, MEND, place, "slots")
+        for slot in slots:
+            typed(slot, dict, MEND, place, "a slot")
+            name = slot.get("name")
+            typed(name, str, MEND, place, "the name of a slot")
+            _, _, after_domain = name.rpartition("-")
+            yield after_domain
 
 
 def _constraints(state: State) -> State:
     """The state without "dontcare" and without domains that are then empty."""
     result: State = {}
     for domain, slots in state.items():
-        kept = {slot: value for slot, value in slots.items() if value != "dontcare"}
-        if kept:
-            result[domain] = kept
+        for slot, value in slots.items():
+            if value != "dontcare":
+                result.setdefault(domain, {})[slot] = value
     return result
 
 
 def _check_wishes(wishes: object, place: str) -> None:
     """Raise LabError unless a domain's part of a goal is {"informable": {slot: text}, "requestable": [text], …}."""
     parts = typed(wishes, dict, MEND, place)
-    for slot, value in typed(parts.get("informable"), dict, MEND, f"{place}, informable").items():
-        typed(value, str, MEND, f"{place}, informable, {slot}")
-    for slot in typed(parts.get("requestable"), list, MEND, f"{place}, requestable"):
-        typed(slot, str, MEND, f"{place}, requestable")
+    constraints = parts.get("informable")
+    typed(constraints, dict, MEND, place, "informable")
+    for slot, value in constraints.items():
+        typed(value, str, MEND, place, "informable", slot)
+    requested = parts.get("requestable")
+    typed(requested, list, MEND, place, "requestable")
+    for slot in requested:
+        typed(slot, str, MEND, place, "requestable")
 
 
 def _objects(rows: object) -> list[Mapping[str, object]]:

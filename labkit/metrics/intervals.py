@@ -39,7 +39,12 @@ def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
         return {"bleu": bleu}
     inform = 100 * sums[:, INFORM] / with_goal
     success = 100 * sums[:, SUCCESS] / with_goal
-    return {"bleu": bleu, "inform": inform, "success": success, "combined": bleu + (inform + success) / 2}
+    return {
+        "bleu": bleu,
+        "inform": inform,
+        "success": success,
+        "combined": bleu + (inform + success) / 2,
+    }
 
 
 def resampled(*tallies: np.ndarray, samples: int = SAMPLES, seed: int = SEED) -> list[dict[str, np.ndarray]]:
@@ -61,7 +66,8 @@ def score_intervals(tallies: np.ndarray) -> dict[str, Interval]:
     result = {"bleu": percentile_interval(drawn["bleu"])}
     if n_goals:
         for name, column in SHARES.items():
-            result[name] = share_interval(int(tallies[:, column].sum()), n_goals)
+            n_passed = int(tallies[:, column].sum())
+            result[name] = share_interval(n_passed, n_goals)
     if "combined" in drawn:
         result["combined"] = percentile_interval(drawn["combined"])
     return result
@@ -78,8 +84,11 @@ def ratio_interval(counts: np.ndarray) -> Interval:
 
     Not Wilson's: a state goes on from turn to turn, so that the turns of a dialogue are right or wrong together.
     """
-    sums = _draws(len(counts)) @ counts  # [B, 2]
-    return percentile_interval(100 * sums[:, 0] / np.maximum(sums[:, 1], 1))
+    draws = _draws(len(counts))  # [B, D]
+    sums = draws @ counts  # [B, 2]
+    right = sums[:, 0]  # [B]
+    turns = np.maximum(sums[:, 1], 1)  # [B]
+    return percentile_interval(100 * right / turns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +112,19 @@ class Difference:
     @property
     def is_noise(self) -> bool:
         """Not significant at 5 %, after Holm's correction where several scores were compared."""
-        return (self.p if self.p_holm is None else self.p_holm) > ALPHA
+        p = self.p if self.p_holm is None else self.p_holm
+        return p > ALPHA
 
     def __str__(self) -> str:
         low, high = self.interval
-        figures = f"{self.a:6.2f} → {self.b:6.2f}  {self.difference:+.2f} [{low:+.2f}, {high:+.2f}]"
-        verdict = "inside the noise" if self.is_noise else "significant"
-        return f"{figures}  {self._p_text()}  {verdict}  ({self._test_text()})"
+        parts = [
+            f"{self.a:6.2f} → {self.b:6.2f}",
+            f"{self.difference:+.2f} [{low:+.2f}, {high:+.2f}]",
+            self._p_text(),
+            "inside the noise" if self.is_noise else "significant",
+            f"({self._test_text()})",
+        ]
+        return "  ".join(parts)
 
     def _p_text(self) -> str:
         """The p that decides; at the bootstrap's floor it is only known to be at most that."""
@@ -142,8 +157,11 @@ class Comparison:
     def __str__(self) -> str:
         n_tests = len(self.differences)
         head = f"paired over {self.n_dialogues} dialogues, A → B; 95 % intervals; Holm: p corrected for {n_tests} tests"
-        lines = [f"{name:9s} {difference}" for name, difference in self.differences.items()]
-        return "\n".join([head, *lines, *self.notes])
+        lines = [head]
+        for name, difference in self.differences.items():
+            lines.append(f"{name:9s} {difference}")
+        lines.extend(self.notes)
+        return "\n".join(lines)
 
 
 def paired(a: np.ndarray, b: np.ndarray) -> dict[str, Difference]:
@@ -162,13 +180,14 @@ def paired(a: np.ndarray, b: np.ndarray) -> dict[str, Difference]:
             differences[name] = _share_difference(a, b, SHARES[name])
         else:
             differences[name] = _bootstrap_difference(
-                float(found_a[name][0]), float(found_b[name][0]), drawn_b[name] - drawn_a[name]
+                a=found_a[name].item(),
+                b=found_b[name].item(),
+                drawn=drawn_b[name] - drawn_a[name],
             )
     adjusted = holm([difference.p for difference in differences.values()])
-    return {
-        name: replace(difference, p_holm=p_holm)
-        for (name, difference), p_holm in zip(differences.items(), adjusted, strict=True)
-    }
+    for name, p_holm in zip(differences, adjusted, strict=True):
+        differences[name] = replace(differences[name], p_holm=p_holm)
+    return differences
 
 
 def _bootstrap_difference(a: float, b: float, drawn: np.ndarray) -> Difference:
@@ -185,7 +204,9 @@ def _bootstrap_difference(a: float, b: float, drawn: np.ndarray) -> Difference:
 
 def _share_difference(a: np.ndarray, b: np.ndarray, column: int) -> Difference:
     """Of two shares of the same dialogues, from tallies [D, 13]; dialogues without a goal are left out."""
-    has_goal = (a[:, GOAL] > 0) & (b[:, GOAL] > 0)
+    goal_in_a = a[:, GOAL] > 0  # [D]
+    goal_in_b = b[:, GOAL] > 0  # [D]
+    has_goal = goal_in_a & goal_in_b
     a_passes = a[has_goal, column] > 0  # [G]
     b_passes = b[has_goal, column] > 0  # [G]
     n = int(has_goal.sum())

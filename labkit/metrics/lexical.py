@@ -19,7 +19,10 @@ def refuse_lexical(replies: Texts, references: Texts, gold: Gold) -> None:
     if _share_delexicalised(replies.values()) >= RARE * _share_delexicalised(references.values()):
         return
     sample = _sample(replies)
-    telling = [place for place, reply in sample if any(value in reply for value in gold.telling_values)]
+    telling = []
+    for place, reply in sample:
+        if any(value in reply for value in gold.telling_values):
+            telling.append(place)
     if len(telling) < SIZEABLE * len(sample):
         return
     found = (

@@ -49,9 +49,11 @@ def normalise_reply(text: str) -> tuple[str, tuple[str, ...]]:
     'there are COUNT FOOD places, how about NAME?'
     """
     text = text.lower()
-    unknown = tuple(name for name in _PLACEHOLDER.findall(text) if name not in CLASS_OF)
+    names = _PLACEHOLDER.findall(text)
+    unknown = tuple(name for name in names if name not in CLASS_OF)
     text = _PLACEHOLDER.sub(_class_name, text)
-    text = text.replace("-s", "").replace("-ly", "")
+    text = text.replace("-s", "")
+    text = text.replace("-ly", "")
     return respaced(text), unknown
 
 
@@ -67,7 +69,8 @@ def respaced(text: str) -> str:
     """
     if not _FREE_OF_CONTEXT.fullmatch(text):
         return _moses(text)
-    return "".join(map(_respaced_word, text.split())).strip()
+    words = [_respaced_word(word) for word in text.split()]
+    return "".join(words).strip()
 
 
 @lru_cache(maxsize=2**16)
@@ -119,7 +122,9 @@ def slot_value(slot: str, value: str) -> str:
     if table in ("name", "food"):
         value = value.strip().lower()
     if table == "name":
-        value = value.replace(" & ", " and ").replace("&", " and ").replace(" '", "'")
+        value = value.replace(" & ", " and ")
+        value = value.replace("&", " and ")
+        value = value.replace(" '", "'")
     return SPELLINGS[table].get(value, value)
 
 

@@ -34,7 +34,11 @@ def _coverage(prepared: Prepared) -> Iterator[str]:
         yield f"{gold.corpus.name} is a stand-in: these scores cannot be compared with published ones"
     if len(predicted) < len(gold.dialogues):
         yield f"scored over the {len(predicted)} dialogues predicted, of {len(gold.dialogues)} in {gold.split}"
-    short = [key for key, turns in predicted.items() if len(turns) < len(gold.dialogues[key].bot_turns)]
+    short = []
+    for key, turns in predicted.items():
+        n_bot_turns = len(gold.dialogues[key].bot_turns)
+        if len(turns) < n_bot_turns:
+            short.append(key)
     if short:
         yield f"{len(short)} dialogue(s) end early (first: {short[0]}): scored over the replies that are there"
 
@@ -64,5 +68,7 @@ def _unknown_slots(prepared: Prepared) -> list[Unknown]:
 def _told(what: str, unknown: Sequence[Unknown]) -> Iterator[str]:
     """A note on unknown names, if there are any."""
     if unknown:
-        names = sorted({one.name for one in unknown})[:SHOWN_NAMES]
-        yield f"{what}: {', '.join(names)} (first: {place_of(unknown[0].key, unknown[0].turn)})"
+        names = sorted({one.name for one in unknown})
+        shown = ", ".join(names[:SHOWN_NAMES])
+        first = unknown[0]
+        yield f"{what}: {shown} (first: {place_of(first.key, first.turn)})"

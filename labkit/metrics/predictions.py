@@ -47,13 +47,15 @@ def checked(predictions: object) -> Predictions:
         LabError: a value has a wrong type, or two ids are the same; the dialogue and the turn (from 0) are named.
     """
     result: Predictions = {}
-    for dialogue_id, turns in typed(predictions, dict, FORMAT, "predictions").items():
+    typed(predictions, dict, FORMAT, "predictions")
+    for dialogue_id, turns in predictions.items():
         typed(dialogue_id, str, FORMAT, "predictions", "an id")
         place = f"dialogue {dialogue_id}"
         key = dialogue_key(dialogue_id)
         if key in result:
             raise LabError(printable(place), "the same id stands there twice", "keep one of the two")
-        for number, turn in enumerate(typed(turns, list, FORMAT, place)):
+        typed(turns, list, FORMAT, place)
+        for number, turn in enumerate(turns):
             _check_turn(turn, f"{place}, turn {number}")
         result[key] = turns
     return result
@@ -68,16 +70,20 @@ def _check_turn(turn: object, place: str) -> None:
     if "state" in fields:
         _check_state(fields["state"], place)
     if "active_domains" in fields:
-        for domain in typed(fields["active_domains"], list, FORMAT, place, "active_domains"):
+        domains = fields["active_domains"]
+        typed(domains, list, FORMAT, place, "active_domains")
+        for domain in domains:
             if domain is not None:  # as some of mwzeval's own files have it
                 typed(domain, str, FORMAT, place, "active_domains")
 
 
 def _check_state(state: object, place: str) -> None:
     """Raise LabError unless the state is {domain: {slot: text}}."""
-    for domain, slots in typed(state, dict, FORMAT, place, "state").items():
+    typed(state, dict, FORMAT, place, "state")
+    for domain, slots in state.items():
         typed(domain, str, FORMAT, place, "state, a domain")
-        for slot, value in typed(slots, dict, FORMAT, place, "state", domain).items():
+        typed(slots, dict, FORMAT, place, "state", domain)
+        for slot, value in slots.items():
             typed(slot, str, FORMAT, place, "state", domain, "a slot")
             typed(value, str, FORMAT, place, "state", domain, slot)
 
@@ -86,8 +92,11 @@ def gold_predictions(dialogues: Iterable[Dialogue]) -> Predictions:
     """The corpus' own replies, delexicalised as models are trained on them: what a perfect imitator would get."""
     predictions: Predictions = {}
     for dialogue in dialogues:
-        replies = [exchange[-1].text.strip() for exchange in exchanges(dialogue)]
-        predictions[dialogue.key] = [{"response": reply} for reply in replies]
+        turns: list[Reply] = []
+        for exchange in exchanges(dialogue):
+            reply = exchange[-1].text.strip()
+            turns.append({"response": reply})
+        predictions[dialogue.key] = turns
     return predictions
 
 

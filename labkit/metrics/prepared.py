@@ -40,23 +40,30 @@ class Prepared:
 
     def _normalise(self, key: str) -> None:
         turns = self.predictions[key]
+        n_turns = len(turns)
         replies = []
         for number, turn in enumerate(turns):
             reply, unknown_names = normalise_reply(turn["response"])
             replies.append(reply)
             for name in unknown_names:
-                self.unknown.append(Unknown(f"[{name}]", key, number))
+                unknown = Unknown(name=f"[{name}]", key=key, turn=number)
+                self.unknown.append(unknown)
         self.replies[key] = replies
-        self.references[key] = self.gold.references(key)[: len(turns)]
+        references = self.gold.references(key)
+        self.references[key] = references[:n_turns]
         if self.has_states:
             self.states[key] = [normalise_state(turn["state"]) for turn in turns]
         else:
-            self.states[key] = self.gold.states(key)[: len(turns)]
+            states = self.gold.states(key)
+            self.states[key] = states[:n_turns]
 
     @property
     def texts(self) -> list[str]:
         """All normalised replies, dialogue after dialogue."""
-        return [reply for replies in self.replies.values() for reply in replies]
+        texts = []
+        for replies in self.replies.values():
+            texts.extend(replies)
+        return texts
 
 
 def place_of(key: str, turn: int) -> str:

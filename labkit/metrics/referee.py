@@ -30,9 +30,11 @@ def rescored(evaluation: Evaluation) -> Scores:
     ours = evaluation.scores()
     rates = theirs["success"] or {}
     totals = {name: by_domain.pop(TOTAL) for name, by_domain in rates.items()}  # {"inform": …, "success": …}
-    dst = ours.dst
-    if dst and theirs["dst"]:
-        dst = dst | {name + THEIRS: figure for name, figure in theirs["dst"].items()}
+    dst = None
+    if ours.dst and theirs["dst"]:
+        dst = dict(ours.dst)
+        for name, figure in theirs["dst"].items():
+            dst[name + THEIRS] = figure
     return replace(
         ours,
         bleu=theirs["bleu"]["mwz22"],
@@ -64,8 +66,13 @@ def run(evaluation: Evaluation) -> MwzevalScores:
     scorer.booked_domains = gold.corpus.booked
 
     database = MultiWOZVenueDatabase.__new__(MultiWOZVenueDatabase)  # its __init__ reads MultiWOZ's files
-    database.data = {domain: searched_rows(domain, gold.corpus.database.get(domain, [])) for domain in DOMAINS}
-    database.data_keys = {domain: set(rows[0]) for domain, rows in database.data.items() if rows}
+    database.data = {}
+    database.data_keys = {}
+    for domain in DOMAINS:
+        rows = searched_rows(domain, gold.corpus.database.get(domain, []))
+        database.data[domain] = rows
+        if rows:
+            database.data_keys[domain] = set(rows[0])
     scorer.database = database
 
     predictions = deepcopy(_with_states(evaluation))  # a copy: it normalises them in place

@@ -37,20 +37,28 @@ def richness(replies: Sequence[str]) -> dict[str, float]:
 
 def words(text: str) -> list[str]:
     """Lower-case words without punctuation; an empty text is one empty word, as in the lexical_diversity package."""
-    plain = text.replace("``", "").translate(_PUNCTUATION)
-    return _SPACES.sub(" ", plain).lower().split(" ")
+    without_quotes = text.replace("``", "")
+    plain = without_quotes.translate(_PUNCTUATION)
+    spaced = _SPACES.sub(" ", plain)
+    return spaced.lower().split(" ")
 
 
 def _counted(lines: Iterable[Sequence[str]], n: int) -> Counter[Gram]:
     """How often each n-gram occurs; none goes from one line into the next."""
-    grams = (zip(*(line[start:] for start in range(n)), strict=False) for line in lines)
-    return Counter(chain.from_iterable(grams))
+    grams_of_lines = []
+    for line in lines:
+        shifted = [line[start:] for start in range(n)]
+        grams_of_lines.append(zip(*shifted, strict=False))
+    return Counter(chain.from_iterable(grams_of_lines))
 
 
 def _entropy(unigrams: Counter[Gram], n_tokens: int) -> float:
     """−Σ p(x) log₂ p(x), in bits."""
-    shares = [count / n_tokens for count in unigrams.values()]
-    return 0.0 - sum(p * math.log(p, 2) for p in shares)
+    terms = []
+    for count in unigrams.values():
+        p = count / n_tokens
+        terms.append(p * math.log(p, 2))
+    return 0.0 - sum(terms)
 
 
 def _conditional_entropy(bigrams: Counter[Gram], unigrams: Counter[Gram], n_tokens: int) -> float:
@@ -70,5 +78,7 @@ def msttr(tokens: Sequence[str], window: int = 50) -> float:
     ratios = []
     for start in range(0, len(tokens) - window + 1, window):
         segment = tokens[start : start + window]
-        ratios.append(len(set(segment)) / window)
-    return reduce(add, ratios) / len(ratios)  # not sum(), which rounds otherwise from Python 3.12 on
+        n_different = len(set(segment))
+        ratios.append(n_different / window)
+    total = reduce(add, ratios)  # not sum(), which rounds otherwise from Python 3.12 on
+    return total / len(ratios)

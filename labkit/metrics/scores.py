@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -14,12 +14,22 @@ from labkit.metrics.intervals import Comparison, paired, ratio_interval, score_i
 from labkit.metrics.statistics import Interval
 from labkit.metrics.success import MARKS, TOTAL, Verdict
 
+Rates = dict[str, dict[str, float]]  # {"inform": {domain: per cent}, "success": {domain: per cent}}
+
+
+class DomainCount(NamedTuple):
+    """Of the dialogues that have a domain in their goal: those that pass Inform, that pass Success, and all."""
+
+    inform: int = 0
+    success: int = 0
+    n: int = 0
+
 
 class MwzevalScores(TypedDict):
     """The shape of what mwzeval's `evaluate` returns."""
 
     bleu: dict[str, float]
-    success: dict[str, dict[str, float | None]] | None
+    success: Rates | None
     richness: dict[str, float]
     dst: dict[str, float] | None
 
@@ -42,7 +52,9 @@ class Explanation:
         lines = [self.heading]
         lines += [f"  {verdict}" for verdict in self.verdicts]
         for user, reply, change in self.turns:
-            lines += [f"  user> {user}", f"  bot> {reply}", f"      {change}"]
+            lines.append(f"  user> {user}")
+            lines.append(f"  bot> {reply}")
+            lines.append(f"      {change}")
         return printable("\n".join(lines))
 
 
@@ -56,7 +68,7 @@ class Scores:
     bleu: float
     inform: float | None
     success: float | None
-    per_domain: dict[str, dict[str, float]]  # {"inform": {domain: rate}, "success": {domain: rate}}
+    per_domain: Rates
     richness: dict[str, float]
     dst: dict[str, float] | None  # see labkit.metrics.dst; None where no belief states were predicted
     n_dialogues: int
@@ -66,8 +78,7 @@ class Scores:
     keys: Sequence[str] = field(default=(), repr=False, compare=False)  # [D]
     tallies: np.ndarray | None = field(default=None, repr=False, compare=False)  # [D, 13], see labkit.metrics.intervals
     explain: Callable[[str], Explanation] | None = field(default=None, repr=False, compare=False)  # by dialogue id
-    # {domain: (dialogues that pass Inform, that pass Success, all that have the domain in their goal)}
-    domain_counts: Mapping[str, tuple[int, int, int]] = field(default_factory=dict, repr=False, compare=False)
+    domain_counts: Mapping[str, DomainCount] = field(default_factory=dict, repr=False, compare=False)
     joint_counts: np.ndarray | None = field(default=None, repr=False, compare=False)  # [D, 2]: turns right, turns
 
     @property
@@ -88,11 +99,12 @@ class Scores:
     @property
     def domain_intervals(self) -> dict[str, dict[str, Interval]]:
         """Wilson's 95 % intervals of `per_domain`'s rates."""
-        result: dict[str, dict[str, Interval]] = {"inform": {}, "success": {}}
-        for domain, (n_inform, n_success, n) in self.domain_counts.items():
-            result["inform"][domain] = share_interval(n_inform, n)
-            result["success"][domain] = share_interval(n_success, n)
-        return result
+        inform = {}
+        success = {}
+        for domain, count in self.domain_counts.items():
+            inform[domain] = share_interval(count.inform, count.n)
+            success[domain] = share_interval(count.success, count.n)
+        return {"inform": inform, "success": success}
 
     @property
     def joint_interval(self) -> Interval | None:
@@ -103,21 +115,26 @@ class Scores:
 
     def to_mwzeval(self) -> MwzevalScores:
         """In the shape that mwzeval's `evaluate` returns, with mwzeval's own figures of state tracking."""
-        rates: dict[str, dict[str, float | None]] = {}
+        rates = None
         if self.per_domain:
-            rates["inform"] = {**self.per_domain["inform"], TOTAL: self.inform}
-            rates["success"] = {**self.per_domain["success"], TOTAL: self.success}
+            inform = self.per_domain["inform"] | {TOTAL: self.inform}
+            success = self.per_domain["success"] | {TOTAL: self.success}
+            rates = {"inform": inform, "success": success}
+        dst = None
+        if self.dst:
+            dst = as_mwzeval(self.dst)
         return {
             "bleu": {"mwz22": self.bleu},
-            "success": rates or None,
+            "success": rates,
             "richness": self.richness,
-            "dst": as_mwzeval(self.dst) if self.dst else None,
+            "dst": dst,
         }
 
     def __str__(self) -> str:
         lines = [f"{self.n_dialogues} dialogues, {self.n_turns} replies, scorer {self.scorer}, 95 % intervals"]
         for name, (low, high) in self.intervals.items():
-            lines.append(f"{name:9s} {getattr(self, name):6.2f}  [{low:.2f}, {high:.2f}]")
+            score = getattr(self, name)
+            lines.append(f"{name:9s} {score:6.2f}  [{low:.2f}, {high:.2f}]")
         if self.dst:
             lines.append(self._tracking())
         lines += [f"note: {note}" for note in self.notes]
@@ -151,7 +168,9 @@ def compare(a: Scores, b: Scores) -> Comparison:
     if not n_common:
         raise LabError("the two evaluations have no dialogue in common", "", "compare systems on the same split")
     notes = []
-    n_left_out = len(a.keys) + len(b.keys) - 2 * n_common
+    n_only_a = len(a.keys) - n_common
+    n_only_b = len(b.keys) - n_common
+    n_left_out = n_only_a + n_only_b
     if n_left_out:
         notes.append(f"note: {n_left_out} dialogues that only one of the two predicted are left out")
     differences = paired(a.tallies[rows_a], b.tallies[rows_b])

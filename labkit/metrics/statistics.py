@@ -20,6 +20,7 @@ ALPHA = 0.05  # of all tests
 Z = NormalDist().inv_cdf((1 + LEVEL) / 2)  # 1.96
 BY_CHANCE = 30.0  # points: how many dialogues only one of two equal systems passes, if nothing better is known
 SMALLEST = 0.1  # points: the smallest difference that `power` looks for
+ROUNDING = 1e-9  # points: differences as equal as this are the same
 _TAIL = 1e-12  # the probability that a sum over a binomial distribution may leave out at each end
 
 
@@ -37,10 +38,16 @@ def wilson(passed: int, n: int) -> Interval:
     if not 0 <= passed <= n or n < 1:
         raise LabError("no share", f"{passed} of {n}", "give 0 ≤ passed ≤ n, and n from 1 on")
     share = passed / n
-    centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half_width = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    low = centre - half_width if passed > 0 else 0.0
-    high = centre + half_width if passed < n else 1.0
+    shrink = 1 + Z**2 / n
+    centre = (share + Z**2 / (2 * n)) / shrink
+    variance = share * (1 - share) / n + Z**2 / (4 * n**2)
+    half_width = Z * math.sqrt(variance) / shrink
+    low = centre - half_width
+    high = centre + half_width
+    if passed == 0:
+        low = 0.0  # exactly, not by rounding
+    if passed == n:
+        high = 1.0
     return low, high
 
 
@@ -54,8 +61,11 @@ def paired_share_interval(only_a: int, only_b: int, n: int) -> Interval:
     share_a = (only_a + 1) / (n + 2)
     share_b = (only_b + 1) / (n + 2)
     difference = share_b - share_a
-    half_width = Z * math.sqrt((share_a + share_b - difference**2) / (n + 2))
-    return max(-1.0, difference - half_width), min(1.0, difference + half_width)
+    variance = (share_a + share_b - difference**2) / (n + 2)
+    half_width = Z * math.sqrt(variance)
+    low = max(-1.0, difference - half_width)
+    high = min(1.0, difference + half_width)
+    return low, high
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
@@ -67,13 +77,18 @@ def mcnemar(only_a: int, only_b: int) -> float:
     0.0703125
     """
     n = only_a + only_b
-    outcomes = sum(math.comb(n, fewer) for fewer in range(min(only_a, only_b) + 1))
-    return min(1.0, 2 * outcomes / 2**n)
+    fewer = min(only_a, only_b)
+    as_extreme = 0  # of the 2**n ways in which n dialogues can fall to A or B, those with at most so few for one side
+    for few in range(fewer + 1):
+        as_extreme += math.comb(n, few)
+    p_one_sided = as_extreme / 2**n
+    return min(1.0, 2 * p_one_sided)
 
 
 def percentile_interval(values: np.ndarray) -> Interval:
     """The 95 % percentile interval of resampled scores [B] (Efron 1979)."""
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -83,7 +98,9 @@ def bootstrap_p(drawn: np.ndarray, found: float) -> float:
     The share of resamples whose difference is as far from the mean of all as the one found is from 0 (Riezler &
     Maxwell 2005). The one found counts as one more, so that p is never below `bootstrap_floor`.
     """
-    n_extreme = int((np.abs(drawn - drawn.mean()) >= abs(found) - 1e-9).sum())
+    distance = np.abs(drawn - drawn.mean())  # [B]
+    is_extreme = distance >= abs(found) - ROUNDING  # [B]
+    n_extreme = int(is_extreme.sum())
     return (n_extreme + 1) / (len(drawn) + 1)
 
 
@@ -105,8 +122,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = [0.0] * n
     largest = 0.0
     for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (n - rank) * p_values[index]))
-        adjusted[index] = largest
+        corrected = (n - rank) * p_values[index]
+        largest = max(largest, corrected)
+        adjusted[index] = min(1.0, largest)
     return adjusted
 
 
@@ -123,13 +141,15 @@ class Power:
     alpha: float
 
     def __str__(self) -> str:
-        text = (
-            f"a difference of {self.difference:g} points, where {self.discordance:g} % of the dialogues are passed "
-            f"by exactly one of the two systems (exact McNemar test, alpha {self.alpha:g}): "
-        )
+        parts = [
+            f"a difference of {self.difference:g} points,",
+            f"where exactly one of the two systems passes {self.discordance:g} % of the dialogues",
+            f"(exact McNemar test, alpha {self.alpha:g}):",
+        ]
         if self.n is not None:
-            text += f"{self.n} dialogues show it in {self.power:.0%} of experiments; "
-        return text + f"{self.target:.0%} takes {self.needed:,} dialogues"
+            parts.append(f"{self.n} dialogues show it in {self.power:.0%} of experiments;")
+        parts.append(f"{self.target:.0%} takes {self.needed:,} dialogues")
+        return " ".join(parts)
 
 
 def power(
@@ -156,7 +176,7 @@ def power(
         LabError: a value that cannot be; what is allowed is said.
     """
     _check("difference", difference, -100, 100)
-    size = abs(difference)
+    size = abs(difference)  # points
     _check("size of the difference", size, SMALLEST, 100)
     if discordance is None:
         discordance = min(100.0, BY_CHANCE + size)
@@ -166,12 +186,17 @@ def power(
     if n is not None:
         _check("number of dialogues", n, 1, 1e9)
         n = int(n)
+    size_as_share = size / 100
+    discordance_as_share = discordance / 100
+    power_at_n = None
+    if n is not None:
+        power_at_n = _power_at(n, size_as_share, discordance_as_share, alpha)
     return Power(
         difference=difference,
         discordance=discordance,
         n=n,
-        power=None if n is None else _power_at(n, size / 100, discordance / 100, alpha),
-        needed=_dialogues_needed(size / 100, discordance / 100, target, alpha),
+        power=power_at_n,
+        needed=_dialogues_needed(size_as_share, discordance_as_share, target, alpha),
         target=target,
         alpha=alpha,
     )
@@ -181,7 +206,8 @@ def _check(name: str, value: float, low: float, high: float) -> None:
     """Raise LabError unless the value is a number from low to high; NaN is in no range."""
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not is_number or not low <= value <= high:
-        raise LabError(f"the {name} cannot be {quoted(value)}", "", f"give a number from {low:g} to {high:g}")
+        action = f"give a number from {low:g} to {high:g}"
+        raise LabError(f"the {name} cannot be {quoted(value)}", "", action)
 
 
 def _power_at(n: int, difference: float, discordance: float, alpha: float) -> float:
@@ -192,14 +218,22 @@ def _power_at(n: int, difference: float, discordance: float, alpha: float) -> fl
     """
     from scipy.stats import binom  # a second to import
 
-    first, last = binom.ppf([_TAIL, 1 - _TAIL], n, discordance)
-    m = np.arange(max(0, first), last + 1)  # [M] numbers of discordant pairs
+    first = binom.ppf(_TAIL, n, discordance)
+    last = binom.ppf(1 - _TAIL, n, discordance)
+    m = np.arange(first, last + 1)  # [M] numbers of discordant pairs
     probability_of_m = binom.pmf(m, n, discordance)  # [M]
-    few = binom.ppf(alpha / 2, m, 0.5)  # [M]
-    few = np.where(binom.cdf(few, m, 0.5) <= alpha / 2, few, few - 1)  # [M] as few wins as this reject; -1: none do
+
+    tail = alpha / 2
+    few = binom.ppf(tail, m, 0.5)  # [M]
+    is_small_enough = binom.cdf(few, m, 0.5) <= tail  # [M]
+    few = np.where(is_small_enough, few, few - 1)  # [M] as few wins as this reject; -1: none do
+    many = m - few  # [M] as many wins as this reject
+
     win = (discordance + difference) / (2 * discordance)  # P(B passes | exactly one of the two passes)
-    rejects = binom.cdf(few, m, win) + binom.sf(m - few - 1, m, win)  # [M]
-    return float((probability_of_m * rejects).sum())
+    rejects_low = binom.cdf(few, m, win)  # [M]
+    rejects_high = binom.sf(many - 1, m, win)  # [M]
+    rejects = rejects_low + rejects_high
+    return float(probability_of_m @ rejects)
 
 
 def _dialogues_needed(difference: float, discordance: float, target: float, alpha: float) -> int:

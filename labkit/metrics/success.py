@@ -34,17 +34,29 @@ def active_domains(states: Sequence[State]) -> list[list[str]]:
         if changed and current not in changed:
             current = max(changed, key=lambda domain: len(state[domain]))
         elif not changed and len(changed_before) > 1:  # two were set at once and one is dealt with: on to the other
-            others = [domain for domain in changed_before if domain in state and domain != current]
-            current = others[0] if others else current
+            current = _other(changed_before, state, current)
         before = state
         changed_before = changed
         result.append([current])
     return result
 
 
+def _other(domains: Sequence[str], state: State, current: str) -> str:
+    """The first of the domains that the state has and that is not the current one, if there is such a domain."""
+    for domain in domains:
+        if domain in state and domain != current:
+            return domain
+    return current
+
+
 def _changed_domains(before: State, state: State) -> list[str]:
     """The domains with a slot that is new or has a new value."""
-    return [domain for domain in state if state[domain].items() - before.get(domain, {}).items()]
+    changed = []
+    for domain, slots in state.items():
+        slots_before = before.get(domain, {})
+        if slots.items() - slots_before.items():
+            changed.append(domain)
+    return changed
 
 
 class TurnInput(NamedTuple):
@@ -112,9 +124,11 @@ class Verdict:
     wanted: str = field(repr=False)  # the goal in words
 
     def __str__(self) -> str:
-        text = f"{MARKS[self.inform]} {self.domain} (wanted {self.wanted}): {self.reason}"
+        mark = MARKS[self.inform]
+        text = f"{mark} {self.domain} (wanted {self.wanted}): {self.reason}"
         if self.missing:
-            text += f"; never told {', '.join(self.missing)}"
+            missing = ", ".join(self.missing)
+            text += f"; never told {missing}"
         return text
 
 
@@ -127,13 +141,15 @@ def _verdict(goal: Goal, domain: str, offer: Offer, database: VenueDatabase) -> 
     constraints: dict[str, str] = goal[domain]["informable"]
     requested: list[str] = goal[domain]["requestable"]
     inform, reason = _informed(domain, constraints, requested, offer.entities, database)
+    missing = set(requested) - offer.told
     wishes = [f"{slot}={value}" for slot, value in constraints.items()]
+    wishes.extend(requested)
     return Verdict(
         domain=domain,
         inform=inform,
         reason=reason,
-        missing=tuple(sorted(set(requested) - offer.told)),
-        wanted=", ".join([*wishes, *requested]),
+        missing=tuple(sorted(missing)),
+        wanted=", ".join(wishes),
     )
 
 
@@ -154,7 +170,8 @@ def _informed(
     if not offered:
         return False, "nothing was offered"
     wanted = database.query(domain, constraints)
-    return offered <= wanted, f"{len(offered & wanted)} of the {len(offered)} on offer meet the goal"
+    n_fitting = len(offered & wanted)
+    return offered <= wanted, f"{n_fitting} of the {len(offered)} on offer meet the goal"
 
 
 def passed(verdicts: Sequence[Verdict]) -> dict[str, tuple[bool, bool]]:
@@ -180,9 +197,12 @@ def change(
     for domain, (entities, told) in after.items():
         if entities != before[domain].entities:
             wanted = database.query(domain, goal[domain]["informable"])
-            changes.append(f"offers {len(entities)} {domain}(s), {len(entities & wanted)} meet the goal")
+            n_fitting = len(entities & wanted)
+            changes.append(f"offers {len(entities)} {domain}(s), {n_fitting} meet the goal")
         newly_told = told - before[domain].told
         if newly_told:
-            changes.append(f"tells {domain} {', '.join(sorted(newly_told))}")
-    topics = ", ".join(domain for domain in turn.active if domain)
-    return f"about {topics or 'nothing yet'}: {'; '.join(changes) or '–'}"
+            slots = ", ".join(sorted(newly_told))
+            changes.append(f"tells {domain} {slots}")
+    topics = ", ".join(filter(None, turn.active)) or "nothing yet"
+    what_changed = "; ".join(changes) or "–"
+    return f"about {topics}: {what_changed}"
