@@ -27,6 +27,18 @@ class Reply(TypedDict):
 Predictions = dict[str, list[Reply]]  # {Dialogue.key: one reply for each bot turn}
 
 
+def dialogue_key(dialogue_id: str) -> str:
+    """A dialogue's id as goals and predictions spell it (mwzeval's spelling): lower case, no `.json` at the end.
+
+    >>> dialogue_key("PMUL1234.json"), dialogue_key("conv.2024.001")
+    ('pmul1234', 'conv.2024.001')
+    """
+    key = dialogue_id.lower()
+    while key.endswith(".json"):  # so that the key of a key is the same key
+        key = key.removesuffix(".json")
+    return key
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A slot value in an utterance: characters `start` up to, not including, `end`."""
@@ -52,15 +64,6 @@ class Turn:
     state: State = field(default_factory=dict)
     acts: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # {"Restaurant-Inform": [(slot, value)]}
     spans: tuple[Span, ...] = ()  # sorted by start, not overlapping
-
-
-def dialogue_key(dialogue_id: str) -> str:
-    """The id as goals and predictions spell it (mwzeval's spelling): lower case, no `.json`. Other dots stay.
-
-    >>> dialogue_key("PMUL0001.json"), dialogue_key("conv.2024.001")
-    ('pmul0001', 'conv.2024.001')
-    """
-    return dialogue_id.lower().removesuffix(".json")
 
 
 @dataclass(slots=True)

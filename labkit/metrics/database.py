@@ -5,8 +5,8 @@ from functools import lru_cache
 
 from rapidfuzz.distance import Indel, Levenshtein
 
-from labkit.corpora.checks import typed
 from labkit.corpora.times import minutes
+from labkit.metrics.checks import typed
 from labkit.metrics.normalization import slot_name, slot_value
 
 Row = Mapping[str, object]  # an entity as the database file has it: {column: value}

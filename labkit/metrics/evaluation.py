@@ -5,10 +5,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from labkit.corpora.checks import printable
 from labkit.corpora.types import BOT, USER, Predictions, dialogue_key
 from labkit.errors import LabError
 from labkit.metrics.bleu import N_COUNTS, bleu_counts, bleu_score
+from labkit.metrics.checks import printable
 from labkit.metrics.dst import StateCounts
 from labkit.metrics.gold import Gold, gold_of
 from labkit.metrics.intervals import GOAL, INFORM, N_TALLIES, SUCCESS

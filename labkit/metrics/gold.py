@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
-from labkit.corpora.checks import printable, typed
 from labkit.corpora.slots import CLASS_OF
 from labkit.corpora.types import SPLIT_ALIASES, Corpus, Dialogue, Goal, State
 from labkit.errors import LabError
+from labkit.metrics.checks import printable, typed
 from labkit.metrics.database import VenueDatabase
 from labkit.metrics.normalization import normalise_reply, normalise_state, slot_name
 from labkit.prompts import delexicalise

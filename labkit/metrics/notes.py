@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from labkit.corpora.checks import printable
+from labkit.metrics.checks import printable
 from labkit.metrics.prepared import Prepared, Unknown, place_of
 
 SHOWN_NAMES = 5  # of unknown names, in a note

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from labkit.corpora.checks import printable, typed
 from labkit.corpora.types import Dialogue, Predictions, Reply, dialogue_key
 from labkit.errors import LabError
+from labkit.metrics.checks import printable, typed
 from labkit.prompts import exchanges
 from labkit.storage import read_json, write_json
 

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from labkit.corpora.checks import printable
 from labkit.corpora.types import Predictions, State
 from labkit.errors import LabError
+from labkit.metrics.checks import printable
 from labkit.metrics.gold import Gold
 from labkit.metrics.normalization import normalise_reply, normalise_state
 from labkit.metrics.predictions import checked

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import chain
 from operator import add
@@ -45,11 +45,12 @@ def words(text: str) -> list[str]:
 
 def _counted(lines: Iterable[Sequence[str]], n: int) -> Counter[Gram]:
     """How often each n-gram occurs; none goes from one line into the next."""
-    grams_of_lines = []
-    for line in lines:
-        shifted = [line[start:] for start in range(n)]
-        grams_of_lines.append(zip(*shifted, strict=False))
-    return Counter(chain.from_iterable(grams_of_lines))
+    return Counter(chain.from_iterable(_ngrams(line, n) for line in lines))
+
+
+def _ngrams(tokens: Sequence[str], n: int) -> Iterator[Gram]:
+    shifted = [tokens[start:] for start in range(n)]
+    return zip(*shifted, strict=False)
 
 
 def _entropy(unigrams: Counter[Gram], n_tokens: int) -> float:

@@ -7,8 +7,8 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from labkit.corpora.checks import printable
 from labkit.errors import LabError
+from labkit.metrics.checks import printable
 from labkit.metrics.dst import THEIRS, as_mwzeval
 from labkit.metrics.intervals import Comparison, paired, ratio_interval, score_intervals, share_interval
 from labkit.metrics.statistics import Interval

@@ -11,8 +11,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from labkit.corpora.checks import quoted
 from labkit.errors import LabError
+from labkit.metrics.checks import quoted
 
 Interval = tuple[float, float]
 LEVEL = 0.95  # of all intervals

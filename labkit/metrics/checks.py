@@ -1,4 +1,7 @@
-"""One check for everything that is read from JSON: is this value of the type that it should be?"""
+"""Is what scoring gets of the type that it should be? Corpus files are checked when they are read: labkit.corpora.
+
+A corpus or predictions can also be made in memory; then this is the first check.
+"""
 
 from typing import TypeVar
 
