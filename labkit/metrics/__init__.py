@@ -3,11 +3,11 @@
 from labkit.corpora.types import Corpus
 from labkit.errors import LabError
 from labkit.metrics.evaluation import Evaluation, Predictions, gold_of
-from labkit.metrics.perplexity import reply_perplexity
 from labkit.metrics.predictions import constant_predictions, gold_predictions, read_predictions, write_predictions
 from labkit.metrics.referee import rescored
 from labkit.metrics.scores import Explanation, Scores, compare
 from labkit.metrics.statistics import power
+from labkit.models.likelihood import reply_perplexity
 
 __all__ = [
     "Explanation",

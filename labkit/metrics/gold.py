@@ -9,7 +9,7 @@ from labkit.errors import LabError
 from labkit.metrics.checks import printable, typed
 from labkit.metrics.database import VenueDatabase
 from labkit.metrics.normalization import normalise_reply, normalise_state, slot_name
-from labkit.prompts import delexicalise
+from labkit.prompts.text import delexicalise
 
 TELLING = {"name", "phone", "postcode", "trainid", "trainID", "address", "ref"}  # what no delexicalised reply holds
 SHORTEST_TELLING = 5  # characters; shorter values are also ordinary words

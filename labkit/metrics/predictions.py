@@ -7,7 +7,7 @@ from pathlib import Path
 from labkit.corpora.types import Dialogue, Predictions, Reply, dialogue_key
 from labkit.errors import LabError
 from labkit.metrics.checks import printable, typed
-from labkit.prompts import exchanges
+from labkit.prompts.format import exchanges
 from labkit.storage import read_json, write_json
 
 __all__ = ["Predictions", "Reply", "checked", "constant_predictions", "gold_predictions", "read_predictions"]
