@@ -1,6 +1,7 @@
 """Embeddings, clusters, words and the chain: each test guards a trap of the 2023 notebook or of pooled vectors."""
 
 import copy
+import importlib
 import os
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from sklearn.metrics import adjusted_rand_score
 from labkit import structure
 from labkit.corpora.types import Dialogue, Turn
 from labkit.errors import LabError
+
+embedding = importlib.import_module("labkit.structure.embed")  # `structure.embed` is its function
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +105,14 @@ def test_cached_vectors_are_not_reused_for_another_model(tiny_lm, tmp_path):
 
 def test_the_second_time_vectors_come_from_the_disk(tiny_lm, tmp_path, monkeypatch):
     first = structure.embed(["a taxi", "a hotel", "a taxi"], tiny_lm, cache=tmp_path)
-    monkeypatch.setattr(structure, "_pooled", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(embedding, "_pooled", lambda *_: pytest.fail("encoded again"))
     np.testing.assert_array_equal(structure.embed(["a taxi", "a hotel", "a taxi"], tiny_lm, cache=tmp_path), first)
     np.testing.assert_array_equal(first[0], first[2])
 
 
 def test_an_interrupted_embedding_keeps_its_finished_chunks(tiny_lm, tmp_path, monkeypatch):
-    monkeypatch.setattr(structure, "CHUNK", 2)
-    pooled, calls = structure._pooled, []
+    monkeypatch.setattr(embedding, "CHUNK", 2)
+    pooled, calls = embedding._pooled, []
 
     def interrupted(lm, texts, layer):
         calls.append(texts)
@@ -117,7 +120,7 @@ def test_an_interrupted_embedding_keeps_its_finished_chunks(tiny_lm, tmp_path, m
             raise KeyboardInterrupt
         return pooled(lm, texts, layer)
 
-    monkeypatch.setattr(structure, "_pooled", interrupted)
+    monkeypatch.setattr(embedding, "_pooled", interrupted)
     with pytest.raises(KeyboardInterrupt):
         structure.embed(["a", "bb", "ccc", "dddd"], tiny_lm, cache=tmp_path)
     structure.embed(["a", "bb", "ccc", "dddd"], tiny_lm, cache=tmp_path)
@@ -290,7 +293,7 @@ def test_a_sentence_encoder_that_pools_otherwise_gets_vectors_of_its_own():
         def extra_repr(self):
             return self.pooling
 
-    mean, again, cls = (structure._encoder(Encoder(pooling), -1)[0] for pooling in ("mean", "mean", "cls"))
+    mean, again, cls = (embedding._encoder(Encoder(pooling), -1)[0] for pooling in ("mean", "mean", "cls"))
     assert mean == again != cls  # the same weights all three
 
 
