@@ -12,7 +12,7 @@ from labkit.structure.chain import (
     turn_bits,
 )
 from labkit.structure.clusters import agreement, choose_k, cluster, relabel
-from labkit.structure.embed import CHUNK, Encoder, embed  # the function hides the module of the same name
+from labkit.structure.embed import CHUNK, Encoder, SentenceEncoder, embed  # the function hides its module
 from labkit.structure.maps import neighbours, umap_map
 from labkit.structure.rows import representations
 from labkit.structure.words import (
@@ -29,6 +29,7 @@ __all__ = [
     "CHUNK",
     "Encoder",
     "Paths",
+    "SentenceEncoder",
     "Texts",
     "Words",
     "agreement",

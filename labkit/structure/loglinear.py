@@ -5,22 +5,26 @@ along with their uncertainties", IEEE/ACM TASLP 28, make Bayesian. Both the docu
 of E have Gaussian priors. One without the other would be no prior at all: E could grow as much as a_d shrinks.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from labkit.errors import LabError
-from labkit.structure.words import word_counter
+from labkit.structure.checks import clean_texts, seed_number, whole_number
+from labkit.structure.words import count_words
 
 if TYPE_CHECKING:
     import torch
-    from scipy.sparse import csr_array
+    from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import CountVectorizer
 
 Texts = Sequence[str]
 BATCH = 64  # documents: [BATCH, V] is the largest array that is ever dense
+COMPLETION_EPOCHS = 30  # to find the vectors of texts that were held out; E and b stay as they are
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class DocumentModel:
     a value an epoch: in the first all vectors are still zero.
     """
 
-    counter: Any
+    counter: "CountVectorizer"
     unigrams: np.ndarray
     b: np.ndarray
     E: np.ndarray
@@ -41,8 +45,9 @@ class DocumentModel:
 
     def typical(self, vector: np.ndarray, n: int = 8) -> list[str]:
         """The `n` words whose probability a step in the direction of `vector` [K] raises most."""
-        names = self.counter.get_feature_names_out()
-        return [str(names[i]) for i in np.argsort(-(self.E @ vector))[:n]]
+        names = self.counter.get_feature_names_out()  # [V]
+        rise = self.E @ vector  # [V]
+        return [str(names[i]) for i in np.argsort(-rise)[:n]]
 
 
 def document_model(texts: Texts, size: int = 16, epochs: int = 20, prior: float = 3.0, seed: int = 42) -> DocumentModel:
@@ -53,57 +58,76 @@ def document_model(texts: Texts, size: int = 16, epochs: int = 20, prior: float 
         prior: precision of the Gaussian prior of a_d and of the rows of E.
 
     Raises:
-        LabError: no text has a word.
+        LabError: no text has a word, or a size, number of epochs, prior or seed that cannot be.
     """
     import torch
 
-    counter = word_counter()
-    try:
-        counts = counter.fit_transform(texts)  # [D, V]
-    except ValueError as error:
-        raise LabError("nothing to model", str(error), "choose more dialogues") from error
-    draw = torch.Generator().manual_seed(seed)
-    frequency = torch.tensor(counts.sum(0)).float().flatten()
-    unigrams = (frequency / frequency.sum()).log()
-    b = unigrams.clone().requires_grad_()
-    E = (torch.randn(len(b), size, generator=draw) / size**0.5).requires_grad_()
-    documents, history = _fit(counts, b, E, epochs, prior, draw, [b, E])
-    arrays = [each.detach().numpy() for each in (unigrams, b, E, documents)]
-    return DocumentModel(counter, *arrays, history, prior)
+    size, epochs = whole_number("size", size, 1), whole_number("epochs", epochs, 1)
+    if not isinstance(prior, int | float) or not 0 <= prior < math.inf:
+        raise LabError(f"prior cannot be {prior!r}", "", "choose a number, 0 or more")
+    draw = torch.Generator().manual_seed(seed_number(seed))
+    counts, counter = count_words(texts, nothing="nothing to model")  # [D, V]
+
+    frequency = torch.tensor(counts.sum(axis=0)).float().flatten()  # [V]
+    unigrams = (frequency / frequency.sum()).log()  # [V]
+    b = unigrams.clone().requires_grad_()  # [V]
+    E = (torch.randn(len(b), size, generator=draw) / size**0.5).requires_grad_()  # [V, K]
+    documents, history = _fit(counts, b, E, epochs=epochs, prior=prior, draw=draw, learned=[b, E])
+    return DocumentModel(
+        counter=counter,
+        unigrams=unigrams.numpy(),
+        b=b.detach().numpy(),
+        E=E.detach().numpy(),
+        documents=documents.numpy(),
+        history=history,
+        prior=prior,
+    )
 
 
 def _fit(
-    counts: "csr_array", b: Any, E: Any, epochs: int, prior: float, draw: Any, learned: Sequence[Any] = ()
+    counts: "csr_matrix",
+    b: "torch.Tensor",
+    E: "torch.Tensor",
+    *,
+    epochs: int,
+    prior: float,
+    draw: "torch.Generator",
+    learned: Sequence["torch.Tensor"] = (),
 ) -> tuple["torch.Tensor", list[float]]:
     """The documents' vectors [D, K] that maximise the posterior, and nats per word by epoch; `learned` moves along."""
     import torch
 
-    documents = torch.nn.Embedding(counts.shape[0], E.shape[1], sparse=True)
+    n_documents = counts.shape[0]
+    documents = torch.nn.Embedding(n_documents, E.shape[1], sparse=True)
     torch.nn.init.zeros_(documents.weight)  # θ is the unigrams' at first, whatever E is
-    steps: list[Any] = [torch.optim.SparseAdam(documents.parameters(), lr=0.1)]
-    steps += [torch.optim.Adam(learned, lr=0.02)] if learned else []
+    steps: list[torch.optim.Optimizer] = [torch.optim.SparseAdam(documents.parameters(), lr=0.1)]
+    if learned:
+        steps.append(torch.optim.Adam(learned, lr=0.02))
+
     history = []
     for _ in tqdm(range(epochs), desc="documents"):
         nats = 0.0
-        for batch in torch.randperm(counts.shape[0], generator=draw).split(BATCH):
+        for batch in torch.randperm(n_documents, generator=draw).split(BATCH):
             a = documents(batch)  # [B, K]
             loss = _nats(counts[batch.numpy()], b, E, a)
             nats += loss.item()
-            penalty = a.square().sum() + E.square().sum() * len(batch) / counts.shape[0]
+            # the prior of E is paid once an epoch: each batch pays its share
+            penalty = a.square().sum() + E.square().sum() * len(batch) / n_documents
             (loss + prior / 2 * penalty).backward()
             for step in steps:
                 step.step()
                 step.zero_grad()
-        history.append(float(nats / counts.sum()))
+        n_words = max(1, counts.sum())
+        history.append(float(nats / n_words))
     return documents.weight.detach(), history
 
 
-def _nats(counts: "csr_array", b: Any, E: Any, a: Any) -> "torch.Tensor":
+def _nats(counts: "csr_matrix", b: "torch.Tensor", E: "torch.Tensor", a: "torch.Tensor") -> "torch.Tensor":
     """Negative log-likelihood of the words of a batch, summed; only words that occur are looked up."""
     import torch
 
     log_theta = torch.log_softmax(b + a @ E.T, 1)  # [B, V]
-    found = counts.tocoo()
+    found = counts.tocoo()  # (document, word, count) of each word that occurs
     return -(torch.tensor(found.data) * log_theta[found.row, found.col]).sum()
 
 
@@ -112,19 +136,33 @@ def completion(model: DocumentModel, texts: Texts, seed: int = 42) -> dict[str, 
     half is scored, by θ of that vector ("document model") and by the unigrams of the training texts.
 
     Words that the model does not know are left out.
+
+    Raises:
+        LabError: the texts have no word that the model knows, or none in the half to be scored.
     """
     import torch
 
-    words = model.counter.transform(texts)  # [D, V]
+    seed = seed_number(seed)
+    words = model.counter.transform(clean_texts(texts))  # [D, V]
     seen = words.copy()
     seen.data = np.random.default_rng(seed).binomial(words.data, 0.5)
     hidden = words - seen
+    if hidden.sum() == 0:
+        found = f"{words.sum()} known words in {words.shape[0]} texts"
+        raise LabError("no words to score", found, "hold out more dialogues")
+
     b, E = torch.tensor(model.b), torch.tensor(model.E)
-    a, _ = _fit(seen, b, E, 30, model.prior, torch.Generator().manual_seed(seed))
-    batches = torch.arange(len(a)).split(BATCH)
+    draw = torch.Generator().manual_seed(seed)
+    a, _ = _fit(seen, b, E, epochs=COMPLETION_EPOCHS, prior=model.prior, draw=draw)  # [D, K]
+    unigrams = _perplexity(hidden, torch.tensor(model.unigrams), E, torch.zeros_like(a))
+    return {"unigrams": unigrams, "document model": _perplexity(hidden, b, E, a)}
 
-    def perplexity(b: Any, a: Any) -> float:
-        return float(np.exp(sum(_nats(hidden[i.numpy()], b, E, a[i]).item() for i in batches) / hidden.sum()))
 
-    unigrams = perplexity(torch.tensor(model.unigrams), torch.zeros_like(a))
-    return {"unigrams": unigrams, "document model": perplexity(b, a)}
+def _perplexity(counts: "csr_matrix", b: "torch.Tensor", E: "torch.Tensor", a: "torch.Tensor") -> float:
+    """e to the mean negative log-likelihood of a word."""
+    import torch
+
+    nats = 0.0
+    for batch in torch.arange(len(a)).split(BATCH):
+        nats += _nats(counts[batch.numpy()], b, E, a[batch]).item()
+    return float(np.exp(nats / counts.sum()))
