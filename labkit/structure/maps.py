@@ -9,16 +9,16 @@ from labkit.structure.checks import finite_vectors, seed_number, whole_number
 
 Neighbours = tuple[np.ndarray, np.ndarray]  # indices [N, n] and distances [N, n], nearest first
 EXACT = 8_192  # up to so many vectors, every pair is compared
-CELL = 256  # vectors in a cell, on average
+CELL = 128  # vectors in a cell, on average
 CANDIDATES = 4_096  # vectors that each vector is compared with where there are more than EXACT
 
 
 def neighbours(vectors: np.ndarray, n_neighbors: int = 50) -> Neighbours:
     """Nearest neighbours (indices, distances), both [N, n], each vector among its own; for `umap_map(knn=…)`.
 
-    Up to 8,192 vectors they are exact. Of more, k-means makes cells of about 256, and the vectors of a cell are compared
-    with the 4,096 or more in the nearest cells (an inverted file; Jégou et al. 2011): time grows as N, not as N², and a
-    few of the 50 neighbours are missed. `tests/benchmarks/structure.md` says how few.
+    Up to 8,192 vectors they are exact. Of more, k-means makes cells of about 128, and the vectors of a cell are
+    compared with the 4,096 or more in the nearest cells (an inverted file; Jégou et al. 2011): time grows as N, not as
+    N², and a few of the neighbours are missed: `tests/benchmarks/structure.md` says how many.
 
     Raises:
         LabError: vectors with NaN, or a number of neighbours that cannot be.
