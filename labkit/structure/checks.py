@@ -1,5 +1,6 @@
 """What every step of the room asks of its input; what does not hold is one clear line."""
 
+import math
 from collections.abc import Sequence
 from numbers import Integral
 
@@ -7,20 +8,30 @@ import numpy as np
 
 from labkit.errors import LabError
 
+WHOLE, NUMBERS = "iu", "iuf"  # NumPy's letters of number types
 MOST_SEED = 2**32 - 1  # NumPy's and scikit-learn's random generators take no larger one
 
 
-def whole_number(name: str, value: object, least: int, most: int | None = None) -> int:
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number of Python's or NumPy's; True and False are none."""
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, Integral)
+
+
+def whole_number(name: str, value: object, least: int, most: float = math.inf) -> int:
     """`value` as an int, if it is a whole number from `least` to `most`.
 
     Raises:
         LabError: a bool, a float, a text, or a number outside the bounds.
     """
-    allowed = f"{least} or more" if most is None else f"from {least} to {most}"
-    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_whole or value < least or (most is not None and value > most):
-        raise LabError(f"{name} cannot be {value!r}", "", f"choose a whole number, {allowed}")
-    return int(value)
+    if is_whole(value) and least <= value <= most:
+        return int(value)
+    allowed = f"from {least} to {most}"
+    if most == math.inf:
+        allowed = f"{least} or more"
+    action = f"choose a whole number, {allowed}"
+    raise LabError(f"{name} cannot be {value!r}", "", action)
 
 
 def seed_number(seed: object) -> int:
@@ -39,11 +50,13 @@ def finite_vectors(vectors: np.ndarray) -> np.ndarray:
         array = np.asarray(vectors)
     except ValueError as error:  # rows of different lengths
         raise LabError("the vectors are no table of numbers", str(error), action) from error
-    if array.ndim != 2 or array.dtype.kind not in "fiu":
-        raise LabError("the vectors are no table of numbers", f"shape {array.shape}, type {array.dtype}", action)
+    shape = f"shape {array.shape}"
+    if array.ndim != 2 or array.dtype.kind not in NUMBERS:
+        raise LabError("the vectors are no table of numbers", f"{shape}, type {array.dtype}", action)
     if array.size == 0:
-        raise LabError("no vectors", f"shape {array.shape}", "choose more dialogues")
-    broken = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        raise LabError("no vectors", shape, "choose more dialogues")
+    finite = np.isfinite(array).all(axis=1)  # [N] bool
+    broken = np.flatnonzero(~finite)
     if len(broken):
         found = f"{len(broken)} of {len(array)} vectors, the first is number {broken[0]}"
         raise LabError("vectors with NaN or infinity", found, "embed again with a model in float32")
@@ -60,9 +73,13 @@ def whole_labels(labels: Sequence[int], expected: int, of: str) -> np.ndarray:
     if array.ndim != 1 or len(array) != expected:
         found = f"{array.size} labels for {expected} {of}"
         raise LabError("labels of something else", found, f"pass the labels of these {of}")
-    if expected and (array.dtype.kind not in "iu" or array.min() < -1):
-        found = f"type {array.dtype}" if array.dtype.kind not in "iu" else str(array.min())
-        raise LabError("labels that are no cluster ids", found, "use whole numbers from 0, and -1 for noise")
+    if expected == 0:
+        return array.astype(int)
+    action = "use whole numbers from 0, and -1 for noise"
+    if array.dtype.kind not in WHOLE:
+        raise LabError("labels that are no cluster ids", f"type {array.dtype}", action)
+    if array.min() < -1:
+        raise LabError("labels that are no cluster ids", str(array.min()), action)
     return array
 
 
@@ -73,11 +90,13 @@ def clean_texts(texts: Sequence[str]) -> list[str]:
         LabError: one string instead of several, a text that is no string, or half an emoji (a lone surrogate).
     """
     if isinstance(texts, str | bytes):
-        raise LabError("one text where several are expected", repr(texts[:40]), "pass a list of texts")
+        beginning = repr(texts[:40])
+        raise LabError("one text where several are expected", beginning, "pass a list of texts")
     texts = list(texts)
     for number, text in enumerate(texts):
         if not isinstance(text, str):
-            raise LabError(f"text {number} is no text", repr(text)[:80], "pass strings only")
+            found = repr(text)[:80]
+            raise LabError(f"text {number} is no text", found, "pass strings only")
         refuse_surrogates(f"text {number}", text)
     return texts
 
@@ -87,5 +106,6 @@ def refuse_surrogates(place: str, text: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        found = f"a lone surrogate, {text[error.start]!a}, at character {error.start}"
+        half = text[error.start]
+        found = f"a lone surrogate, {half!a}, at character {error.start}"
         raise LabError(f"{place} holds half an emoji", found, "repair or remove that character") from error

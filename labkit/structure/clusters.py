@@ -3,7 +3,6 @@
 Labels are cluster ids 0..k-1, the largest cluster first; -1 is noise (HDBSCAN only) and belongs to no cluster.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -17,6 +16,9 @@ from labkit.structure.checks import finite_vectors, seed_number, whole_number
 if TYPE_CHECKING:
     from sklearn.cluster import KMeans
 
+Labels = Sequence[int]
+Agreement = dict[str, float]  # value, chance, p
+Measure = Callable[[np.ndarray, np.ndarray], float]  # (gold, labels) -> how well they agree
 METHODS = ("kmeans", "gmm", "hdbscan")
 COMPONENTS = 50  # principal components that "gmm" and "hdbscan" see
 SAMPLE = 2_000  # vectors that a silhouette is computed on: it compares every pair
@@ -35,18 +37,22 @@ def cluster(vectors: np.ndarray, k: int, method: str = "kmeans", seed: int = 42,
         raise LabError(f"unknown method {method!r}", "", f"choose one of {', '.join(METHODS)}")
     vectors = finite_vectors(vectors)  # [N, D]
     k = whole_number("k", k, 1)
-    seed, n_init = seed_number(seed), whole_number("n_init", n_init, 1)
+    seed = seed_number(seed)
+    n_init = whole_number("n_init", n_init, 1)
     distinct = _distinct(vectors)
     if k > distinct:
-        raise LabError(f"cannot make {k} clusters", f"{distinct} distinct vectors", "choose a smaller k")
+        found = f"{distinct} distinct vectors"
+        raise LabError(f"cannot make {k} clusters", found, "choose a smaller k")
     if method == "kmeans":
-        return relabel(_kmeans(k, seed, n_init).fit_predict(vectors))
+        model = _kmeans(k, seed, n_init)
+        return relabel(model.fit_predict(vectors))
     if len(vectors) < 2:
         raise LabError(f"{method} cannot cluster one vector", "", 'choose more dialogues, or method="kmeans"')
     components = _principal_components(vectors, seed)  # [N, 50 or fewer]
     if method == "gmm":
         return relabel(_gaussian_mixture(components, k, seed))
-    return relabel(_hdbscan(components, smallest=len(vectors) // (8 * k)))
+    smallest = len(vectors) // (8 * k)
+    return relabel(_hdbscan(components, smallest))
 
 
 def _distinct(vectors: np.ndarray) -> int:
@@ -64,8 +70,10 @@ def _principal_components(vectors: np.ndarray, seed: int) -> np.ndarray:
 
     if _distinct(vectors) == 1:
         return np.zeros((len(vectors), 1))  # nothing varies: there is no direction to find
-    pca = PCA(min(COMPONENTS, *vectors.shape), random_state=seed)
-    return pca.fit_transform(vectors.astype(np.float64))
+    most = min(COMPONENTS, *vectors.shape)
+    pca = PCA(most, random_state=seed)
+    exact = vectors.astype(np.float64)
+    return pca.fit_transform(exact)
 
 
 def _gaussian_mixture(components: np.ndarray, k: int, seed: int) -> np.ndarray:
@@ -81,16 +89,19 @@ def _hdbscan(components: np.ndarray, smallest: int) -> np.ndarray:
     # Equal vectors have components that differ in the last digits. Rounded, they are equal again; else HDBSCAN, which
     # looks for density at every scale, finds clusters and noise among copies of one text.
     rounded = components.round(6)
-    return HDBSCAN(min_cluster_size=max(2, smallest), copy=True).fit_predict(rounded)
+    model = HDBSCAN(min_cluster_size=max(2, smallest), copy=True)
+    return model.fit_predict(rounded)
 
 
-def relabel(labels: Sequence[int]) -> np.ndarray:
+def relabel(labels: Labels) -> np.ndarray:
     """The same clusters numbered 0, 1, 2 … from the largest; -1 stays -1."""
-    labels = [int(label) for label in labels]
-    sizes = Counter(label for label in labels if label >= 0)
-    from_the_largest = sorted(sizes, key=lambda old: (-sizes[old], old))
-    new = {old: number for number, old in enumerate(from_the_largest)}
-    return np.array([new.get(label, -1) for label in labels])
+    labels = np.asarray(labels, dtype=int)
+    new = np.full(len(labels), -1)
+    old, sizes = np.unique(labels[labels >= 0], return_counts=True)  # ascending ids
+    from_the_largest = np.argsort(-sizes, kind="stable")
+    for number, place in enumerate(from_the_largest):
+        new[labels == old[place]] = number
+    return new
 
 
 def choose_k(vectors: np.ndarray, ks: Iterable[int], seed: int = 42, runs: int = 4) -> list[dict[str, float]]:
@@ -105,16 +116,29 @@ def choose_k(vectors: np.ndarray, ks: Iterable[int], seed: int = 42, runs: int =
             in a part, vectors with NaN, or fewer than 2 runs.
     """
     vectors = finite_vectors(vectors)
-    seed, runs = seed_number(seed), whole_number("runs", runs, 2)
-    order = np.random.default_rng(seed)
-    size = int(0.8 * len(vectors))
-    parts = [order.permutation(len(vectors))[:size] for _ in range(runs)]  # each [0.8 N], places in `vectors`
-    most = min(_distinct(vectors[part]) for part in parts)
+    seed = seed_number(seed)
+    runs = whole_number("runs", runs, 2)
     ks = [whole_number("k", k, 2) for k in ks]
+    parts = _random_parts(len(vectors), runs, seed)
+    most = min(_distinct(vectors[part]) for part in parts)
     if not ks or max(ks) > most:
         found = f"{most} distinct vectors in 80 % of them"
         raise LabError(f"cannot compare {ks} clusters", found, "choose numbers from 2 to that many")
-    return [_measures_of_k(vectors, parts, k, seed) for k in tqdm(ks, desc="choosing k")]
+    rows = []
+    for k in tqdm(ks, desc="choosing k"):
+        rows.append(_measures_of_k(vectors, parts, k, seed))
+    return rows
+
+
+def _random_parts(n_vectors: int, runs: int, seed: int) -> list[np.ndarray]:
+    """The places of another random 80 % of the vectors for each run."""
+    order = np.random.default_rng(seed)
+    size = int(0.8 * n_vectors)
+    parts = []
+    for _ in range(runs):
+        shuffled = order.permutation(n_vectors)
+        parts.append(shuffled[:size])
+    return parts
 
 
 def _measures_of_k(vectors: np.ndarray, parts: list[np.ndarray], k: int, seed: int) -> dict[str, float]:
@@ -122,7 +146,9 @@ def _measures_of_k(vectors: np.ndarray, parts: list[np.ndarray], k: int, seed: i
 
     labels = []
     for run, part in enumerate(parts):
-        model = _kmeans(k, (seed + run) % 2**32, n_init=3).fit(vectors[part])
+        own_seed = (seed + run) % 2**32
+        model = _kmeans(k, own_seed, n_init=3)
+        model.fit(vectors[part])
         labels.append(model.predict(vectors))  # [N]
     rand = [adjusted_rand_score(one, other) for one, other in combinations(labels, 2)]
     return {
@@ -137,15 +163,16 @@ def _silhouette(vectors: np.ndarray, labels: np.ndarray, seed: int) -> float:
     """The mean silhouette of a random SAMPLE of vectors; NaN where the sample is of one cluster, or each its own."""
     from sklearn.metrics import silhouette_score
 
-    some = np.random.RandomState(seed).permutation(len(vectors))[:SAMPLE]
-    if not 2 <= len(np.unique(labels[some])) < len(some):
+    order = np.random.RandomState(seed)
+    some = order.permutation(len(vectors))[:SAMPLE]
+    clusters = len(np.unique(labels[some]))
+    if not 2 <= clusters < len(some):
         return float("nan")
-    return float(silhouette_score(vectors[some], labels[some]))
+    width = silhouette_score(vectors[some], labels[some])
+    return float(width)
 
 
-def agreement(
-    labels: Sequence[int], gold: Sequence[str], runs: int = 50, seed: int = 42
-) -> dict[str, dict[str, float]]:
+def agreement(labels: Labels, gold: Sequence[str], runs: int = 50, seed: int = 42) -> dict[str, Agreement]:
     """V-measure, adjusted Rand index and purity against gold classes: the value, its mean when the labels are permuted
     ("chance": purity and V-measure grow with k alone) and p, the share of permutations that reach the value.
 
@@ -154,11 +181,13 @@ def agreement(
     Raises:
         LabError: no labels, or another number of labels than of gold classes.
     """
-    labels, gold = np.asarray(labels), np.asarray(gold)  # both [N]
+    labels = np.asarray(labels)  # [N]
+    gold = np.asarray(gold)  # [N]
     if len(labels) == 0 or labels.shape != gold.shape:
         found = f"{labels.size} labels, {gold.size} gold classes"
         raise LabError("nothing to compare", found, "pass a label and a gold class for each utterance")
-    runs, random = whole_number("runs", runs, 1), np.random.default_rng(seed_number(seed))
+    runs = whole_number("runs", runs, 1)
+    random = np.random.default_rng(seed_number(seed))
     shuffled = [random.permutation(labels) for _ in range(runs)]
     result = {}
     for name, measure in _measures_of_agreement().items():
@@ -166,11 +195,15 @@ def agreement(
         chance = np.array([measure(gold, each) for each in shuffled])  # [runs]
         reached = (chance >= value).sum()
         p = (1 + reached) / (1 + runs)  # the labels themselves are one of the permutations
-        result[name] = {"value": float(value), "chance": float(chance.mean()), "p": float(p)}
+        result[name] = {
+            "value": float(value),
+            "chance": float(chance.mean()),
+            "p": float(p),
+        }
     return result
 
 
-def _measures_of_agreement() -> dict[str, Callable[[np.ndarray, np.ndarray], float]]:
+def _measures_of_agreement() -> dict[str, Measure]:
     from sklearn.metrics import adjusted_rand_score, v_measure_score
 
     return {"V-measure": v_measure_score, "adjusted Rand": adjusted_rand_score, "purity": _purity}

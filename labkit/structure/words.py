@@ -46,11 +46,16 @@ def word_counter(stop_words: StopWords = None) -> "CountVectorizer":
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
+    marks = _marks()
     placeholder = r"\[\w+\]"
+    begins = rf"(?<![\w'’{marks}])"  # not inside a word
     letter = r"[^\W\d_]"  # \w without digits and underscore
-    more = rf"[\w{_marks()}]+"
-    word = rf"(?<![\w'’{_marks()}]){letter}{more}"
-    return CountVectorizer(preprocessor=_folded, token_pattern=f"{placeholder}|{word}", stop_words=stop_words)
+    more = rf"[\w{marks}]+"
+    return CountVectorizer(
+        preprocessor=_folded,
+        token_pattern=f"{placeholder}|{begins}{letter}{more}",
+        stop_words=stop_words,
+    )
 
 
 def _folded(text: str) -> str:
@@ -61,8 +66,12 @@ def _folded(text: str) -> str:
 @cache
 def _marks() -> str:
     """Vowel signs and accents that follow a letter, for a class of a regular expression: Python's \\w lacks them."""
-    characters = map(chr, range(sys.maxunicode + 1))
-    return "".join(each for each in characters if unicodedata.category(each) in ("Mn", "Mc"))
+    marks = []
+    for code in range(sys.maxunicode + 1):
+        character = chr(code)
+        if unicodedata.category(character) in ("Mn", "Mc"):
+            marks.append(character)
+    return "".join(marks)
 
 
 def count_words(
@@ -94,10 +103,13 @@ def representative_words(texts: Texts, labels: Sequence[int], n: int = 10, stop_
     if not (labels >= 0).any():
         action = 'choose more dialogues, or another method, such as "kmeans"'
         raise LabError("no cluster to name", f"all {len(texts)} texts are noise (-1)", action)
-    joined = pandas.Series(texts).groupby(labels).agg(" ".join).drop(-1, errors="ignore")  # a text a cluster
+    by_cluster = pandas.Series(texts).groupby(labels)
+    joined = by_cluster.agg(" ".join)  # a text a cluster
+    joined = joined.drop(-1, errors="ignore")
     counts, counter = count_words(joined, stop_words)  # [C, W]
     scores = class_tf_idf(counts.toarray())  # [C, W]
-    table = pandas.DataFrame(scores, joined.index, counter.get_feature_names_out())
+    names = counter.get_feature_names_out()
+    table = pandas.DataFrame(scores, joined.index, names)
     words: Words = {}
     for c, row in table.iterrows():
         best = row.nlargest(n)
@@ -123,10 +135,12 @@ def nearest_utterances(vectors: np.ndarray, labels: Sequence[int], texts: Texts,
         LabError: labels or texts of other vectors, or vectors with NaN.
     """
     n = whole_number("n", n, 1)
-    vectors, texts = finite_vectors(vectors), clean_texts(texts)
+    vectors = finite_vectors(vectors)
+    texts = clean_texts(texts)
     labels = whole_labels(labels, len(vectors), "vectors")
     if len(texts) != len(vectors):
-        raise LabError("texts of other vectors", f"{len(texts)} texts, {len(vectors)} vectors", "pass the same rows")
+        found = f"{len(texts)} texts, {len(vectors)} vectors"
+        raise LabError("texts of other vectors", found, "pass the same rows")
     nearest = {}
     for c in np.unique(labels[labels >= 0]):
         members = np.flatnonzero(labels == c)  # [M]
