@@ -66,7 +66,8 @@ def embed(
     source = _encoder(encoder, layer)
     folder = None if cache is None else Path(cache)
 
-    unique = sorted(set(texts), key=lambda text: (len(text), text))  # texts of one length together: little padding
+    # texts of one length together: little padding
+    unique = sorted(set(texts), key=lambda text: (len(text), text))
     chunks = []
     with tqdm(total=len(unique), desc="embedding", unit=" texts") as bar:
         for start in range(0, len(unique), CHUNK):
@@ -104,8 +105,11 @@ def _key(texts: list[str], identity: str) -> str:
     """A hash of model, weights and texts: vectors of another model are never taken for this one's."""
     parts = [identity, *texts]
     if any("\0" in text for text in texts):  # where one text ends and the next begins is then not clear
-        parts.append(str([len(text) for text in texts]))
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+        lengths = [len(text) for text in texts]
+        parts.append(str(lengths))
+    joined = "\0".join(parts)
+    digest = hashlib.sha256(joined.encode())
+    return digest.hexdigest()[:32]
 
 
 def _read(path: Path, shape: tuple[int, int]) -> np.ndarray:
@@ -209,9 +213,12 @@ def _pooled(lm: LanguageModel, texts: list[str], layer: int) -> np.ndarray:
     tokens = [torch.tensor(_tokens(lm, text)) for text in texts]
     lengths = torch.tensor([len(each) for each in tokens])  # [B]
     ids = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=lm.codec.pad_id)  # [B, T]
-    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long().to(lm.device)  # [B, T]
-    with torch.inference_mode():  # without the output head: its [B, T, V] logits are not needed
-        out = lm.base.base_model(ids.to(lm.device), attention_mask=mask, output_hidden_states=True)
+    places = torch.arange(ids.shape[1])  # [T]
+    is_token = places < lengths[:, None]  # [B, T] bool
+    ids, mask = ids.to(lm.device), is_token.long().to(lm.device)
+    body = lm.base.base_model  # without the output head: its [B, T, V] logits are not needed
+    with torch.inference_mode():
+        out = body(ids, attention_mask=mask, output_hidden_states=True)
     states = out.hidden_states[layer].float()  # [B, T, D]
     total = (states * mask[..., None]).sum(1)  # [B, D]
     mean = total / mask.sum(1, keepdim=True)  # [B, D]
@@ -221,6 +228,7 @@ def _pooled(lm: LanguageModel, texts: list[str], layer: int) -> np.ndarray:
 def _tokens(lm: LanguageModel, text: str) -> list[int]:
     # a space before each line, as after `user>`: without it a byte-level BPE spells the first word as no text does
     spaced = " " + text.replace("\n", "\n ")
-    room = min(MAX_TOKENS, lm.context_length - len(lm.codec.prefix))
-    ids = lm.tokenizer.encode(spaced, add_special_tokens=False)[-room:]
-    return lm.codec.prefix + ids or [lm.codec.pad_id]
+    prefix = lm.codec.prefix
+    room = min(MAX_TOKENS, lm.context_length - len(prefix))
+    ids = lm.tokenizer.encode(spaced, add_special_tokens=False)
+    return prefix + ids[-room:] or [lm.codec.pad_id]

@@ -18,7 +18,7 @@ def neighbours(vectors: np.ndarray, n_neighbors: int = 50) -> Neighbours:
 
     Up to 8,192 vectors they are exact. Of more, k-means makes cells of about 128, and the vectors of a cell are
     compared with the 4,096 or more in the nearest cells (an inverted file; Jégou et al. 2011): time grows as N, not as
-    N², and a few of the neighbours are missed: `tests/benchmarks/structure.md` says how many.
+    N², and a few of the neighbours are missed: `tests/benchmarks/neighbours.md` says how many.
 
     Raises:
         LabError: vectors with NaN, or a number of neighbours that cannot be.
