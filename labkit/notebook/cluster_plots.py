@@ -1,0 +1,148 @@
+"""Figures of clusters: the choice of k, the words and acts that tell one cluster from another."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+import pandas
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from labkit.notebook.look import PALETTE, line_look, plain
+from labkit.notebook.model_plots import heat
+from labkit.notebook.view import Shown
+from labkit.structure import Words, cluster_names
+
+_CARD = "flex:1 1 24em;padding:.5em .9em;border:1px solid rgba(128,128,128,.5);border-radius:.6em"
+_COLUMNS = 4  # small plots of words in a row
+
+
+def choose_k_plot(rows: Sequence[Mapping[str, float]], chosen: int | None = None) -> go.Figure:
+    """Silhouette and stability (with its standard deviation) against k, one above the other: their scales differ.
+
+    A dotted line marks `chosen`; by default the largest k whose stability is within one standard deviation of the best
+    (Breiman's one-standard-error rule, borrowed), as exercise 4.1 has it.
+    """
+    ks = [row["k"] for row in rows]
+    deviation = {"type": "data", "array": [row["sd"] for row in rows]}
+    shown = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.08)
+    shown.update_layout(template="lab", title="How many clusters?", height=480, showlegend=False)
+    silhouette = [row["silhouette"] for row in rows]
+    stability = [row["stability"] for row in rows]
+    first = line_look(0) | {"line_color": PALETTE[0]}
+    second = line_look(1) | {"line_color": PALETTE[3]}
+    shown.add_scatter(x=ks, y=silhouette, name="silhouette", row=1, col=1, **first)
+    shown.add_scatter(x=ks, y=stability, error_y=deviation, name="stability", row=2, col=1, **second)
+    shown.update_yaxes(title_text="silhouette", row=1)
+    shown.update_yaxes(title_text="stability (ARI)", row=2)
+    shown.update_xaxes(tickvals=ks, row=1)
+    shown.update_xaxes(tickvals=ks, title_text="k", row=2)
+    if rows:
+        _mark_k(shown, chosen, rows)
+    return shown
+
+
+def _mark_k(figure: go.Figure, chosen: int | None, rows: Sequence[Mapping[str, float]]) -> None:
+    """A vertical line through both panels, named above them."""
+    name = f"k = {chosen}"
+    if chosen is None:
+        best = max(rows, key=lambda row: row["stability"])
+        least = best["stability"] - best["sd"]
+        chosen = max(row["k"] for row in rows if row["stability"] >= least)
+        name = f"k = {chosen}: the largest within one sd of the most stable"
+    figure.add_vline(x=chosen, line={"dash": "dot", "color": "#555555"})
+    last = chosen == max(row["k"] for row in rows)
+    figure.add_annotation(
+        text=name,
+        x=chosen,
+        y=1.0,
+        yref="paper",
+        yanchor="bottom",
+        xanchor="right" if last else "center",
+        showarrow=False,
+    )
+
+
+def word_bars(words: Words, n: int = 6) -> go.Figure:
+    """The `n` words with the highest class TF-IDF of each cluster, a small bar plot each."""
+    clusters = list(words)
+    lines = max(1, -(-len(clusters) // _COLUMNS))  # rounded up
+    titles = [f"cluster {cluster}" for cluster in clusters]
+    shown = make_subplots(
+        lines,
+        _COLUMNS,
+        subplot_titles=titles,
+        horizontal_spacing=0.1,
+        vertical_spacing=0.25 / lines,
+    )
+    shown.update_layout(template="lab", showlegend=False, height=130 + 170 * lines)
+    shown.update_layout(title="Words that set a cluster apart (class TF-IDF)", margin_t=90)
+    for place, cluster in enumerate(clusters):
+        best = words[cluster][:n]
+        shown.add_bar(
+            x=[score for _, score in best],
+            y=[plain(word) for word, _ in best],
+            orientation="h",
+            marker_color=PALETTE[0],
+            name=f"cluster {cluster}",
+            hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+            row=place // _COLUMNS + 1,
+            col=place % _COLUMNS + 1,
+        )
+    shown.update_xaxes(showticklabels=False, showgrid=False)
+    return shown.update_yaxes(autorange="reversed", showgrid=False)
+
+
+def heat_map(shares: pandas.DataFrame, title: str) -> go.Figure:
+    """A table of shares, each written in its cell; the axes take the names of its index and columns."""
+    values = shares.to_numpy(dtype=float)  # [R, C]
+    texts = [[f"{share:.0%}" for share in line] for line in values]
+    columns = [str(name) for name in shares.columns]
+    rows = [str(name) for name in shares.index]
+    names = (str(shares.columns.name or ""), str(shares.index.name or ""), "share")
+    shown = heat(values, columns, rows, title, names=names, texts=texts)
+    shown.update_traces(colorbar_tickformat=".0%")
+    shown.update_layout(height=220 + 30 * len(shares))
+    return shown.update_xaxes(tickangle=-40)
+
+
+def cluster_cards(
+    words: Words, rows: pandas.DataFrame, labels: Sequence[int], typical: Mapping[int, Sequence[str]]
+) -> Shown:
+    """A card for each cluster: its words, the larger the higher their class TF-IDF; its commonest acts and slots, as
+    shares of its utterances; and the utterances in `typical` (of `nearest_utterances`).
+    """
+    names = cluster_names(words)
+    cards = []
+    lines = []
+    for cluster, pairs in words.items():
+        mine = rows[np.asarray(labels) == cluster]
+        facts = [f"{len(mine)} utterances"]
+        for column in ("act", "slots"):
+            facts.append(f"{column}: {_shares(mine, column)}")
+        said = list(typical[cluster])
+        told = "".join(f"<div>{escape(fact)}</div>" for fact in facts)
+        items = "".join(f"<li>{escape(text)}</li>" for text in said)
+        title = f"<b>{escape(names[cluster])}</b>"
+        cards.append(f'<section style="{_CARD}">{title}{_cloud(pairs)}{told}<ul>{items}</ul></section>')
+        lines.append(names[cluster])
+        lines.extend(facts)
+        lines.extend(f"    {text}" for text in said)
+    return Shown(f'<div style="display:flex;flex-wrap:wrap;gap:1em">{"".join(cards)}</div>', "\n".join(lines))
+
+
+def _shares(rows: pandas.DataFrame, column: str, n: int = 3) -> str:
+    """The `n` commonest values of a column (lists of values count each) with their shares of the rows."""
+    counts = rows[column].explode().value_counts().head(n)
+    shares = counts / max(1, len(rows))
+    return ", ".join(f"{value} {share:.0%}" for value, share in shares.items()) or "none"
+
+
+def _cloud(pairs: Sequence[tuple[str, float]]) -> str:
+    """Words in alphabetical order, with a font size from 0.8 to 2 em that grows with the square root of the score."""
+    best = max((score for _, score in pairs), default=1.0)
+    spans = []
+    for word, score in sorted(pairs):
+        size = 0.8 + 1.2 * (score / best) ** 0.5
+        spans.append(f'<span style="font-size:{size:.2f}em" title="{score:.3f}">{escape(word)}</span>')
+    return f'<p style="line-height:1.3;margin:.4em 0">{" ".join(spans)}</p>'
