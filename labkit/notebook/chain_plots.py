@@ -8,7 +8,7 @@ import pandas
 import plotly.graph_objects as go
 
 from labkit.notebook.cluster_plots import heat_map
-from labkit.notebook.look import PALETTE, plain
+from labkit.notebook.look import PALETTE, figure, plain
 
 _POINTS = 24  # of an arrow's curve; its head is the last
 _LANES = (1, -1, 2, -2, 0)  # y of the states, one after the other
@@ -48,33 +48,52 @@ def transition_graph(
     labels = _labels(matrix, names)
     places = _places(matrix)  # [k + 2, 2]
     limits = sorted({0.05, 0.1, 0.15, 0.2, 0.3, 0.5, threshold})
-    edges = [(int(i), int(j)) for i, j in np.argwhere(matrix >= limits[0]) if i != j]
+    edges = _edges(matrix, limits[0])
+    told = _told(matrix, labels, utterances or {})
 
-    shown = go.Figure()
-    shown.update_layout(template="lab", title="Where a dialogue goes next", height=720, showlegend=False)
+    shown = figure("Where a dialogue goes next", height=720)
     for i, j in edges:
-        arrow = _arrow(places[i], places[j], matrix[i, j], f"{plain(labels[i])} → {plain(labels[j])}")
-        arrow.visible = bool(matrix[i, j] >= threshold)
+        share = float(matrix[i, j])
+        arrow = _arrow(places[i], places[j], share)
+        name = f"{plain(labels[i])} → {plain(labels[j])}: {share:.0%}"
+        between = [name] * (_POINTS - 2)
+        arrow.hovertext = [told[i], *between, told[j]]  # its ends lie on the states
+        arrow.visible = share >= threshold
         shown.add_trace(arrow)
-    shown.add_trace(_states(matrix, labels, places, utterances or {}))
-    _write_labels(shown, matrix, labels, places, threshold)
+    shown.add_trace(_states(places, told))
+    for state, label in enumerate(labels):
+        stays = float(matrix[state, state])
+        if stays < threshold or label == "END":  # the END always stays
+            stays = 0.0
+        shown.add_annotation(_label(places[state], label, stays))
 
-    steps = []
-    for limit in limits:
-        visible = [bool(matrix[edge] >= limit) for edge in edges]
-        steps.append({"label": f"{limit:.0%}", "method": "restyle", "args": [{"visible": [*visible, True]}]})
-    slider = {"steps": steps, "active": limits.index(threshold), "currentvalue": {"prefix": "at least "}}
-    menu = {"buttons": _choices(matrix, labels, edges), "x": 1, "xanchor": "right", "y": 1.0, "yanchor": "bottom"}
-    shown.update_layout(sliders=[slider], updatemenus=[menu])
+    shown.update_layout(
+        sliders=[_threshold_slider(matrix, edges, limits, threshold)],
+        updatemenus=[_state_menu(matrix, labels, edges)],
+        showlegend=False,
+        title={"y": 0.99, "yanchor": "top"},
+        margin_t=90,
+    )
     shown.update_xaxes(visible=False, range=[-0.6, len(matrix) - 0.4])
-    return shown.update_yaxes(visible=False, range=[-2.7, 2.8])
+    shown.update_yaxes(visible=False, range=[-2.7, 2.8])
+    return shown
+
+
+def _edges(matrix: np.ndarray, least: float) -> list[Edge]:
+    """The transitions of at least this share; one from a state to itself is told in its label."""
+    edges = []
+    for i, j in np.argwhere(matrix >= least):
+        if i != j:
+            edges.append((int(i), int(j)))
+    return edges
 
 
 def _places(matrix: np.ndarray) -> np.ndarray:
     """[k+2, 2]: x ranks the expected turns to the END, (I - Q)^-1 1 (Kemeny & Snell 1960); y is one of five lanes."""
     k = len(matrix) - 2
-    passing = np.eye(k + 1) - matrix[: k + 1, : k + 1]  # I - Q, [k + 1, k + 1]: all states but END
-    turns = np.linalg.lstsq(passing, np.ones(k + 1), rcond=None)[0]  # [k + 1]
+    between_states = matrix[: k + 1, : k + 1]  # Q: all states but END
+    passing = np.eye(k + 1) - between_states  # I - Q
+    turns, *_ = np.linalg.lstsq(passing, np.ones(k + 1), rcond=None)  # [k + 1]
     places = np.zeros((k + 2, 2))
     from_begin_to_end = [k, *np.argsort(-turns[:k]), k + 1]
     for rank, state in enumerate(from_begin_to_end):
@@ -83,13 +102,20 @@ def _places(matrix: np.ndarray) -> np.ndarray:
     return places
 
 
-def _arrow(start: np.ndarray, end: np.ndarray, share: float, name: str) -> go.Scatter:
+def _arrow(start: np.ndarray, end: np.ndarray, share: float) -> go.Scatter:
     """A bent arrow from one place [2] to another; its share is written half-way where a menu asks for it."""
-    t = np.linspace(0.03, 0.96, _POINTS)[:, None]  # [P, 1]
     across = end[0] - start[0]
-    bend = np.array([0, 0.25 * np.sign(across) * abs(across) ** 0.7])  # so the way back passes below
-    middle = (start + end) / 2 + bend
+    height = 0.25 * np.sign(across) * abs(across) ** 0.7  # of the other sign on the way back, which so passes below
+    middle = (start + end) / 2 + np.array([0, height])
+    t = np.linspace(0.03, 0.96, _POINTS)[:, None]  # [P, 1]
     curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end  # a quadratic Bézier curve, [P, 2]
+    head = {
+        "symbol": "arrow",
+        "angleref": "previous",
+        "size": [0] * (_POINTS - 1) + [14],
+        "line_width": 0,
+        "opacity": 1,
+    }
     written = [""] * _POINTS
     written[_POINTS // 2] = f"<b>{share:.0%}</b>"
     return go.Scatter(
@@ -97,89 +123,121 @@ def _arrow(start: np.ndarray, end: np.ndarray, share: float, name: str) -> go.Sc
         y=curve[:, 1],
         mode="lines+markers",
         line={"width": 1 + 7 * share, "color": "#777777"},
-        marker={
-            "symbol": "arrow",
-            "angleref": "previous",
-            "size": [0] * (_POINTS - 1) + [14],
-            "line_width": 0,
-            "opacity": 1,
-        },
+        marker=head,
         text=written,
-        hovertext=[f"{name}: {share:.0%}"] * _POINTS,
         hoverinfo="text",
         opacity=_strength(share),
     )
 
 
 def _strength(share: float) -> float:
+    """Opacity of an arrow."""
     return min(1.0, 0.45 + share)
 
 
-def _states(
-    matrix: np.ndarray, labels: Sequence[str], places: np.ndarray, utterances: Mapping[int, Sequence[str]]
-) -> go.Scatter:
-    """The states as points; hovering tells the six likeliest ways out and in, and what is said there."""
-    k = len(matrix) - 2
+def _told(matrix: np.ndarray, labels: Sequence[str], utterances: Mapping[int, Sequence[str]]) -> list[str]:
+    """For each state what hovering tells: the likeliest ways out of it and into it, and what is said there."""
     told = []
     for state, label in enumerate(labels):
-        lines = [f"<b>{plain(label)}</b>"]
-        lines.extend(f"→ {plain(labels[j])} {share:.0%}" for j, share in _largest(matrix[state]))
-        lines.extend(f"← {plain(labels[i])} {share:.0%}" for i, share in _largest(matrix[:, state]))
+        lines = [label]
+        for target, share in _largest(matrix[state]):
+            lines.append(f"→ {labels[target]} {share:.0%}")
+        for source, share in _largest(matrix[:, state]):
+            lines.append(f"← {labels[source]} {share:.0%}")
         for text in list(utterances.get(state, ()))[:3]:
-            lines.extend(plain(line) for line in wrap(f"“{text}”", 60))
-        told.append("<br>".join(lines))
+            lines.extend(wrap(f"“{text}”", 60))
+        told.append("<br>".join(plain(line) for line in lines))
+    return told
+
+
+def _largest(shares: np.ndarray, n: int = 6) -> list[tuple[int, float]]:
+    """(state, share) of the `n` largest shares that are not 0."""
+    order = np.argsort(-shares, kind="stable")
+    return [(int(state), float(shares[state])) for state in order[:n] if shares[state] > 0]
+
+
+def _states(places: np.ndarray, told: Sequence[str]) -> go.Scatter:
+    """The states as points [k + 2, 2]: clusters, BEGIN and END differ in colour and symbol."""
+    k = len(places) - 2
     look = {
         "size": 20,
         "color": [PALETTE[0]] * k + [PALETTE[2], PALETTE[3]],
         "symbol": ["circle"] * k + ["triangle-right", "square"],
     }
     return go.Scatter(
-        x=places[:, 0], y=places[:, 1], mode="markers", visible=True, marker=look, hovertext=told, hoverinfo="text"
+        x=places[:, 0],
+        y=places[:, 1],
+        mode="markers",
+        visible=True,
+        marker=look,
+        hovertext=told,
+        hoverinfo="text",
     )
 
 
-def _largest(shares: np.ndarray, n: int = 6) -> list[tuple[int, float]]:
-    """(state, share) of the `n` largest shares that are not 0."""
-    order = np.argsort(-shares, kind="stable")[:n]
-    return [(int(state), float(shares[state])) for state in order if shares[state] > 0]
+def _label(place: np.ndarray, label: str, stays: float) -> go.layout.Annotation:
+    """The name of a state on white, so that no arrow strikes it through, and how likely it stays (↻), if it does."""
+    lines = [plain(line) for line in wrap(label, 16)]
+    if stays:
+        lines.append(f"↻ {stays:.0%}")
+    x, y = place
+    above = y > 0  # away from the arrows
+    return go.layout.Annotation(
+        x=x,
+        y=y,
+        text="<br>".join(lines),
+        showarrow=False,
+        yanchor="bottom" if above else "top",
+        yshift=13 if above else -13,
+        bgcolor="rgba(255,255,255,0.85)",
+        borderpad=1,
+        font={"size": 12},
+    )
 
 
-def _write_labels(
-    figure: go.Figure, matrix: np.ndarray, labels: Sequence[str], places: np.ndarray, threshold: float
-) -> None:
-    """The names of the states on white, so that no arrow strikes them through, and how likely each stays (↻)."""
-    end = len(matrix) - 1
+def _threshold_slider(
+    matrix: np.ndarray, edges: Sequence[Edge], limits: Sequence[float], threshold: float
+) -> dict[str, object]:
+    """A slider whose steps show the arrows of at least a share; the last trace, the states, is always there."""
+    steps = []
+    for limit in limits:
+        visible = [bool(matrix[edge] >= limit) for edge in edges]
+        visible.append(True)
+        steps.append({"label": f"{limit:.0%}", "method": "restyle", "args": [{"visible": visible}]})
+    return {
+        "steps": steps,
+        "active": limits.index(threshold),
+        "currentvalue": {"prefix": "at least "},
+    }
+
+
+def _state_menu(matrix: np.ndarray, labels: Sequence[str], edges: Sequence[Edge]) -> dict[str, object]:
+    """A menu: all arrows, or those of one state with their shares. It leaves alone what the slider makes visible."""
+    change: dict[str, list[object]] = {
+        "opacity": [_strength(matrix[edge]) for edge in edges],
+        "mode": ["lines+markers"] * len(edges),
+    }
+    entries = [_entry("all states", change)]
     for state, label in enumerate(labels):
-        lines = [plain(line) for line in wrap(label, 16)]
-        stay = matrix[state, state]
-        if stay >= threshold and state != end:  # the END always stays
-            lines.append(f"↻ {stay:.0%}")
-        above = places[state, 1] > 0  # away from the arrows
-        figure.add_annotation(
-            x=places[state, 0],
-            y=places[state, 1],
-            text="<br>".join(lines),
-            showarrow=False,
-            yanchor="bottom" if above else "top",
-            yshift=13 if above else -13,
-            bgcolor="rgba(255,255,255,0.85)",
-            borderpad=1,
-            font={"size": 12},
-        )
-
-
-def _choices(matrix: np.ndarray, labels: Sequence[str], edges: Sequence[Edge]) -> list[dict[str, object]]:
-    """Entries of the menu: all arrows, or those of one state with their shares."""
-    strengths = [_strength(matrix[edge]) for edge in edges]
-    everything = {"opacity": [*strengths, 1], "mode": ["lines+markers"] * len(edges) + ["markers"]}
-    entries: list[dict[str, object]] = [{"label": "all states", "method": "restyle", "args": [everything]}]
-    for state, label in enumerate(labels):
-        opacity: list[float] = []
-        mode = []
+        change = {"opacity": [], "mode": []}
         for edge in edges:
             touches = state in edge
-            opacity.append(1.0 if touches else _FAINT)
-            mode.append("lines+markers+text" if touches else "lines+markers")
-        change = {"opacity": [*opacity, 1], "mode": [*mode, "markers"]}
-        entries.append({"label": plain(label), "method": "restyle", "args": [change]})
-    return entries
+            change["opacity"].append(1.0 if touches else _FAINT)
+            change["mode"].append("lines+markers+text" if touches else "lines+markers")
+        entries.append(_entry(plain(label), change))
+    return {
+        "buttons": entries,
+        "x": 0,
+        "xanchor": "left",
+        "y": 1.0,
+        "yanchor": "bottom",
+    }
+
+
+def _entry(label: str, change: Mapping[str, list[object]]) -> dict[str, object]:
+    """An entry that changes the arrows; the states, the last trace, stay as they are."""
+    whole = {
+        "opacity": [*change["opacity"], 1.0],
+        "mode": [*change["mode"], "markers"],
+    }
+    return {"label": label, "method": "restyle", "args": [whole]}

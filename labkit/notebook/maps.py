@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -21,11 +22,35 @@ from labkit.structure import umap_map
 if TYPE_CHECKING:
     import ipywidgets
 
+Coordinates = tuple[list[float], list[float]]  # (x, y) of some points
 Neighbours = tuple[np.ndarray, np.ndarray]  # of `structure.neighbours`
 COLUMNS = ("cluster", "speaker", "domain", "act")
 _REGIONS = "cluster"  # the column whose values lie together on a map, so that a name can stand on each
 _GLYPHS = "●■◆✖▲★✚"  # plotly's MARKERS as characters
 _SIZE = (900, 520)  # of the map that sliders redraw, in pixels
+_LEGEND = {
+    "title": {"text": "click a name to see it alone", "side": "top"},
+    "y": -0.02,
+    "yanchor": "top",
+    "itemclick": "toggleothers",
+    "itemdoubleclick": "toggle",
+}
+_HALO = "-1px -1px 2px white, 1px -1px 2px white, -1px 1px 2px white, 1px 1px 2px white"  # of a name among points
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The utterances with one value of a column."""
+
+    column: str
+    value: str
+    order: int  # among the values of its column, the commonest first
+    chosen: np.ndarray  # [N] bool
+
+    def coordinates(self, places: np.ndarray) -> Coordinates:
+        """Where its points are on a map, [N, 2]."""
+        own = places[self.chosen]
+        return _rounded(own[:, 0]), _rounded(own[:, 1])
 
 
 def utterance_map(
@@ -48,38 +73,32 @@ def utterance_map(
     if len(table) > most:
         title += f" ({most:,} of {len(table):,})"
         drawn = np.random.default_rng(0).permutation(len(table))[:most]
-        maps = {name: places[drawn] for name, places in maps.items()}
         table = table.iloc[drawn]
+        maps = {name: places[drawn] for name, places in maps.items()}
 
-    groups = [(column, value) for column in by for value in _values(table, column)]
-    first = next(iter(maps.values()))
+    groups = _groups(table, by)
+    regions = [group for group in groups if group.column == _REGIONS]
+    first = next(iter(maps.values()))  # [N, 2]
     shown = figure(title, height=640)
-    for column, value in groups:
-        shown.add_trace(_points(first, table, column, value))
-    labelled = [value for column, value in groups if column == _REGIONS]
-    if labelled:
-        shown.add_trace(_names(first, table, labelled))
-    columns = [column for column, _ in groups] + [_REGIONS] * bool(labelled)
-
-    entries = []
-    for column in by:
-        visible = [other == column for other in columns]
-        entries.append({"label": column, "method": "restyle", "args": [{"visible": visible}]})
-    for trace, visible in zip(shown.data, entries[0]["args"][0]["visible"], strict=True):
-        trace.visible = visible
-    steps = []
-    for name, places in maps.items():
-        xs, ys = _coordinates(places, table, groups, labelled)
-        steps.append({"label": plain(name), "method": "restyle", "args": [{"x": xs, "y": ys}]})
-    menu = {"buttons": entries, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
-    slider = {"steps": steps, "currentvalue": {"prefix": "map: "}, "x": 0.3, "len": 0.7, "y": 1.01, "yanchor": "bottom"}
-    legend: dict[str, object] = {"y": -0.02, "yanchor": "top", "itemclick": "toggleothers", "itemdoubleclick": "toggle"}
-    legend["title"] = {"text": "click a name to see it alone", "side": "top"}
-    several = len(maps) > 1
-    shown.update_layout(updatemenus=[menu], sliders=[slider] if several else [], legend=legend)
-    shown.update_layout(title={"y": 0.99, "yanchor": "top"}, margin_t=130 if several else 90)
+    for group in groups:
+        shown.add_trace(_points(first, table, group))
+    columns = [group.column for group in groups]
+    if regions:
+        shown.add_trace(_names(first, regions))
+        columns.append(_REGIONS)
+    for trace, column in zip(shown.data, columns, strict=True):
+        trace.visible = column == by[0]
+    shown.update_layout(
+        updatemenus=[_column_menu(by, columns)],
+        legend=_LEGEND,
+        title={"y": 0.99, "yanchor": "top"},
+        margin_t=90,
+    )
+    if len(maps) > 1:
+        shown.update_layout(sliders=[_map_slider(maps, groups, regions)], margin_t=130)
     shown.update_xaxes(showticklabels=False, zeroline=False)
-    return shown.update_yaxes(showticklabels=False, zeroline=False)
+    shown.update_yaxes(showticklabels=False, zeroline=False)
+    return shown
 
 
 def _check(maps: Mapping[str, np.ndarray], table: pandas.DataFrame, by: Sequence[str]) -> None:
@@ -97,30 +116,46 @@ def _check(maps: Mapping[str, np.ndarray], table: pandas.DataFrame, by: Sequence
 
 def _values(table: pandas.DataFrame, column: str) -> list[str]:
     """The different values of a column as texts, the commonest first."""
-    return list(table[column].astype(str).value_counts().index)
+    counts = table[column].astype(str).value_counts()
+    return list(counts.index)
 
 
-def _points(places: np.ndarray, table: pandas.DataFrame, column: str, value: str) -> go.Scatter | go.Scattergl:
-    """The utterances with one value of a column; its colour and symbol together are unlike those of any other."""
-    order = _values(table, column).index(value)
-    chosen = (table[column].astype(str) == value).to_numpy()  # [N] bool
-    rows = table[chosen]
+def _groups(table: pandas.DataFrame, by: Sequence[str]) -> list[_Group]:
+    """A group for each value of each column."""
+    groups = []
+    for column in by:
+        own = table[column].astype(str).to_numpy()  # [N]
+        for order, value in enumerate(_values(table, column)):
+            groups.append(_Group(column, value, order, chosen=own == value))
+    return groups
+
+
+def _points(places: np.ndarray, table: pandas.DataFrame, group: _Group) -> go.Scatter | go.Scattergl:
+    """The utterances of a group; its colour and symbol together are unlike those of any other of its column."""
+    ids = []
     told = []
-    for speaker, utterance, dialogue, turn in zip(
-        rows["speaker"], rows["utterance"], rows["dialogue_id"], rows["turn"], strict=True
-    ):
-        said = "<br>".join(plain(line) for line in wrap(f"{speaker}: {utterance}", 60))
-        told.append(f"{said}<br>{plain(dialogue)}, turn {turn}<br>{plain(column)}: {plain(value)}")
+    for row in table[group.chosen].itertuples():
+        ids.append([row.dialogue_id, int(row.turn)])
+        lines = wrap(f"{row.speaker}: {row.utterance}", 60)
+        lines.append(f"{row.dialogue_id}, turn {row.turn}")
+        lines.append(f"{group.column}: {group.value}")
+        told.append("<br>".join(plain(line) for line in lines))
+    x, y = group.coordinates(places)
+    look = {
+        "color": _colour(group.order),
+        "symbol": MARKERS[_symbol(group.order)],
+        "size": 7,
+    }
     make = go.Scatter if len(table) < 3000 else go.Scattergl  # browsers allow only a few WebGL plots on a page
     return make(
-        x=_rounded(places[chosen, 0]),
-        y=_rounded(places[chosen, 1]),
+        x=x,
+        y=y,
         mode="markers",
-        name=plain(value),
-        legendgroup=f"{column}:{order}",
-        marker={"color": _colour(order), "symbol": MARKERS[_symbol(order)], "size": 7},
+        name=plain(group.value),
+        legendgroup=f"{group.column}:{group.order}",
+        marker=look,
         opacity=0.75,
-        customdata=[[dialogue, int(turn)] for dialogue, turn in zip(rows["dialogue_id"], rows["turn"], strict=True)],
+        customdata=ids,
         hovertext=told,
         hoverinfo="text",
     )
@@ -132,7 +167,8 @@ def _colour(order: int) -> str:
 
 def _symbol(order: int) -> int:
     """The number of a symbol: the eighth value has the first one's colour, and so another symbol."""
-    return (order + order // len(PALETTE)) % len(MARKERS)
+    round_of_colours = order // len(PALETTE)
+    return (order + round_of_colours) % len(MARKERS)
 
 
 def _rounded(values: np.ndarray) -> list[float]:
@@ -140,48 +176,71 @@ def _rounded(values: np.ndarray) -> list[float]:
     return [round(float(value), 3) for value in values]
 
 
-def _centres(places: np.ndarray, table: pandas.DataFrame, values: Sequence[str]) -> tuple[list[float], list[float]]:
-    """(x, y) of the middles (medians) of each cluster."""
-    own = table[_REGIONS].astype(str).to_numpy()
-    middles = np.array([np.median(places[own == value], axis=0) for value in values])  # [C, 2]
-    return _rounded(middles[:, 0]), _rounded(middles[:, 1])
-
-
-def _names(places: np.ndarray, table: pandas.DataFrame, values: Sequence[str]) -> go.Scatter:
+def _names(places: np.ndarray, regions: Sequence[_Group]) -> go.Scatter:
     """The clusters' names in the middles of their points: colours alone repeat from the eighth on."""
-    xs, ys = _centres(places, table, values)
+    x, y = _middles(places, regions)
+    texts = []
+    for group in regions:
+        lines = [plain(line) for line in wrap(group.value, 16)]
+        texts.append(f"<b>{'<br>'.join(lines)}</b>")
     return go.Scatter(
-        x=xs,
-        y=ys,
-        text=[f"<b>{'<br>'.join(plain(line) for line in wrap(value, 16))}</b>" for value in values],
-        hovertext=[plain(value) for value in values],
+        x=x,
+        y=y,
+        text=texts,
+        hovertext=[plain(group.value) for group in regions],
+        hoverinfo="skip",
         mode="text",
         textfont={"size": 11, "shadow": _HALO},
         name="names",
         legendgroup="names",
         showlegend=False,
-        hoverinfo="skip",
     )
 
 
-_HALO = ", ".join(f"{x}px {y}px 2px white" for x in (-1, 0, 1) for y in (-1, 0, 1))  # so that points do not hide a name
+def _middles(places: np.ndarray, regions: Sequence[_Group]) -> Coordinates:
+    """The median of each group's points."""
+    middles = [np.median(places[group.chosen], axis=0) for group in regions]
+    x, y = np.transpose(middles)
+    return _rounded(x), _rounded(y)
 
 
-def _coordinates(
-    places: np.ndarray, table: pandas.DataFrame, groups: Sequence[tuple[str, str]], labelled: Sequence[str]
-) -> tuple[list[list[float]], list[list[float]]]:
-    """All traces' x and y on another map."""
-    xs = []
-    ys = []
-    for column, value in groups:
-        chosen = (table[column].astype(str) == value).to_numpy()
-        xs.append(_rounded(places[chosen, 0]))
-        ys.append(_rounded(places[chosen, 1]))
-    if labelled:
-        x, y = _centres(places, table, labelled)
-        xs.append(x)
-        ys.append(y)
-    return xs, ys
+def _column_menu(by: Sequence[str], columns: Sequence[str]) -> dict[str, object]:
+    """A menu whose entries show the traces of one column; `columns` are those of all traces."""
+    entries = []
+    for column in by:
+        visible = [other == column for other in columns]
+        entries.append({"label": column, "method": "restyle", "args": [{"visible": visible}]})
+    return {
+        "buttons": entries,
+        "x": 0,
+        "xanchor": "left",
+        "y": 1.02,
+        "yanchor": "bottom",
+    }
+
+
+def _map_slider(
+    maps: Mapping[str, np.ndarray], groups: Sequence[_Group], regions: Sequence[_Group]
+) -> dict[str, object]:
+    """A slider whose steps move all points, and the names, to another map."""
+    steps = []
+    for name, places in maps.items():
+        coordinates = [group.coordinates(places) for group in groups]
+        if regions:
+            coordinates.append(_middles(places, regions))
+        change = {
+            "x": [x for x, _ in coordinates],
+            "y": [y for _, y in coordinates],
+        }
+        steps.append({"label": plain(name), "method": "restyle", "args": [change]})
+    return {
+        "steps": steps,
+        "currentvalue": {"prefix": "map: "},
+        "x": 0.3,
+        "len": 0.7,
+        "y": 1.01,
+        "yanchor": "bottom",
+    }
 
 
 def linked_map(figure: go.Figure, dialogues: Sequence[Dialogue]) -> Shown:
@@ -245,22 +304,29 @@ def _svg_map(places: np.ndarray, table: pandas.DataFrame, column: str) -> str:
 
     Map and legend bring their own white paper: the palette is made for it, and dark themes would hide the greys.
     """
-    width, height = _SIZE
     upright = places * (1, -1)  # SVG's y goes down
+    lowest = upright.min(axis=0)
     spread = np.ptp(upright, axis=0).clip(1e-9)
-    pixels = (10 + (upright - upright.min(axis=0)) / spread * _SIZE).round().astype(int)  # [N, 2]
+    pixels = 10 + (upright - lowest) / spread * _SIZE  # [N, 2]
+
     looks = {}
     legend = []
     for order, value in enumerate(_values(table, column)):
         colour = _colour(order)
         glyph = _GLYPHS[_symbol(order)]
-        looks[value] = f'fill="{colour}">{glyph}'
+        looks[value] = (colour, glyph)
         mark = f'<span style="color:{colour}">{glyph}</span>'
         legend.append(f'<span style="white-space:nowrap">{mark} {escape(value)}</span>')
     points = []
-    for (x, y), value, said in zip(pixels, table[column].astype(str), table["utterance"], strict=True):
-        points.append(f'<text x="{x}" y="{y}" {looks[value]}<title>{escape(f"{value}: {said}")}</title></text>')
+    values = table[column].astype(str)
+    for (x, y), value, said in zip(pixels, values, table["utterance"], strict=True):
+        colour, glyph = looks[value]
+        tooltip = escape(f"{value}: {said}")
+        points.append(f'<text x="{x:.0f}" y="{y:.0f}" fill="{colour}">{glyph}<title>{tooltip}</title></text>')
+
+    width, height = _SIZE
+    box = f'viewBox="0 0 {width + 20} {height + 20}" style="font-size:10px"'
     name = f'role="img" aria-label="map of utterances, by {escape(column)}"'
-    svg = f'<svg viewBox="0 0 {width + 20} {height + 20}" {name} style="font-size:10px">{"".join(points)}</svg>'
+    svg = f"<svg {box} {name}>{''.join(points)}</svg>"
     paper = f"max-width:{width}px;padding:.3em .6em;background:white;color:#222;line-height:1.5"
     return f'<div style="{paper}">{svg}<p>{" &nbsp; ".join(legend)}</p></div>'

@@ -159,25 +159,57 @@ def attention(
     kept = _kept_layers(len(weights), np.asarray(weights[0]).size, layer)
     rounded = [np.asarray(weights[number], dtype=float).round(3) for number in kept]  # each [heads, T, T]
 
-    shown = heat(rounded[0][head], tokens, tokens, title, names=("looked at", "looking", "weight"), top=1)
+    shown = heat([], tokens, tokens, title, names=("looked at", "looking", "weight"))
     shown.data = ()
-    look = {"colorscale": "Blues", "zmin": 0, "zmax": 1, "colorbar": {"title": "weight"}}
-    hover = "%{y} looks at %{x}: %{z:.2f}"
     for number, maps in zip(kept, rounded, strict=True):
-        shown.add_heatmap(z=maps[head], visible=number == layer, name=f"layer {number}", hovertemplate=hover, **look)
-    # a step changes which layers are visible, a menu entry what all of them hold: so each leaves the other alone
+        shown.add_heatmap(
+            z=maps[head],
+            zmin=0,
+            zmax=1,
+            visible=number == layer,
+            name=f"layer {number}",
+            colorscale="Blues",
+            colorbar={"title": "weight"},
+            hovertemplate="%{y} looks at %{x}: %{z:.2f}",
+        )
+    shown.update_layout(
+        sliders=[_layer_slider(kept, layer)],
+        updatemenus=[_head_menu(rounded, head)],
+        title={"y": 0.99, "yanchor": "top"},
+        margin_t=90,
+        height=shown.layout.height + 180,
+    )
+    return shown.update_xaxes(tickangle=-90)
+
+
+def _layer_slider(layers: Sequence[int], first: int) -> dict[str, object]:
+    """A slider that changes which layer's trace is visible."""
     steps = []
-    for number in kept:
-        visible = [other == number for other in kept]
-        steps.append({"label": str(number), "method": "restyle", "args": [{"visible": visible}]})
+    for layer in layers:
+        visible = [other == layer for other in layers]
+        steps.append({"label": str(layer), "method": "restyle", "args": [{"visible": visible}]})
+    return {
+        "steps": steps,
+        "active": layers.index(first),
+        "currentvalue": {"prefix": "layer "},
+        "pad": {"t": 90},
+    }
+
+
+def _head_menu(weights: Sequence[np.ndarray], first: int) -> dict[str, object]:
+    """A menu that changes what all layers' traces hold, so that it and the slider leave each other alone."""
     entries = []
-    for number in range(heads):
-        maps = [layer_maps[number].tolist() for layer_maps in rounded]
-        entries.append({"label": f"head {number}", "method": "restyle", "args": [{"z": maps}]})
-    slider = {"steps": steps, "active": kept.index(layer), "currentvalue": {"prefix": "layer "}, "pad": {"t": 90}}
-    menu = {"buttons": entries, "active": head, "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}
-    shown.update_xaxes(tickangle=-90)
-    return shown.update_layout(sliders=[slider], updatemenus=[menu], height=shown.layout.height + 140)
+    for head in range(len(weights[0])):
+        maps = [layer[head].tolist() for layer in weights]  # each [T, T]
+        entries.append({"label": f"head {head}", "method": "restyle", "args": [{"z": maps}]})
+    return {
+        "buttons": entries,
+        "active": first,
+        "x": 0,
+        "xanchor": "left",
+        "y": 1.01,
+        "yanchor": "bottom",
+    }
 
 
 def _kept_layers(n_layers: int, weights_in_a_layer: int, wanted: int) -> list[int]:

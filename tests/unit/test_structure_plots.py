@@ -123,7 +123,7 @@ def test_a_state_of_the_menu_shows_its_own_arrows_with_their_shares():
     assert "visible" not in first and set(shown.layout.sliders[0].steps[0].args[0]) == {"visible"}
     assert everything["opacity"][:-1] == [arrow.opacity for arrow in arrows]
     for arrow, opacity, mode in zip(arrows, first["opacity"], first["mode"], strict=False):
-        of_a = "a" in arrow.hovertext[0].split(":")[0].split(" → ")
+        of_a = "a" in arrow.hovertext[12].split(":")[0].split(" → ")
         assert (opacity == 1) == of_a and ("text" in mode) == of_a
     assert "→ b 67%" in states.hovertext[0] and "← BEGIN 100%" in states.hovertext[0]
     assert "good &lt;i&gt;day" in states.hovertext[0]
