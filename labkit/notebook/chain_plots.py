@@ -20,7 +20,8 @@ def transition_heat_map(matrix: np.ndarray, names: Mapping[int, str]) -> go.Figu
     """P(next | now): each row sums to one; END has no row since nothing follows, BEGIN no column."""
     labels = _labels(matrix, names)
     shares = pandas.DataFrame(matrix, labels, labels)
-    shares = shares.drop(index="END", columns="BEGIN").rename_axis(index="now", columns="next")
+    shares = shares.drop(index="END", columns="BEGIN")
+    shares = shares.rename_axis(index="now", columns="next")
     return heat_map(shares, "Where a dialogue goes next")
 
 
@@ -153,7 +154,12 @@ def _told(matrix: np.ndarray, labels: Sequence[str], utterances: Mapping[int, Se
 def _largest(shares: np.ndarray, n: int = 6) -> list[tuple[int, float]]:
     """(state, share) of the `n` largest shares that are not 0."""
     order = np.argsort(-shares, kind="stable")
-    return [(int(state), float(shares[state])) for state in order[:n] if shares[state] > 0]
+    largest = []
+    for state in order[:n]:
+        share = float(shares[state])
+        if share > 0:
+            largest.append((int(state), share))
+    return largest
 
 
 def _states(places: np.ndarray, told: Sequence[str]) -> go.Scatter:

@@ -46,11 +46,16 @@ class Answer:
 
 def _counted(rows: list[Entity]) -> str:
     """How many entities, and the names of the first three."""
-    names = [str(row.get("name", row.get("trainID"))) for row in rows[:3]]
+    count = f"{len(rows)} in the database"
+    if not rows:
+        return count
+    names = []
+    for row in rows[:3]:
+        name = row.get("name", row.get("trainID"))
+        names.append(str(name))
     if len(rows) > len(names):
         names.append("…")
-    count = f"{len(rows)} in the database"
-    return f"{count} ({', '.join(names)})" if names else count
+    return f"{count} ({', '.join(names)})"
 
 
 class Conversation:
@@ -84,21 +89,28 @@ class Conversation:
             LabError: nothing was said, or too much; the conversation is as it was.
         """
         text = self._heard(text)
-        dialogue = Dialogue("CHAT", (), [*self._turns, Turn(USER, text), Turn(BOT, "")])
-        before = self.answers[-1].state if self.answers else {}
-        tracked = self.track(before, text) if self.track else None
+        asked = [Turn(USER, text), Turn(BOT, "")]  # the reply that is to be written
+        dialogue = Dialogue("CHAT", (), [*self._turns, *asked])
+        states = [one.state for one in self.answers]
+        tracked = None
+        if self.track:
+            before = states[-1] if states else {}
+            tracked = self.track(before, text)
         said = answer(self.lm, dialogue, self.config, tracked)
         reply = said["response"]
         state = said["state"]
+
         matches = {}
         for domain in state:
             if domain in DOMAINS:
                 matches[domain] = matching(domain, state, self.database)
-        active = active_domains([*(one.state for one in self.answers), state])[-1]
+        *_, active = active_domains([*states, state])
         filled_in = filled(reply, state, self.database, "".join(active))
-        self._turns += [Turn(USER, text, state), Turn(BOT, reply, state)]
-        self.answers.append(Answer(text, state, matches, reply, filled_in))
-        return self.answers[-1]
+        self._turns.append(Turn(USER, text, state))
+        self._turns.append(Turn(BOT, reply, state))
+        result = Answer(text, state, matches, reply, filled_in)
+        self.answers.append(result)
+        return result
 
     def _heard(self, text: str) -> str:
         """What the user said as one line.
@@ -201,9 +213,12 @@ def _row(one: Answer) -> str:
     said = [("bot", one.text)]
     if one.reply != one.text:
         said.append(("written", one.reply))
-    left = _column(bubble([("user", one.user)], False) + bubble(said, True))
-    told = "".join(f"<div>{escape(line)}</div>" for line in one.lines())
-    right = f'<div style="flex:1 1 14em;{SMALL};overflow-wrap:anywhere;padding:.4em 0 0 1em">{told}</div>'
+    asked = bubble([("user", one.user)], False)
+    answered = bubble(said, True)
+    left = _column(asked + answered)
+    facts = [f"<div>{escape(line)}</div>" for line in one.lines()]
+    believed = "".join(facts)
+    right = f'<div style="flex:1 1 14em;{SMALL};overflow-wrap:anywhere;padding:.4em 0 0 1em">{believed}</div>'
     return f'<div style="display:flex;flex-wrap:wrap;border-bottom:1px solid rgba(128,128,128,.3)">{left}{right}</div>'
 
 

@@ -1,5 +1,6 @@
 """Figures of clusters: the choice of k, the words and acts that tell one cluster from another."""
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -66,7 +67,7 @@ def _mark_k(figure: go.Figure, chosen: int | None, rows: Sequence[Mapping[str, f
 def word_bars(words: Words, n: int = 6) -> go.Figure:
     """The `n` words with the highest class TF-IDF of each cluster, a small bar plot each."""
     clusters = list(words)
-    lines = max(1, -(-len(clusters) // _COLUMNS))  # rounded up
+    lines = max(1, math.ceil(len(clusters) / _COLUMNS))
     titles = [f"cluster {cluster}" for cluster in clusters]
     shown = make_subplots(
         lines,
@@ -79,6 +80,7 @@ def word_bars(words: Words, n: int = 6) -> go.Figure:
     shown.update_layout(title="Words that set a cluster apart (class TF-IDF)", margin_t=90)
     for place, cluster in enumerate(clusters):
         best = words[cluster][:n]
+        line, column = divmod(place, _COLUMNS)
         shown.add_bar(
             x=[score for _, score in best],
             y=[plain(word) for word, _ in best],
@@ -86,8 +88,8 @@ def word_bars(words: Words, n: int = 6) -> go.Figure:
             marker_color=PALETTE[0],
             name=f"cluster {cluster}",
             hovertemplate="%{y}: %{x:.3f}<extra></extra>",
-            row=place // _COLUMNS + 1,
-            col=place % _COLUMNS + 1,
+            row=line + 1,
+            col=column + 1,
         )
     shown.update_xaxes(showticklabels=False, showgrid=False)
     return shown.update_yaxes(autorange="reversed", showgrid=False)
@@ -113,29 +115,47 @@ def cluster_cards(
     shares of its utterances; and the utterances in `typical` (of `nearest_utterances`).
     """
     names = cluster_names(words)
+    own = np.asarray(labels)  # [N]
     cards = []
     lines = []
     for cluster, pairs in words.items():
-        mine = rows[np.asarray(labels) == cluster]
-        facts = [f"{len(mine)} utterances"]
-        for column in ("act", "slots"):
-            facts.append(f"{column}: {_shares(mine, column)}")
+        mine = rows[own == cluster]
+        acts = _shares(mine, "act")
+        slots = _shares(mine, "slots")
+        facts = [f"{len(mine)} utterances", f"act: {acts}", f"slots: {slots}"]
         said = list(typical[cluster])
-        told = "".join(f"<div>{escape(fact)}</div>" for fact in facts)
-        items = "".join(f"<li>{escape(text)}</li>" for text in said)
-        title = f"<b>{escape(names[cluster])}</b>"
-        cards.append(f'<section style="{_CARD}">{title}{_cloud(pairs)}{told}<ul>{items}</ul></section>')
-        lines.append(names[cluster])
+        name = names[cluster]
+        cards.append(_card(name, pairs, facts, said))
+        lines.append(name)
         lines.extend(facts)
         lines.extend(f"    {text}" for text in said)
-    return Shown(f'<div style="display:flex;flex-wrap:wrap;gap:1em">{"".join(cards)}</div>', "\n".join(lines))
+    all_cards = "".join(cards)
+    html = f'<div style="display:flex;flex-wrap:wrap;gap:1em">{all_cards}</div>'
+    return Shown(html, "\n".join(lines))
+
+
+def _card(name: str, pairs: Sequence[tuple[str, float]], facts: Sequence[str], said: Sequence[str]) -> str:
+    """HTML of a cluster: its name, its words by size, facts and utterances."""
+    parts = [f"<b>{escape(name)}</b>", _cloud(pairs)]
+    for fact in facts:
+        parts.append(f"<div>{escape(fact)}</div>")
+    parts.append("<ul>")
+    for text in said:
+        parts.append(f"<li>{escape(text)}</li>")
+    parts.append("</ul>")
+    inside = "".join(parts)
+    return f'<section style="{_CARD}">{inside}</section>'
 
 
 def _shares(rows: pandas.DataFrame, column: str, n: int = 3) -> str:
     """The `n` commonest values of a column (lists of values count each) with their shares of the rows."""
-    counts = rows[column].explode().value_counts().head(n)
-    shares = counts / max(1, len(rows))
-    return ", ".join(f"{value} {share:.0%}" for value, share in shares.items()) or "none"
+    values = rows[column].explode()
+    commonest = values.value_counts().head(n)
+    told = []
+    for value, count in commonest.items():
+        share = count / len(rows)
+        told.append(f"{value} {share:.0%}")
+    return ", ".join(told) or "none"
 
 
 def _cloud(pairs: Sequence[tuple[str, float]]) -> str:
@@ -144,5 +164,7 @@ def _cloud(pairs: Sequence[tuple[str, float]]) -> str:
     spans = []
     for word, score in sorted(pairs):
         size = 0.8 + 1.2 * (score / best) ** 0.5
-        spans.append(f'<span style="font-size:{size:.2f}em" title="{score:.3f}">{escape(word)}</span>')
-    return f'<p style="line-height:1.3;margin:.4em 0">{" ".join(spans)}</p>'
+        style = f"font-size:{size:.2f}em"
+        spans.append(f'<span style="{style}" title="{score:.3f}">{escape(word)}</span>')
+    cloud = " ".join(spans)
+    return f'<p style="line-height:1.3;margin:.4em 0">{cloud}</p>'

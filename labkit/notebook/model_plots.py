@@ -1,5 +1,6 @@
 """Figures that compare models, drawn from rows of the board alone, and figures of what is inside a model."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -127,12 +128,25 @@ def by_domain(rows: Rows, rate: str = "success") -> go.Figure:
     values = []
     texts = []
     for row in found:
-        line = [row["per_domain"][rate].get(domain) for domain in domains]
+        rates = row["per_domain"][rate]
+        line = [rates.get(domain) for domain in domains]
         values.append(line)
-        texts.append(["" if value is None else f"{value:.0f}" for value in line])
-    title = titled(f"{TITLES[rate]} by domain (%)", found)
-    names = ("domain of the goal", "", f"{TITLES[rate]} (%)")
-    return heat(values, domains, [label(row) for row in found], title, names=names, top=100, texts=texts)
+        texts.append([_rate(value) for value in line])
+    name = TITLES[rate]
+    return heat(
+        values,
+        domains,
+        [label(row) for row in found],
+        titled(f"{name} by domain (%)", found),
+        names=("domain of the goal", "", f"{name} (%)"),
+        top=100,
+        texts=texts,
+    )
+
+
+def _rate(value: float | None) -> str:
+    """A rate as its cell says it; nothing where no goal was in the domain."""
+    return "" if value is None else f"{value:.0f}"
 
 
 def attention(
@@ -214,8 +228,10 @@ def _head_menu(weights: Sequence[np.ndarray], first: int) -> dict[str, object]:
 
 def _kept_layers(n_layers: int, weights_in_a_layer: int, wanted: int) -> list[int]:
     """Numbers of the layers that a browser can hold, `wanted` among them."""
-    step = -(-n_layers * weights_in_a_layer // MOST_WEIGHTS)  # rounded up
-    return list(range(wanted % step, n_layers, step))
+    weights = n_layers * weights_in_a_layer
+    step = math.ceil(weights / MOST_WEIGHTS)
+    first = wanted % step
+    return list(range(first, n_layers, step))
 
 
 def surprise(dialogue: Dialogue, perplexities: Sequence[float]) -> Shown:
@@ -233,14 +249,13 @@ def surprise(dialogue: Dialogue, perplexities: Sequence[float]) -> Shown:
     lines = [head]
     rows = []
     for value, text in zip(perplexities, said, strict=True):
-        shade = 0.05 + 0.45 * value / worst
         lines.append(f"{value:8.1f}  {text}")
-        rows.append(
-            f'<div role="listitem" style="{BUBBLE}background:rgba(213,94,0,{shade:.2f})">'
-            f"{value:.1f}  {highlighted(text)}</div>"
-        )
-    html = f'<p><b>{highlighted(head)}</b></p><div role="list">{"".join(rows)}</div>'
-    return Shown(html, "\n".join(lines))
+        shade = 0.05 + 0.45 * value / worst
+        style = f"{BUBBLE}background:rgba(213,94,0,{shade:.2f})"
+        rows.append(f'<div role="listitem" style="{style}">{value:.1f}  {highlighted(text)}</div>')
+    title = f"<p><b>{highlighted(head)}</b></p>"
+    turns = "".join(rows)
+    return Shown(f'{title}<div role="list">{turns}</div>', "\n".join(lines))
 
 
 def _as_read(dialogue: Dialogue) -> list[str]:

@@ -114,33 +114,49 @@ def memory(
     Drawn in GB (of 1,000 MB) where a bar reaches one. A part that is 0 everywhere is left out, and a limit far above
     all bars is told in words: its line would press them flat.
     """
-    tallest = max((sum(sizes.values()) for sizes in parts.values()), default=0.0)
+    settings = list(parts.values())
+    tallest = max((sum(sizes.values()) for sizes in settings), default=0.0)
     unit, megabytes = ("GB", 1000.0) if tallest >= 1000 else ("MB", 1.0)
     shown = figure(title, y=unit)
-    names = dict.fromkeys(name for sizes in parts.values() for name in sizes)
-    used = [name for name in names if any(sizes.get(name) for sizes in parts.values())]
-    for order, name in enumerate(used):
+    for order, name in enumerate(_used_parts(settings)):
         shown.add_bar(
             x=[plain(setting) for setting in parts],
-            y=[sizes.get(name, 0.0) / megabytes for sizes in parts.values()],
+            y=[sizes.get(name, 0.0) / megabytes for sizes in settings],
             name=plain(name),
             marker_pattern_shape=PATTERNS[order % len(PATTERNS)],
             hovertemplate=f"%{{y:.3g}} {unit}",
         )
+    top = tallest
     far = []
     for card, size in (limits or {}).items():
-        told = f"{plain(card)}: {size / megabytes:.3g} {unit}"
+        height = size / megabytes
+        told = f"{plain(card)}: {height:.3g} {unit}"
         if size > 2 * tallest:
             far.append(told)
-        else:
-            line = {"color": PALETTE[3], "dash": "dot"}
-            note = {"text": told, "bgcolor": "rgba(255,255,255,0.85)"}  # readable on a bar, too
-            shown.add_hline(y=size / megabytes, line=line, annotation=note, annotation_position="top left")
+            continue
+        top = max(top, size)
+        shown.add_hline(
+            y=height,
+            line={"color": PALETTE[3], "dash": "dot"},
+            annotation={"text": told, "bgcolor": "rgba(255,255,255,0.85)"},  # readable on a bar, too
+            annotation_position="top left",
+        )
     if far:
-        shown.update_xaxes(title_text=f"far above all bars: {', '.join(far)}")
-    near = [size for size in (limits or {}).values() if size <= 2 * tallest]
-    shown.update_yaxes(range=[0, 1.1 * max([tallest, *near]) / megabytes or 1])
+        names = ", ".join(far)
+        shown.update_xaxes(title_text=f"far above all bars: {names}")
+    if top:
+        shown.update_yaxes(range=[0, 1.1 * top / megabytes])
     return shown.update_layout(barmode="stack", showlegend=True)
+
+
+def _used_parts(settings: Sequence[Mapping[str, float]]) -> list[str]:
+    """Names of the parts that are not 0 everywhere, in the order in which they come."""
+    used: list[str] = []
+    for sizes in settings:
+        for name, size in sizes.items():
+            if size and name not in used:
+                used.append(name)
+    return used
 
 
 def scores(rows: Mapping[str, Row], title: str = "Scores") -> go.Figure:
@@ -190,10 +206,12 @@ def quality_diversity(
 
 def _beside(places: Sequence[float], order: int) -> str:
     """Where the text of a point stands: towards the middle of the figure, and neighbours above and below in turn."""
-    rank = sorted(range(len(places)), key=lambda other: places[other]).index(order)
-    height = "top" if rank % 2 == 0 else "bottom"
+    place = places[order]
+    before = [other for other in places if other < place]
+    before += [other for other in places[:order] if other == place]
+    height = "bottom" if len(before) % 2 else "top"
     middle = (min(places) + max(places)) / 2
-    side = "right" if places[order] <= middle else "left"
+    side = "right" if place <= middle else "left"
     return f"{height} {side}"
 
 

@@ -23,6 +23,7 @@ PLACEHOLDER = re.compile(r"\[[\w ]+\]")
 BUBBLE = "max-width:70%;padding:.4em .7em;margin:.2em 0;border-radius:.6em;overflow-wrap:anywhere;"
 _USER = BUBBLE + "align-self:flex-start;background:rgba(128,128,128,.18)"
 _BOT = BUBBLE + "align-self:flex-end;background:rgba(86,180,233,.22)"
+_COLUMN = BUBBLE + "flex:1 1 14em;background:rgba(128,128,128,.14)"
 _PASSED, _FAILED = "rgba(0,158,115,.18)", "rgba(213,94,0,.25)"  # told by ✓, ✗ and words, too
 SMALL = "font-size:.8em;opacity:.8"
 NOTHING = "–"  # what ends the account of a reply that offered and told nothing, see labkit.metrics.success.change
@@ -58,7 +59,8 @@ def show(shown: object) -> None:
 
 def highlighted(text: str) -> str:
     """Escaped text with its placeholders marked; only placeholders become markup, whatever the text holds."""
-    return PLACEHOLDER.sub(lambda match: f'<mark style="{_PLACE}">{match[0]}</mark>', escape(text))
+    safe = escape(text)
+    return PLACEHOLDER.sub(rf'<mark style="{_PLACE}">\g<0></mark>', safe)
 
 
 def show_dialogue(
@@ -105,20 +107,26 @@ def _folded(bubbles: Sequence[str], first: int) -> str:
     rest = bubbles[first:]
     if len(rest) < 2:  # a line that unfolds one turn would be no shorter than the turn
         return _list(bubbles)
+    seen = _list(bubbles[:first])
+    folded = _list(rest)
     summary = f'<summary style="cursor:pointer;padding:.3em 0">{len(rest)} more turns</summary>'
-    return f"{_list(bubbles[:first])}<details>{summary}{_list(rest)}</details>"
+    return f"{seen}<details>{summary}{folded}</details>"
 
 
 def _list(bubbles: Sequence[str]) -> str:
-    return f'<div role="list" style="display:flex;flex-direction:column;max-width:60em">{"".join(bubbles)}</div>'
+    items = "".join(bubbles)
+    return f'<div role="list" style="display:flex;flex-direction:column;max-width:60em">{items}</div>'
 
 
 def bubble(shown: Sequence[tuple[str, str]], bot: bool) -> str:
     """HTML of one turn, [(label, text)], on the user's or the bot's side."""
-    said = []
+    lines = []
     for label, text in shown:
-        said.append(f'<div><span style="{SMALL}">{escape(label)}:</span> {highlighted(text)}</div>')
-    return f'<div role="listitem" style="{_BOT if bot else _USER}">{"".join(said)}</div>'
+        name = f'<span style="{SMALL}">{escape(label)}:</span>'
+        lines.append(f"<div>{name} {highlighted(text)}</div>")
+    said = "".join(lines)
+    style = _BOT if bot else _USER
+    return f'<div role="listitem" style="{style}">{said}</div>'
 
 
 def show_explanation(explanation: "Explanation") -> Shown:
@@ -132,8 +140,9 @@ def show_explanation(explanation: "Explanation") -> Shown:
             told += f"; never told {', '.join(verdict.missing)}"
         elif not success:  # nothing is missing here: an Inform failed, in this domain or in another
             told += "; Success needs Inform in every domain"
-        both = f"{_mark('Inform', inform)} {_mark('Success', success)}"
-        verdicts.append(f'<li style="margin:.3em 0">{both}{escape(told)}</li>')
+        first = _mark("Inform", inform)
+        second = _mark("Success", success)
+        verdicts.append(f'<li style="margin:.3em 0">{first} {second}{escape(told)}</li>')
     bubbles = []
     for user, reply, change in explanation.turns:
         said = [("bot", reply)]
@@ -142,8 +151,9 @@ def show_explanation(explanation: "Explanation") -> Shown:
         bubbles.append(bubble([("user", user)], False))
         bubbles.append(bubble(said, True))
     head = f"<p><b>{escape(explanation.heading)}</b></p>"
-    html = f'{head}<ul style="list-style:none;padding-left:0">{"".join(verdicts)}</ul>{_list(bubbles)}'
-    return Shown(html, str(explanation))
+    items = "".join(verdicts)
+    domains = f'<ul style="list-style:none;padding-left:0">{items}</ul>'
+    return Shown(head + domains + _list(bubbles), str(explanation))
 
 
 def _mark(name: str, good: bool) -> str:
@@ -161,15 +171,22 @@ def side_by_side(replies: Mapping[str, str], title: str = "", *, differences: bo
     cells = []
     lines = [title]
     for name, reply in replies.items():
+        before = first if differences else reply
         marked = []
         starred = []
-        for words, new in _changes(first if differences else reply, reply):
-            marked.append(f"<u>{highlighted(words)}</u>" if new else highlighted(words))
-            starred.append(f"*{words}*" if new else words)
-        style = f"flex:1 1 14em;{BUBBLE}background:rgba(128,128,128,.14)"
-        cells.append(f'<div style="{style}"><b>{escape(name)}</b><br>{" ".join(marked)}</div>')
-        lines.append(f"{name}: {' '.join(starred)}")
-    row = f'<div style="display:flex;flex-wrap:wrap;gap:.6em">{"".join(cells)}</div>'
+        for words, new in _changes(before, reply):
+            if new:
+                marked.append(f"<u>{highlighted(words)}</u>")
+                starred.append(f"*{words}*")
+            else:
+                marked.append(highlighted(words))
+                starred.append(words)
+        in_html = " ".join(marked)
+        in_text = " ".join(starred)
+        cells.append(f'<div style="{_COLUMN}"><b>{escape(name)}</b><br>{in_html}</div>')
+        lines.append(f"{name}: {in_text}")
+    columns = "".join(cells)
+    row = f'<div style="display:flex;flex-wrap:wrap;gap:.6em">{columns}</div>'
     return Shown(f"<p><b>{escape(title)}</b></p>{row}", "\n".join(lines).strip())
 
 
@@ -177,10 +194,12 @@ def _changes(first: str, second: str) -> list[tuple[str, bool]]:
     """The second text in runs of words, and whether the first has another run in that place."""
     before = first.split()
     words = second.split()
+    matcher = SequenceMatcher(None, before, words, autojunk=False)
     runs = []
-    for tag, _, _, start, end in SequenceMatcher(None, before, words, autojunk=False).get_opcodes():
-        if end > start:
-            runs.append((" ".join(words[start:end]), tag != "equal"))
+    for tag, _, _, start, end in matcher.get_opcodes():
+        run = " ".join(words[start:end])
+        if run:
+            runs.append((run, tag != "equal"))
     return runs
 
 
