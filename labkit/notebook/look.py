@@ -10,6 +10,8 @@ from typing import Any
 import plotly.graph_objects as go
 import plotly.io
 
+from labkit.errors import LabError
+
 Row = Mapping[str, Any]  # a row of the results board; Any: what JSON holds
 
 # Okabe & Ito (2008): colours that colour-blind readers can tell apart, and a grey that is measured to be so, too
@@ -93,6 +95,17 @@ def error_bars(rows: Iterable[Row], metric: str) -> dict[str, object] | None:
     if not known:
         return None
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
+
+
+def check_choice(what: str, name: str, choices: Iterable[str]) -> None:
+    """Refuse a name that is none of the choices.
+
+    Raises:
+        LabError: it is none of them.
+    """
+    known = list(choices)
+    if name not in known:
+        raise LabError(f"no {what} {name!r}", f"there are {', '.join(known)}", "choose one of these")
 
 
 def named(row: Row) -> str:

@@ -5,10 +5,23 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from labkit.corpora.types import Dialogue
 from labkit.errors import LabError
-from labkit.notebook.look import METRICS, PALETTE, Row, error_bars, figure, line_look, named, plain, titled
+from labkit.notebook.look import (
+    METRICS,
+    PALETTE,
+    Row,
+    check_choice,
+    error_bars,
+    figure,
+    line_look,
+    named,
+    plain,
+    stand_in_mark,
+    titled,
+)
 from labkit.notebook.view import BUBBLE, Shown, highlighted
 from labkit.prompts import current_domain, delexicalise, one_line
 
@@ -28,9 +41,13 @@ def against(rows: Rows, x: str = "parameters", metrics: Sequence[str] = tuple(ME
     """Scores against one of AXES, a panel for each metric, with 95 % intervals; untuned and tuned are two lines.
 
     Rows that failed, or lack the figure (an untuned model took no training), are left out.
-    """
-    from plotly.subplots import make_subplots
 
+    Raises:
+        LabError: there is no such axis or metric.
+    """
+    check_choice("axis", x, AXES)
+    for metric in metrics:
+        check_choice("metric", metric, TITLES)
     found = sorted((row for row in rows if row.get(x)), key=lambda row: row[x])
     question = title or f"Does more help? Scores against {AXES[x].split(' (')[0]}"
     panels = [TITLES[metric] for metric in metrics]
@@ -122,7 +139,12 @@ def _ticks(names: Sequence[str]) -> dict[str, object]:
 
 
 def by_domain(rows: Rows, rate: str = "success") -> go.Figure:
-    """Inform or Success in every domain, a line for each model: figures in a heat map; empty where no goal was."""
+    """Inform or Success in every domain, a line for each model: figures in a heat map; empty where no goal was.
+
+    Raises:
+        LabError: `rate` is neither "inform" nor "success".
+    """
+    check_choice("rate", rate, ("inform", "success"))
     found = [row for row in rows if (row.get("per_domain") or {}).get(rate)]
     domains = sorted({domain for row in found for domain in row["per_domain"][rate]})
     values = []
@@ -136,7 +158,7 @@ def by_domain(rows: Rows, rate: str = "success") -> go.Figure:
     return heat(
         values,
         domains,
-        [label(row) for row in found],
+        [label(row) + stand_in_mark(row, found) for row in found],
         titled(f"{name} by domain (%)", found),
         names=("domain of the goal", "", f"{name} (%)"),
         top=100,

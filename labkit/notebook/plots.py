@@ -13,6 +13,7 @@ from labkit.notebook.look import (
     PALETTE,
     PATTERNS,
     Row,
+    check_choice,
     error_bars,
     figure,
     line_look,
@@ -181,10 +182,15 @@ def quality_diversity(
     """One point a setting, with its name beside it: a score against a figure of `richness` (by default its first).
 
     A point is named by its "label" or by its "decoding". Rows without `richness` (of failed runs) are left out.
+
+    Raises:
+        LabError: `richness` has no such figure.
     """
     found = [row for row in rows if row.get("richness")]
     if found and not diversity:
         diversity = next(iter(found[0]["richness"]))
+    for row in found:
+        check_choice("figure of richness", diversity, row["richness"])
     x_title = DIVERSITY.get(diversity, diversity.replace("_", " "))
     shown = figure(titled(title, found), x=x_title, y=METRICS.get(quality, quality), height=420)
     places = [row["richness"][diversity] for row in found]
