@@ -8,7 +8,7 @@ import pandas
 import plotly.graph_objects as go
 
 from labkit.notebook.cluster_plots import heat_map
-from labkit.notebook.look import PALETTE, figure, plain
+from labkit.notebook.look import PALETTE, figure, plain, plain_lines
 
 _POINTS = 24  # of an arrow's curve; its head is the last
 _LANES = (1, -1, 2, -2, 0)  # y of the states, one after the other
@@ -92,13 +92,14 @@ def _edges(matrix: np.ndarray, least: float) -> list[Edge]:
 def _places(matrix: np.ndarray) -> np.ndarray:
     """[k+2, 2]: x ranks the expected turns to the END, (I - Q)^-1 1 (Kemeny & Snell 1960); y is one of five lanes."""
     k = len(matrix) - 2
-    between_states = matrix[: k + 1, : k + 1]  # Q: all states but END
-    passing = np.eye(k + 1) - between_states  # I - Q
-    turns, *_ = np.linalg.lstsq(passing, np.ones(k + 1), rcond=None)  # [k + 1]
+    without_end = k + 1
+    between_states = matrix[:without_end, :without_end]  # Q
+    passing = np.eye(without_end) - between_states  # I - Q
+    turns, *_ = np.linalg.lstsq(passing, np.ones(without_end), rcond=None)  # [k + 1]
     places = np.zeros((k + 2, 2))
     from_begin_to_end = [k, *np.argsort(-turns[:k]), k + 1]
     for rank, state in enumerate(from_begin_to_end):
-        lane = 0 if state >= k else _LANES[rank % len(_LANES)]
+        lane = _LANES[rank % len(_LANES)] if state < k else 0  # BEGIN and END in the middle
         places[state] = rank, lane
     return places
 
@@ -145,9 +146,10 @@ def _told(matrix: np.ndarray, labels: Sequence[str], utterances: Mapping[int, Se
             lines.append(f"→ {labels[target]} {share:.0%}")
         for source, share in _largest(matrix[:, state]):
             lines.append(f"← {labels[source]} {share:.0%}")
-        for text in list(utterances.get(state, ()))[:3]:
+        examples = list(utterances.get(state, ()))
+        for text in examples[:3]:
             lines.extend(wrap(f"“{text}”", 60))
-        told.append("<br>".join(plain(line) for line in lines))
+        told.append(plain_lines(lines))
     return told
 
 
@@ -183,7 +185,7 @@ def _states(places: np.ndarray, told: Sequence[str]) -> go.Scatter:
 
 def _label(place: np.ndarray, label: str, stays: float) -> go.layout.Annotation:
     """The name of a state on white, so that no arrow strikes it through, and how likely it stays (↻), if it does."""
-    lines = [plain(line) for line in wrap(label, 16)]
+    lines = wrap(label, 16)
     if stays:
         lines.append(f"↻ {stays:.0%}")
     x, y = place
@@ -191,7 +193,7 @@ def _label(place: np.ndarray, label: str, stays: float) -> go.layout.Annotation:
     return go.layout.Annotation(
         x=x,
         y=y,
-        text="<br>".join(lines),
+        text=plain_lines(lines),
         showarrow=False,
         yanchor="bottom" if above else "top",
         yshift=13 if above else -13,

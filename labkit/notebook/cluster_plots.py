@@ -25,15 +25,28 @@ def choose_k_plot(rows: Sequence[Mapping[str, float]], chosen: int | None = None
     (Breiman's one-standard-error rule, borrowed), as exercise 4.1 has it.
     """
     ks = [row["k"] for row in rows]
-    deviation = {"type": "data", "array": [row["sd"] for row in rows]}
+    deviations = [row["sd"] for row in rows]
     shown = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.08)
     shown.update_layout(template="lab", title="How many clusters?", height=480, showlegend=False)
-    silhouette = [row["silhouette"] for row in rows]
-    stability = [row["stability"] for row in rows]
-    first = line_look(0) | {"line_color": PALETTE[0]}
-    second = line_look(1) | {"line_color": PALETTE[3]}
-    shown.add_scatter(x=ks, y=silhouette, name="silhouette", row=1, col=1, **first)
-    shown.add_scatter(x=ks, y=stability, error_y=deviation, name="stability", row=2, col=1, **second)
+    shown.add_scatter(
+        x=ks,
+        y=[row["silhouette"] for row in rows],
+        name="silhouette",
+        line_color=PALETTE[0],
+        row=1,
+        col=1,
+        **line_look(0),
+    )
+    shown.add_scatter(
+        x=ks,
+        y=[row["stability"] for row in rows],
+        error_y={"type": "data", "array": deviations},
+        name="stability",
+        line_color=PALETTE[3],
+        row=2,
+        col=1,
+        **line_look(1),
+    )
     shown.update_yaxes(title_text="silhouette", row=1)
     shown.update_yaxes(title_text="stability (ARI)", row=2)
     shown.update_xaxes(tickvals=ks, row=1)
@@ -98,11 +111,17 @@ def word_bars(words: Words, n: int = 6) -> go.Figure:
 def heat_map(shares: pandas.DataFrame, title: str) -> go.Figure:
     """A table of shares, each written in its cell; the axes take the names of its index and columns."""
     values = shares.to_numpy(dtype=float)  # [R, C]
-    texts = [[f"{share:.0%}" for share in line] for line in values]
-    columns = [str(name) for name in shares.columns]
-    rows = [str(name) for name in shares.index]
-    names = (str(shares.columns.name or ""), str(shares.index.name or ""), "share")
-    shown = heat(values, columns, rows, title, names=names, texts=texts)
+    texts = shares.map("{:.0%}".format)
+    across = shares.columns.name or ""
+    down = shares.index.name or ""
+    shown = heat(
+        values,
+        columns=[str(name) for name in shares.columns],
+        rows=[str(name) for name in shares.index],
+        title=title,
+        names=(str(across), str(down), "share"),
+        texts=texts.to_numpy().tolist(),
+    )
     shown.update_traces(colorbar_tickformat=".0%")
     shown.update_layout(height=220 + 30 * len(shares))
     return shown.update_xaxes(tickangle=-40)

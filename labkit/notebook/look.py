@@ -67,6 +67,11 @@ def plain(text: object) -> str:
     return escape(str(text), quote=False).replace("$", "&#36;")
 
 
+def plain_lines(lines: Iterable[str]) -> str:
+    """Several lines as plotly shows them, each letter by letter."""
+    return "<br>".join(plain(line) for line in lines)
+
+
 def line_look(order: int) -> dict[str, object]:
     """Dash and marker of the line number `order`, so that lines differ in more than colour."""
     return {
@@ -119,10 +124,14 @@ def titled(title: str, rows: Sequence[Row]) -> str:
     marks = [bool(row.get("stand_in")) for row in rows]
     if not any(marks) or "stand-in" in title:
         return title
-    return f"{title} (stand-ins)" if all(marks) else f"{title} (some are stand-ins)"
+    if all(marks):
+        return f"{title} (stand-ins)"
+    return f"{title} (some are stand-ins)"
 
 
 def stand_in_mark(row: Row, rows: Sequence[Row]) -> str:
     """ " (stand-in)" after the name of a row that is one among others that are none: else the title says it."""
-    mixed = not all(other.get("stand_in") for other in rows)
-    return " (stand-in)" if row.get("stand_in") and mixed else ""
+    all_are = all(other.get("stand_in") for other in rows)
+    if row.get("stand_in") and not all_are:
+        return " (stand-in)"
+    return ""

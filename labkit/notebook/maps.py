@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 
 from labkit.corpora.types import Dialogue
 from labkit.errors import LabError
-from labkit.notebook.look import MARKERS, PALETTE, figure, plain
+from labkit.notebook.look import MARKERS, PALETTE, figure, plain, plain_lines
 from labkit.notebook.view import Shown
 from labkit.structure import umap_map
 
@@ -108,10 +108,10 @@ def _check(maps: Mapping[str, np.ndarray], table: pandas.DataFrame, by: Sequence
         if len(places) != len(table):
             found = f"{len(places)} points, {len(table)} rows"
             raise LabError(f"map {name!r} is not of this table", found, "make both from the same rows")
-    missing = [column for column in by if column not in table]
-    if missing:
-        found = f"the table has {', '.join(map(str, table))}"
-        raise LabError(f"no column {', '.join(missing)}", found, "assign it first, or choose others in by=")
+    for column in by:
+        if column not in table:
+            known = ", ".join(str(name) for name in table)
+            raise LabError(f"no column {column!r}", f"the table has {known}", "assign it, or choose others in by=")
 
 
 def _values(table: pandas.DataFrame, column: str) -> list[str]:
@@ -139,7 +139,7 @@ def _points(places: np.ndarray, table: pandas.DataFrame, group: _Group) -> go.Sc
         lines = wrap(f"{row.speaker}: {row.utterance}", 60)
         lines.append(f"{row.dialogue_id}, turn {row.turn}")
         lines.append(f"{group.column}: {group.value}")
-        told.append("<br>".join(plain(line) for line in lines))
+        told.append(plain_lines(lines))
     x, y = group.coordinates(places)
     look = {
         "color": _colour(group.order),
@@ -181,8 +181,8 @@ def _names(places: np.ndarray, regions: Sequence[_Group]) -> go.Scatter:
     x, y = _middles(places, regions)
     texts = []
     for group in regions:
-        lines = [plain(line) for line in wrap(group.value, 16)]
-        texts.append(f"<b>{'<br>'.join(lines)}</b>")
+        name = plain_lines(wrap(group.value, 16))
+        texts.append(f"<b>{name}</b>")
     return go.Scatter(
         x=x,
         y=y,
@@ -310,13 +310,8 @@ def _svg_map(places: np.ndarray, table: pandas.DataFrame, column: str) -> str:
     pixels = 10 + (upright - lowest) / spread * _SIZE  # [N, 2]
 
     looks = {}
-    legend = []
     for order, value in enumerate(_values(table, column)):
-        colour = _colour(order)
-        glyph = _GLYPHS[_symbol(order)]
-        looks[value] = (colour, glyph)
-        mark = f'<span style="color:{colour}">{glyph}</span>'
-        legend.append(f'<span style="white-space:nowrap">{mark} {escape(value)}</span>')
+        looks[value] = (_colour(order), _GLYPHS[_symbol(order)])
     points = []
     values = table[column].astype(str)
     for (x, y), value, said in zip(pixels, values, table["utterance"], strict=True):
@@ -327,6 +322,16 @@ def _svg_map(places: np.ndarray, table: pandas.DataFrame, column: str) -> str:
     width, height = _SIZE
     box = f'viewBox="0 0 {width + 20} {height + 20}" style="font-size:10px"'
     name = f'role="img" aria-label="map of utterances, by {escape(column)}"'
-    svg = f"<svg {box} {name}>{''.join(points)}</svg>"
+    drawn = "".join(points)
+    svg = f"<svg {box} {name}>{drawn}</svg>"
     paper = f"max-width:{width}px;padding:.3em .6em;background:white;color:#222;line-height:1.5"
-    return f'<div style="{paper}">{svg}<p>{" &nbsp; ".join(legend)}</p></div>'
+    return f'<div style="{paper}">{svg}<p>{_svg_legend(looks)}</p></div>'
+
+
+def _svg_legend(looks: Mapping[str, tuple[str, str]]) -> str:
+    """Symbol, colour and name of each value, {value: (colour, character)}."""
+    entries = []
+    for value, (colour, glyph) in looks.items():
+        mark = f'<span style="color:{colour}">{glyph}</span>'
+        entries.append(f'<span style="white-space:nowrap">{mark} {escape(value)}</span>')
+    return " &nbsp; ".join(entries)

@@ -74,8 +74,15 @@ def against(rows: Rows, x: str = "parameters", metrics: Sequence[str] = tuple(ME
                 col=column,
                 **line_look(order),
             )
-    below = {"xref": "paper", "yref": "paper", "x": 0.5, "y": -0.14, "yanchor": "top", "showarrow": False}
-    shown.add_annotation(text=AXES[x], **below)
+    shown.add_annotation(
+        text=AXES[x],
+        xref="paper",
+        yref="paper",
+        x=0.5,
+        y=-0.14,
+        yanchor="top",
+        showarrow=False,
+    )
     shown.update_xaxes(type="log", dtick="D2", exponentformat="power" if x == "flops" else "SI")
     shown.update_yaxes(rangemode="nonnegative")
     return shown.update_yaxes(title_text=y_title, col=1)

@@ -70,9 +70,16 @@ def training(history: Iterable[Row], title: str = "Training") -> go.Figure:
             yaxis="y2" if key in scored else "y",
             **line_look(order),
         )
-    right = {"title": "score (0 to 100)", "overlaying": "y", "side": "right", "range": [0, 105], "showgrid": False}
-    shown.update_layout(yaxis2=right | {"tickmode": "array", "tickvals": [0, 25, 50, 75, 100]}, margin_r=60)
-    return shown
+    right = {
+        "title": "score (0 to 100)",
+        "overlaying": "y",
+        "side": "right",
+        "range": [0, 105],
+        "tickmode": "array",  # plotly would put the ticks where the left axis has its grid
+        "tickvals": [0, 25, 50, 75, 100],
+        "showgrid": False,
+    }
+    return shown.update_layout(yaxis2=right, margin_r=60)
 
 
 def live(title: str = "Training") -> Callable[[Iterable[Row]], None]:
@@ -99,11 +106,12 @@ def weights(values: np.ndarray, codebook: Sequence[float] = (), title: str = "We
     middles = (edges[:-1] + edges[1:]) / 2  # [100]
     shown = figure(title, x="weight / largest absolute weight of its block", y="weights")
     shown.add_bar(x=middles, y=counts, name="weights")
+    line = {"color": PALETTE[3], "dash": "dot"}
     for entry in codebook:
-        shown.add_vline(x=float(entry), line={"color": PALETTE[3], "dash": "dot", "width": 1})
+        shown.add_vline(x=float(entry), line=line, line_width=1)
     if len(codebook):  # the lines have no legend entry of their own
-        line = {"color": PALETTE[3], "dash": "dot"}
-        shown.add_scatter(x=[None], y=[None], mode="lines", line=line, name=f"codebook ({len(codebook)} entries)")
+        name = f"codebook ({len(codebook)} entries)"
+        shown.add_scatter(x=[None], y=[None], mode="lines", line=line, name=name)
     return shown.update_layout(bargap=0, showlegend=True)
 
 

@@ -90,10 +90,11 @@ def show_dialogue(
         text = turn.utterance
         if bot and delexicalised:
             text = delexicalise(turn, current_domain(turn.state, user or turn))
-        if reply is not None:
-            said = [("reference", text), ("prediction", str(reply["response"]))]
-        else:
+        if reply is None:
             said = [(turn.speaker, text)]
+        else:
+            said = [("reference", text)]
+            said.append(("prediction", str(reply["response"])))
         if states and not bot and turn.state:
             said.append(("state", state_text(turn.state)))
         bubbles.append(bubble(said, bot))
