@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from labkit.notebook.look import PALETTE, line_look, plain
 from labkit.notebook.model_plots import heat
-from labkit.notebook.view import Shown
+from labkit.shown import Shown
 from labkit.structure import Words, cluster_names
 
 _CARD = "flex:1 1 24em;padding:.5em .9em;border:1px solid rgba(128,128,128,.5);border-radius:.6em"

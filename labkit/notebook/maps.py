@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from labkit.corpora.types import Dialogue
 from labkit.errors import LabError
 from labkit.notebook.look import MARKERS, PALETTE, figure, plain, plain_lines
-from labkit.notebook.view import Shown
+from labkit.shown import Shown
 from labkit.structure import umap_map
 
 if TYPE_CHECKING:

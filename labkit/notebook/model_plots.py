@@ -22,8 +22,10 @@ from labkit.notebook.look import (
     stand_in_mark,
     titled,
 )
-from labkit.notebook.view import BUBBLE, Shown, highlighted
-from labkit.prompts import current_domain, delexicalise, one_line
+from labkit.notebook.view import BUBBLE, highlighted
+from labkit.prompts.format import current_domain
+from labkit.prompts.text import delexicalise, one_line
+from labkit.shown import Shown
 
 Rows = Iterable[Row]
 Values = np.ndarray | Sequence[Sequence[float | None]]  # [R, C]; None: nothing to show in that cell

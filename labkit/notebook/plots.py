@@ -231,7 +231,7 @@ def _beside(places: Sequence[float], order: int) -> str:
 
 def _changed(settings: Row | None) -> str:
     """Decoding settings of a row in a few words: the strategy and the filters that are on."""
-    from labkit.decoding import FILTERS
+    from labkit.decoding.config import FILTERS
 
     chosen = settings or {}
     words = [str(chosen.get("strategy", "greedy"))]

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,10 @@ from labkit.corpora.types import BOT, Dialogue, Reply, State
 from labkit.metrics.database import DOMAINS, VenueDatabase
 from labkit.metrics.normalization import normalise_state
 from labkit.metrics.success import passed
-from labkit.prompts import current_domain, delexicalise, lexicalise, state_text
+from labkit.prompts.format import current_domain
+from labkit.prompts.text import delexicalise, lexicalise, state_text
+from labkit.shown import Shown as Shown
+from labkit.shown import show as show
 
 if TYPE_CHECKING:
     from labkit.metrics import Explanation
@@ -28,33 +30,6 @@ _PASSED, _FAILED = "rgba(0,158,115,.18)", "rgba(213,94,0,.25)"  # told by ✓, �
 SMALL = "font-size:.8em;opacity:.8"
 NOTHING = "–"  # what ends the account of a reply that offered and told nothing, see labkit.metrics.success.change
 _PLACE = "background:rgba(230,159,0,.3);color:inherit;border-radius:.3em;padding:0 .2em"
-
-
-@dataclass(frozen=True)
-class Shown:
-    """Something to see: HTML in a notebook, `text` in a terminal and for a screen reader."""
-
-    html: str
-    text: str
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-def show(shown: object) -> None:
-    """Display in IPython, print elsewhere."""
-    try:
-        from IPython import display, get_ipython
-    except ImportError:
-        print(shown)
-        return
-    if get_ipython():
-        display.display(shown)
-    else:
-        print(shown)
 
 
 def highlighted(text: str) -> str:

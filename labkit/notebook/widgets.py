@@ -16,21 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labkit.corpora.types import Dialogue
-from labkit.decoding import (
-    FILTERS,
-    DecodingConfig,
-    Stage,
-    entropy,
-    filter_stages,
-    next_token_logits,
-    remaining,
-    reply_steps,
-    stream,
-    transformers_call,
-)
+from labkit.decoding.config import FILTERS, DecodingConfig, transformers_call
+from labkit.decoding.filters import Stage, entropy, filter_stages, remaining
+from labkit.decoding.generate import next_token_logits, reply_steps, stream
 from labkit.errors import LabError
-from labkit.notebook.view import Shown, highlighted, lexical_view, side_by_side
-from labkit.prompts import Prompt, exchanges, prompts
+from labkit.notebook.view import highlighted, lexical_view, side_by_side
+from labkit.prompts.build import prompts
+from labkit.prompts.format import exchanges
+from labkit.prompts.sequences import Prompt
+from labkit.shown import Shown
 
 if TYPE_CHECKING:
     from labkit.models import LanguageModel

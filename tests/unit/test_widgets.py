@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from labkit.corpora.types import BOT, USER, Dialogue, Turn
-from labkit.decoding import DecodingConfig, generate
+from labkit.decoding.config import DecodingConfig
+from labkit.decoding.generate import generate
 from labkit.notebook import widgets
 from labkit.notebook.widgets import (
     DecodingExplorer,
