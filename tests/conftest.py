@@ -1,11 +1,13 @@
 """Fixtures that all tests share, and the line of the report that says which model and corpus the tests ran on."""
 
 import os
+import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent / "support"))  # helpers that are no tests
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("LAB_PROFILE", "smoke")
 MULTIWOZ = Path(__file__).parents[2] / "shared" / "data" / "multiwoz"

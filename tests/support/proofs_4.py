@@ -1,4 +1,4 @@
-"""Right and plausible wrong answers to the exercises of notebook 4; test_proofs.py judges them all."""
+"""Right and wrong answers to the exercises of notebook 4; test_proofs.py judges them all."""
 
 from itertools import pairwise
 
@@ -47,14 +47,14 @@ def transitions_by_dictionary(sequences, k):
     return [[follow[i].count(j) / len(follow[i]) for j in range(k + 2)] for i in range(k + 2)]
 
 
-RIGHT_ANSWERS = {
+RIGHT = {
     "4.1": [one_standard_error, one_standard_error_by_loop],
     "4.2": [lambda n: shares(n) * rarity(n), lambda n: (np.array(n) * rarity(n)).tolist()],
     "4.3": ["c", " C"],
     "4.4": [lambda s, k: rows_to_one(counted(s, k)), transitions_by_dictionary],
     "4.5": ["b", "B"],
 }
-WRONG_ANSWERS = {  # (answer, words of the message that it must get)
+WRONG = {  # (answer, words of the message that it must get)
     "4.1": [
         (lambda rows: max(rows, key=lambda r: r["stability"])["k"], "so is a larger one"),
         (lambda rows: max(r["k"] for r in rows), "not stable enough"),

@@ -1,7 +1,8 @@
-"""How many wrong programs does a checker let through? Each solution function with one thing changed (an operator, a
-constant, an argument, a line dropped) is given to its checker. A mutant that gives what the original gives on random
-inputs (INPUTS) is no wrong program and doesn't count. `python tests/unit/mutants.py [id …]` prints the figure, and who
-got through.
+"""How many wrong programs does a checker let through?
+
+Each solution function with one thing changed (an operator, a constant, an argument, a line dropped) is given to its
+checker. A mutant that gives what the original gives on random inputs (INPUTS) is no wrong program and doesn't count.
+`python tests/support/mutants.py [id …]` prints the figure, and who got through.
 """
 
 import ast

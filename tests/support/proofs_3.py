@@ -1,4 +1,4 @@
-"""Right and wrong answers to the exercises of notebook 3, for test_exercises.py."""
+"""Right and wrong answers to the exercises of notebook 3; test_proofs.py judges them all."""
 
 import math
 
