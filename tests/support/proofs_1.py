@@ -1,5 +1,7 @@
 """Right and wrong answers to the exercises of notebook 1; test_proofs.py judges them all."""
 
+from fractions import Fraction
+
 import numpy as np
 import torch
 
@@ -85,6 +87,18 @@ def sample_by_gumbel(prompts, next_logits, n, seed):
     return replies
 
 
+def sample_without_feedback(prompts, next_logits, n, seed):
+    draws = [own_generator(prompt, seed) for prompt in prompts]
+    return [list(draw.choice(5, n, p=softmax(next_logits(ids)))) for draw, ids in zip(draws, prompts, strict=True)]
+
+
+def sample_uniformly_after_the_first(prompts, next_logits, n, seed):
+    first = sampler(own_generator)(prompts, next_logits, 1, seed)
+    return [
+        [*reply, *own_generator(reply + ids, seed).choice(5, n - 1)] for reply, ids in zip(first, prompts, strict=True)
+    ]
+
+
 def one_hot(logits):
     return np.eye(len(logits))[np.argmax(logits)]
 
@@ -124,17 +138,22 @@ def delexicalise_everywhere(text, spans):
 
 
 RIGHT = {
-    "1.1": ["b", "B"],
+    "1.1": ["b", "B", "B.", "[b]"],
     "1.2": [delexicalise_right_to_left, delexicalise_in_pieces],
-    "1.3": [lambda z, t: softmax(z / t), lambda z, t: torch.softmax(torch.as_tensor(z) / t, -1)],
+    "1.3": [lambda z, t: softmax(z / t), lambda z, t: torch.softmax(torch.tensor(z, requires_grad=True) / t, -1)],
     "1.4": [
+        lambda z, k: (value for value in cut(z, np.argsort(np.argsort(-z)) < k)),
         lambda z, k: cut(z, np.argsort(np.argsort(-z)) < k),
         lambda z, k: torch.tensor(z).masked_fill(
             torch.tensor(z) < torch.tensor(z).topk(min(k, len(z)))[0][-1], -torch.inf
         ),
     ],
     "1.5": [lambda z, p: cut(z, nucleus(z, p)), top_p_by_loop],
-    "1.6": [contrastive_by(np.max), lambda p, h, c, a: contrast(p, h, c, a).argmax()],
+    "1.6": [
+        contrastive_by(np.max),
+        lambda p, h, c, a: contrast(p, h, c, a).argmax(),
+        lambda *case: Fraction(int(contrast(*case).argmax())),
+    ],
     "1.7": [sampler(own_generator), sample_by_gumbel],
 }
 WRONG = {  # (answer, words of the message that it must get)
@@ -154,6 +173,9 @@ WRONG = {  # (answer, words of the message that it must get)
         (lambda z, k: np.where(np.argsort(np.argsort(-z)) < k, z, 0), "exp(0) = 1"),
         (lambda z, k: cut(z, np.argsort(np.argsort(z)) < k), "kept tokens should be"),
         (lambda z, k: np.sort(z)[-k:], "shape"),
+        (lambda z, k: np.where(np.argsort(np.argsort(-z)) < k, z, -1e9), "only minus infinity is 0"),
+        (lambda z, k: softmax(cut(z, np.argsort(np.argsort(-z)) < k)), "these are probabilities"),
+        (lambda z, k: None if k == 3 else cut(z, np.argsort(np.argsort(-z)) < k), "None for z = [ 2.  -1. "),
     ],
     "1.5": [
         (top_p_without_the_last, "kept tokens should be"),
@@ -163,8 +185,11 @@ WRONG = {  # (answer, words of the message that it must get)
     ],
     "1.6": [
         (contrastive_by(np.mean), "the scores are"),
-        (contrastive_by(np.max, similarity=lambda h, c: h @ c.T), "the scores are"),
+        (contrastive_by(np.mean), "not the mean over all"),
+        (contrastive_by(np.max, similarity=lambda h, c: h @ c.T), "a bare product of the two does"),
         (contrastive_by(np.max, p_weight=lambda a: 1), "the scores are"),
+        (lambda p, h, c, a: contrast(p, h, c, a, "swapped").argmax(), "have changed places"),
+        (lambda p, h, c, a: contrast(p, h, c, a, "sign").argmax(), "should lose by it"),
         (lambda p, h, c, a: 0, "which makes it"),
         (lambda p, h, c, a: contrast(p, h, c, a), "index of one of 4"),
     ],
@@ -173,6 +198,9 @@ WRONG = {  # (answer, words of the message that it must get)
         (sampler(lambda prompt, seed: np.random.default_rng(seed) if prompt is None else None), "neighbours"),
         (sampler(lambda prompt, seed: np.random.default_rng(5), one_hot), "Other seeds"),
         (sampler(own_generator, lambda logits: np.full(5, 0.2)), "has probability 0.43"),
+        (sample_without_feedback, "each later token depend on"),
+        (sample_uniformly_after_the_first, "each later token depend on"),
+        (lambda prompts, next_logits, n, seed: [[None] * n for _ in prompts], "could not read what you returned"),
         (lambda prompts, next_logits, n, seed: [[1] * (n - 1) for _ in prompts], "lists of 6 tokens"),
     ],
 }

@@ -1,5 +1,8 @@
 """Right and wrong answers to the exercises of notebook 5; test_proofs.py judges them all."""
 
+import numpy as np
+import torch
+
 from labkit.metrics.spans import bio_tags, span_f1
 from labkit.prompts import dialogue_header
 
@@ -30,6 +33,16 @@ def last_of_equals(scores, patience):
 
 
 def bio_by_word(words, spans):
+    def tag(start, end):
+        for span in spans:
+            if start < span.end and span.start < end:
+                return f"{'B' if start <= span.start else 'I'}-{span.domain}-{span.slot}"
+        return "O"
+
+    return [tag(*word) for word in words]
+
+
+def bio_of_whole_words(words, spans):
     def tag(start, end):
         for span in spans:
             if span.start <= start and end <= span.end:
@@ -101,10 +114,15 @@ def endless(write, n):
 
 
 RIGHT = {
-    "5.1": [kept, kept_by_slices],
+    "5.1": [kept, kept_by_slices, lambda s, p: torch.tensor(kept(s, p)), lambda s, p: float(kept(s, p))],
     "5.2": [bio_tags, bio_by_word],
-    "5.3": [f1, lambda gold, predicted: span_f1(gold, predicted)["f1"]],
-    "5.4": ["c", " C "],
+    "5.3": [
+        f1,
+        lambda gold, said: torch.tensor(f1(gold, said)),
+        lambda gold, said: np.array(round(f1(gold, said), 1)),
+        lambda gold, predicted: span_f1(gold, predicted)["f1"],
+    ],
+    "5.4": ["c", " C ", "C)"],
     "5.5": [converse, converse_by_recursion],
 }
 WRONG = {  # (answer, words of the message that it must get)
@@ -114,12 +132,14 @@ WRONG = {  # (answer, words of the message that it must get)
         (lambda scores, patience: kept(scores, patience + 1), "where the run ends"),
         (lambda scores, patience: max(scores), "index of a validation"),
         (lambda scores, patience: scores.index(min(scores)), "you say 3"),
+        (lambda scores, patience: 0.5, "index of a validation"),
     ],
     "5.2": [
         (only_inside, "should get B-hotel-name"),
         (lambda words, spans: [tag.replace("I-", "B-") for tag in bio_tags(words, spans)], "should get I-hotel-name"),
         (lambda words, spans: [tag.replace("hotel-", "") for tag in bio_tags(words, spans)], "should get B-hotel-name"),
         (lambda words, spans: [tag for tag in bio_tags(words, spans) if tag != "O"], "so 11 tags"),
+        (bio_of_whole_words, "the word 'museums' should get B-hotel-type"),
     ],
     "5.3": [
         (mean_of_utterances, "found in one"),
@@ -129,7 +149,7 @@ WRONG = {  # (answer, words of the message that it must get)
             lambda gold, predicted: f1([{s[:2] for s in g} for g in gold], [{s[:2] for s in p} for p in predicted]),
             "end",
         ),
-        (span_f1, "not {"),
+        (span_f1, "F1 should be a number; you gave {"),
     ],
     "5.4": [("a", "what the system understood"), ("b", "nobody to give it"), ("d", "Compare their Inform")],
     "5.5": [
@@ -140,5 +160,6 @@ WRONG = {  # (answer, words of the message that it must get)
         (forgetful, "For turn 2 of 2"),
         (endless, "more than 20 times"),
         (lambda write, n: converse(write, n)[:-1], "2 turns should give"),
+        (lambda write, n: converse(write, n) if n > 1 else [], "1 turn should give"),
     ],
 }

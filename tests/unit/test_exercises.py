@@ -12,10 +12,10 @@ from proofs_2 import quantise
 
 from labkit.errors import LabError
 from labkit.notebook import exercises
-from labkit.notebook.exercises import RIGHT, check, every_exercise, hint, judge, solution
+from labkit.notebook.exercises import RIGHT, check, every_exercise, hint, judge, progress, solution
 from labkit.notebook.exercises.notebook1 import LOGITS
 from labkit.notebook.exercises.notebook2 import NF4
-from labkit.notebook.exercises.record import progress, recorded
+from labkit.notebook.exercises.record import recorded
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +148,8 @@ def test_in_a_notebook_the_line_is_the_cells_own():
     shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell()
     shell.run_cell("import math")
     shell.run_cell(
-        "# a comment\ndef count(dialogue):\n    n = 7\n    return n\n\ndef broken(dialogue):\n    return n / 0"
+        "# a comment\ndef count(dialogue):\n    if dialogue.turns:\n        return 7\n    return 0\n\n"
+        "def broken(dialogue):\n    return n / 0"
     )
-    assert "line 4 of your cell: `return n`" in judge("0.2", shell.user_ns["count"]).message
-    assert "in line 7 of your cell: `return n / 0`" in judge("0.2", shell.user_ns["broken"]).message
+    assert "line 4 of your cell: `return 7`" in judge("0.2", shell.user_ns["count"]).message
+    assert "in line 8 of your cell: `return n / 0`" in judge("0.2", shell.user_ns["broken"]).message

@@ -17,7 +17,7 @@ def loops(*_):
 def test_blank_raising_and_looping_answers(id, monkeypatch):
     def unwritten(*_): ...
 
-    monkeypatch.setattr("labkit.notebook.exercises._SECONDS", 0.2)
+    monkeypatch.setattr("labkit.notebook.exercises.attempt.SECONDS", 0.2)
     assert judge(id, unwritten).outcome == BLANK and judge("5.4", ...).outcome == BLANK
     raised = judge(id, lambda *_: 1 / 0)
     assert raised.outcome == RAISED and "ZeroDivisionError" in raised.message

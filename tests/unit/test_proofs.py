@@ -9,7 +9,6 @@ from contextlib import suppress
 import pytest
 from proofs import RIGHT_ANSWERS, WRONG_ANSWERS
 
-from labkit.notebook import exercises
 from labkit.notebook.exercises import BLANK, RAISED, RIGHT, WRONG, every_exercise, judge
 
 EXERCISES = every_exercise()
@@ -92,7 +91,7 @@ def test_raising_code_gets_its_own_line_and_no_traceback(id):
 
 @function
 def test_endless_loop_is_stopped_even_where_it_catches_everything(id, monkeypatch):
-    monkeypatch.setattr(exercises, "_SECONDS", 0.2)
+    monkeypatch.setattr("labkit.notebook.exercises.attempt.SECONDS", 0.2)
 
     def endless(*_):
         while True:
