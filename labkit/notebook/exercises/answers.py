@@ -62,10 +62,15 @@ def number(answer: object, name: str) -> float:
         return float(scalar)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         pass
-    comma = isinstance(scalar, tuple) and len(scalar) == 2
-    comma = comma or (isinstance(scalar, str) and re.fullmatch(r"\s*\d+,\d+\s*", scalar))
-    advice = " Python writes decimals with a point." if comma else ""
+    advice = " Python writes decimals with a point." if _has_decimal_comma(scalar) else ""
     raise Wrong(f"{name} should be a number; you gave {shown(answer)}.{advice}") from None
+
+
+def _has_decimal_comma(answer: object) -> bool:
+    """4,127 is a tuple in Python."""
+    if isinstance(answer, str):
+        return bool(re.fullmatch(r"\s*\d+,\d+\s*", answer))
+    return isinstance(answer, tuple) and len(answer) == 2
 
 
 def whole_number(answer: object) -> int | None:
@@ -88,7 +93,8 @@ def letter(answer: object, letters: Collection[str]) -> str:
     """
     match = _LETTER.fullmatch(str(answer).lower())
     if match is None or match[1] not in letters:
-        raise Wrong(f"Answer with one letter out of {', '.join(letters)}; you gave {shown(answer)}.")
+        choices = ", ".join(letters)
+        raise Wrong(f"Answer with one letter out of {choices}; you gave {shown(answer)}.")
     return match[1]
 
 
@@ -119,7 +125,8 @@ def _floats(answer: object, what: str) -> np.ndarray:
     try:
         return np.asarray(readable, dtype=float)
     except (TypeError, ValueError):
-        reason = f"Expected {what} as numbers, all rows of one length; you gave a {type(answer).__name__}."
+        kind = type(answer).__name__
+        reason = f"Expected {what} as numbers, all rows of one length; you gave a {kind}."
         raise Unreadable(answer, reason) from None
 
 

@@ -65,7 +65,8 @@ def every_exercise() -> dict[str, Exercise]:
         if "choices" in said:
             exercises.append(_choice(id, said))
         else:
-            exercises.append(Exercise(id, said["title"], said["hints"], said.get("kind", "function")))
+            kind = said.get("kind", "function")
+            exercises.append(Exercise(id, said["title"], said["hints"], kind))
     exercises.sort(key=lambda task: order(task.id))
     return {task.id: task for task in exercises}
 
@@ -100,10 +101,15 @@ def find(id: object) -> Exercise:
         LabError: there is no such exercise.
     """
     tasks = every_exercise()
-    known = id if type(id) is str else ""
     if type(id) is float:
-        known = str(id)
-    if known not in tasks:
-        said = repr(id) if type(id) in (str, int, float) else f"of type {type(id).__name__}"
-        raise LabError(f"no exercise {said}", "", f"choose one of {', '.join(tasks)}")
-    return tasks[known]
+        id = str(id)
+    if type(id) is not str:  # no other type is asked anything: it may be a student's own
+        raise LabError(f"no exercise of type {type(id).__name__}", "", _every_id())
+    if id not in tasks:
+        raise LabError(f"no exercise {id!r}", "", _every_id())
+    return tasks[id]
+
+
+def _every_id() -> str:
+    ids = ", ".join(every_exercise())
+    return f"choose one of {ids}"

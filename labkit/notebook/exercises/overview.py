@@ -23,7 +23,9 @@ def progress(save: Path | str | None = None) -> Shown:
     done = recorded()
     tasks = every_exercise()
     solved = sum(_is_solved(done, id) for id in tasks)
-    rows = [_row(task, done.get(id, {})) for id, task in tasks.items()]
+    rows = []
+    for id, task in tasks.items():
+        rows.append(_row(task, done.get(id, {})))
     table = pandas.DataFrame(rows, columns=_COLUMNS)
     markdown = markdown_table(_COLUMNS, rows)
     if save is not None:
@@ -85,7 +87,11 @@ def _what_waits(done: Mapping[str, Entry]) -> list[str]:
     if open_ones:
         waiting.append(f"Next: {open_ones[0]}")
     runs = sorted((lab_home() / "adapters").glob("*/run.json"))
-    unfinished = [run.parent.name for run in runs if not run.with_name("result.json").is_file()]
+    unfinished = []
+    for run in runs:
+        if not run.with_name("result.json").is_file():
+            unfinished.append(run.parent.name)
     if unfinished:
-        waiting.append(f"Unfinished training, run its cell again and it goes on: {', '.join(unfinished)}")
+        names = ", ".join(unfinished)
+        waiting.append(f"Unfinished training, run its cell again and it goes on: {names}")
     return waiting

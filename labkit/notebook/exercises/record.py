@@ -100,8 +100,7 @@ def _read() -> tuple[dict[str, Entry], bool]:
 def _makes_sense(id: str, entry: object) -> bool:
     if not isinstance(entry, dict):
         return False
-    counts = [entry.get("tries", 0), entry.get("hints", 0)]
-    if not all(type(count) is int and 0 <= count < 1_000_000 for count in counts):
+    if not _is_count(entry.get("tries", 0)) or not _is_count(entry.get("hints", 0)):
         return False
     try:
         json.dumps([id, entry], ensure_ascii=False, allow_nan=False).encode()
@@ -110,10 +109,15 @@ def _makes_sense(id: str, entry: object) -> bool:
     return isinstance(entry.get("outcome", _BLANK), str)
 
 
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1_000_000
+
+
 def _set_aside(path: Path) -> None:
     """Keep a damaged file under another name, beside it."""
-    name = f"{path.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:4]}{path.suffix}"
-    kept = path.with_name(name)
+    now = time.strftime("%Y%m%d-%H%M%S")
+    unique = uuid4().hex[:4]
+    kept = path.with_name(f"{path.stem}.damaged-{now}-{unique}{path.suffix}")
     try:
         if path.is_file():
             shutil.copy2(path, kept)  # a copy: a kill before the new file is written loses nothing
