@@ -131,15 +131,15 @@ def test_progress_names_the_training_that_a_dropped_session_left(home):
     assert "it goes on: half" in told and "done" not in told
 
 
-def test_the_line_of_a_wrong_value_is_the_one_that_ran_and_tracing_is_put_back():
+def test_the_line_of_a_wrong_value_is_the_one_that_ran_and_profiling_is_put_back():
     def two_ways(logits, temperature):
         if temperature == 1:
             return softmax(logits)
         return softmax(logits * temperature)
 
-    before = sys.gettrace()
+    before = sys.getprofile()
     message = judge("1.3", two_ways).message
-    assert "`return softmax(logits * temperature)`" in message and sys.gettrace() is before
+    assert "`return softmax(logits * temperature)`" in message and sys.getprofile() is before
     assert "came from line" not in judge("0.1", "a").message  # a choice has no line
     assert "came from line" not in judge("0.2", len).message  # nor has a function that is not Python's
 

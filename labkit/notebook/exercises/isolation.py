@@ -26,6 +26,7 @@ from labkit.notebook.exercises.attempt import TooLong
 FORKS = sys.platform == "linux"
 GRACE = 1.0  # seconds that a call has to hear its own alarm, before it is killed
 IN_ALL = 60.0  # seconds for all calls of a check together
+LEFT_BEHIND: list[str] = []  # names of threads that did not stop
 _AGAIN = "another process"  # what a fork answers when the answer needs this process
 
 Announce = Callable[[str], None]
@@ -256,3 +257,5 @@ def _stop(thread: threading.Thread) -> None:
         error = ctypes.py_object(TooLong)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(which, error)
         thread.join(0.5)
+    if thread.is_alive():
+        LEFT_BEHIND.append(thread.name)

@@ -17,7 +17,7 @@ import labkit.notebook.exercises.attempt as limits
 from labkit.notebook.exercises.answers import Unreadable, Wrong, shown
 from labkit.notebook.exercises.attempt import Attempt, Blank, Raised, TooLong, code_of, quiet, time_limit
 from labkit.notebook.exercises.catalogue import Exercise, find
-from labkit.notebook.exercises.isolation import Announce, Died, NotInAFork, TimeUp, isolated
+from labkit.notebook.exercises.isolation import LEFT_BEHIND, Announce, Died, NotInAFork, TimeUp, isolated
 
 RIGHT = "right"
 WRONG = "wrong"
@@ -237,21 +237,21 @@ def _lines_with_return(code: CodeType) -> set[int | None]:
 
 
 def _last_line(attempt: Attempt, code: CodeType) -> int:
-    """The line of the function that ran last in its last call; 0 where the call does not come to an end this time."""
+    """The line that the function returned from in its last call; 0 where the call does not come to an end this time."""
+    if LEFT_BEHIND:  # CPython 3.11 loops for ever in a profiled call while another thread has not heard its TooLong
+        return 0
     lines = [0]
 
-    def follow(frame: FrameType, event: str, argument: object) -> Callable | None:
-        if frame.f_code is not code:
-            return None
-        lines.append(frame.f_lineno)
-        return follow
+    def note_return(frame: FrameType, event: str, argument: object) -> None:
+        if event == "return" and frame.f_code is code:
+            lines.append(frame.f_lineno)
 
-    before = sys.gettrace()
-    sys.settrace(follow)
+    before = sys.getprofile()
+    sys.setprofile(note_return)
     try:
         with suppress(BaseException), quiet(StringIO()), time_limit(limits.SECONDS):
             attempt.function(*deepcopy(attempt.arguments))
             return lines[-1]
     finally:
-        sys.settrace(before)
+        sys.setprofile(before)
     return 0
