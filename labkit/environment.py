@@ -418,12 +418,19 @@ def choose_corpus(answer: int | str = "offline mode is on") -> tuple[str, str, l
         where = "a stand-in that is generated, not downloaded"
     elif name != REAL_CORPUS:
         answer = "no such folder, or no dialogues in it"
-        where = "local files" * any(Path(name).expanduser().rglob("*.json*"))
+        where = "local files" if _has_dialogues(name) else ""
     elif (cache_dir() / name / "COMPLETE").is_file():
         where = "in the local cache"
     elif isinstance(answer, int) and answer < 500:
         where = "can be downloaded"
     return _settle("LAB_CORPUS", name, where, answer)
+
+
+def _has_dialogues(folder: str) -> bool:
+    """Whether a folder has the MultiWOZ layout: any other JSON files would only fail when they are read."""
+    from labkit.corpora.multiwoz import has_dialogues
+
+    return has_dialogues(folder)
 
 
 def _settle(variable: str, name: str, where: str, answer: int | str) -> tuple[str, str, list[Problem]]:

@@ -1,9 +1,11 @@
-"""MultiWOZ 2.2 as a download: pinned by commit, verified by git blob id, resumed where it was cut."""
+"""MultiWOZ 2.2 as a download: pinned by commit, verified by git blob id, tried again while the host is busy."""
 
 import hashlib
 import os
 import time
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import httpx
 from filelock import FileLock
@@ -11,48 +13,115 @@ from tqdm.auto import tqdm
 
 from labkit.environment import cache_dir, multiwoz_url
 from labkit.errors import LabError
-from labkit.storage import read_json, shipped, write_text
+from labkit.failures import hidden
+from labkit.storage import atomic_path, read_json, shipped, write_text
 
-ATTEMPTS, BACKOFF, TIMEOUT = 4, 0.5, 15.0  # tries; seconds before the second, doubled each time; seconds of silence
+T = TypeVar("T")
+ATTEMPTS = 4
+BACKOFF = 0.5  # seconds before the second try, doubled before each further one
+TIMEOUT = 15.0  # seconds of silence
 PATIENCE = 60.0  # the longest wait, in seconds, that a busy server (Retry-After) is granted
-ACTION = "try again (it resumes), or set LAB_CORPUS to miniwoz, the stand-in, or to a folder that holds MultiWOZ 2.2"
+LARGEST = 128 * 2**20  # bytes of a file whose pin names no size; MultiWOZ's files have some tens of MB at most
+ACTION = (
+    "try again (files that came stay), or set LAB_CORPUS to miniwoz, the stand-in, or to a folder with MultiWOZ 2.2"
+)
+PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 
 
-def pins() -> dict[str, dict[str, str]]:
-    """{place in the corpus folder: {"repository", "commit", "path", "blob"}}; mwzeval's database, for scoring.
+class Pin(TypedDict):
+    """What a file has to be: `path` in a repository at a commit, its git blob id, and its size in bytes if known."""
+
+    repository: str
+    commit: str
+    path: str
+    blob: str
+    size: NotRequired[int]
+
+
+class FailedAttempt(Exception):
+    """One try that failed: why, whether another may do better, and how many seconds the server wants to be left alone."""
+
+    def __init__(self, problem: str, again: bool, wait: float = 0.0):
+        super().__init__(problem)
+        self.problem = problem
+        self.again = again
+        self.wait = wait
+
+
+def pins() -> dict[str, Pin]:
+    """{place in the corpus folder: what is to be there}; mwzeval's database, for scoring.
 
     LAB_MULTIWOZ_PINS names another such file, for a mirror (LAB_MULTIWOZ_URL) that holds another version.
+
+    Raises:
+        LabError: that file does not hold such pins, or a place is outside the corpus folder.
     """
     named = os.environ.get("LAB_MULTIWOZ_PINS")
-    return read_json(named) if named else shipped(__file__, "pins.json")
+    return checked_pins(read_json(named), named) if named else shipped(__file__, "pins.json")
+
+
+def checked_pins(raw: Any, file: str) -> dict[str, Pin]:  # Any: whatever JSON holds
+    """The pins of a file, each with its fields and with a place below the corpus folder.
+
+    Raises:
+        LabError: they are not.
+    """
+    source = f"LAB_MULTIWOZ_PINS, file {file}"
+    action = (
+        'write {"test/dialogues_001.json": {"repository", "commit", "path", "blob"}, …}, or unset LAB_MULTIWOZ_PINS'
+    )
+    if not isinstance(raw, dict) or not raw:
+        raise LabError(source, f"it holds {raw!r:.80}, not places and their pins", action)
+    for place, pin in raw.items():
+        if not _is_below(place):
+            raise LabError(source, f"the place {place!r:.120} is not a path below the corpus folder", action)
+        if not isinstance(pin, dict):
+            raise LabError(f"{source}, {place}", f"the pin is of type {type(pin).__name__}, not dict", action)
+        for name in ("repository", "commit", "path", "blob"):
+            if not isinstance(pin.get(name), str) or not pin[name].isprintable() or not pin[name]:
+                raise LabError(f"{source}, {place}", f"the field {name!r} is {pin.get(name)!r:.80}, no text", action)
+        if not isinstance(pin.get("size", 0), int):
+            raise LabError(f"{source}, {place}", f"the field 'size' is {pin['size']!r:.80}, no number of bytes", action)
+    return raw
+
+
+def _is_below(place: str) -> bool:
+    """A relative path of plain names, on every system: no `..`, no drive, nothing absolute."""
+    parts = place.split("/")
+    plain = all(part not in ("", ".", "..") for part in parts)
+    absolute = PurePosixPath(place).is_absolute() or PureWindowsPath(place).anchor
+    return plain and not absolute and "\\" not in place and ":" not in place and place.isprintable()
 
 
 def pinned_source() -> str:
     """Repositories and commits, for the results board and the marker COMPLETE."""
-    return " + ".join(sorted({f"{pin['repository']}@{pin['commit'][:7]}" for pin in pins().values()}))
+    sources = {f"{pin['repository']}@{pin['commit'][:7]}" for pin in pins().values()}
+    return " + ".join(sorted(sources))
 
 
 def cached_multiwoz22(cache: Path | str | None = None) -> Path | None:
     """The folder of an earlier, complete download of these commits, else None; contents are not verified again."""
-    marker = _folder(cache) / "COMPLETE"
-    complete = marker.is_file() and marker.read_text(encoding="utf-8").strip() == pinned_source()
-    return marker.parent if complete and all((marker.parent / place).is_file() for place in pins()) else None
+    folder = _folder(cache)
+    marker = folder / "COMPLETE"
+    if not marker.is_file() or marker.read_text(encoding="utf-8", errors="replace").strip() != pinned_source():
+        return None
+    return folder if all((folder / place).is_file() for place in pins()) else None
 
 
 def fetch_multiwoz22(cache: Path | str | None = None) -> Path:
     """Download what is missing into `cache`/multiwoz22, verify every file, and write the marker COMPLETE last.
 
     Raises:
-        LabError: no network, a refusal, a file that is not what was pinned, or a full disk. Verified files stay and
-            the next call goes on in the middle of a file that was cut.
+        LabError: no network, a refusal, a file that is not what was pinned, or a full disk. Verified files stay.
     """
     folder = _folder(cache)
+    wanted = pins()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"), httpx.Client(timeout=TIMEOUT, follow_redirects=True) as client:
-            for place, pin in tqdm(pins().items(), desc="MultiWOZ 2.2", unit="file"):
-                if not (folder / place).is_file() or git_blob_id(folder / place) != pin["blob"]:
-                    _fetch(client, pin, folder / place)
+        with FileLock(folder / ".lock"), _client() as client:
+            for place, pin in tqdm(wanted.items(), desc="MultiWOZ 2.2", unit="file"):
+                if not _is_right(folder / place, pin["blob"]):
+                    _write(folder / place, _fetch(client, pin))
             write_text(folder / "COMPLETE", pinned_source() + "\n")
     except OSError as error:
         action = "free space, or set LAB_CACHE to another folder"
@@ -62,7 +131,14 @@ def fetch_multiwoz22(cache: Path | str | None = None) -> Path:
 
 def git_blob_id(path: Path) -> str:
     """What `git hash-object` prints for a file."""
-    content = path.read_bytes()
+    return _blob_id(path.read_bytes())
+
+
+def _is_right(path: Path, blob: str) -> bool:
+    return path.is_file() and git_blob_id(path) == blob.lower()
+
+
+def _blob_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
@@ -70,48 +146,140 @@ def _folder(cache: Path | str | None) -> Path:
     return Path(cache or cache_dir()) / "multiwoz22"
 
 
-def _fetch(client: httpx.Client, pin: dict[str, str], target: Path) -> None:
-    """One file, tried again after growing waits while the server is busy or the connection is cut."""
-    url = "{}/{repository}/{commit}/{path}".format(multiwoz_url(), **pin)
-    partial = target.with_name(f"{target.name}.part")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    wait = 0.0
-    for attempt in range(ATTEMPTS):
-        time.sleep(wait)
-        wait = BACKOFF * 2**attempt
+def _write(target: Path, content: bytes) -> None:
+    """The file, whole or not at all. Nothing that is there is followed: a link is replaced, its target stays."""
+    try:
+        with atomic_path(target) as partial:
+            partial.write_bytes(content)
+    except LabError as error:  # it names LAB_HOME; this is the cache
+        raise OSError(error.found) from error
+
+
+def _client() -> httpx.Client:
+    """An HTTP client that goes through the proxies of this machine's settings.
+
+    Raises:
+        LabError: such a proxy cannot be used.
+    """
+    try:
+        return httpx.Client(timeout=TIMEOUT, follow_redirects=True)
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        names = [name for name in (*PROXIES, *map(str.lower, PROXIES)) if os.environ.get(name)]
+        settings = ", ".join(f"{name}={hidden(os.environ[name])}" for name in names)
+        found = f"{settings or 'the system settings'}: {hidden(str(error))}"
+        if isinstance(error, ImportError):
+            found = f"{settings or 'the system settings'}: for a SOCKS proxy the package socksio is needed"
+        action = "pip install socksio, or set these variables to an http:// proxy, or unset them"
+        raise LabError("the proxy of this machine cannot be used", found, action) from error
+
+
+def _fetch(client: httpx.Client, pin: Pin) -> bytes:
+    """The content of one file, verified.
+
+    Raises:
+        LabError: it does not come, or it is not what was pinned.
+    """
+    address = _address(pin)
+    try:
+        return retrying(lambda: _attempt(client, address, pin))
+    except FailedAttempt as failure:
+        raise LabError(f"cannot download {hidden(address)}", hidden(failure.problem), ACTION) from failure
+
+
+def _address(pin: Pin) -> str:
+    """The file's address at the code host, or at the mirror that LAB_MULTIWOZ_URL names.
+
+    Raises:
+        LabError: LAB_MULTIWOZ_URL is no address.
+    """
+    host = multiwoz_url()
+    try:
+        parsed = httpx.URL(host)
+        usable = parsed.scheme in ("http", "https") and parsed.host and (parsed.port or 1) in range(1, 2**16)
+        why = "it has to be http(s)://host"
+    except (httpx.InvalidURL, ValueError) as error:  # ValueError: half an emoji
+        usable = False
+        why = hidden(str(error))
+    if not usable:
+        action = "set LAB_MULTIWOZ_URL to the address of a mirror, or unset it"
+        raise LabError(f"LAB_MULTIWOZ_URL={hidden(host)!r} is no address", why, action)
+    return f"{host}/{pin['repository']}/{pin['commit']}/{pin['path']}"
+
+
+def retrying(attempt: Callable[[], T]) -> T:
+    """What `attempt` returns; where it fails and another try may help, it is tried again after a growing wait.
+
+    Raises:
+        FailedAttempt: the last try's, of ATTEMPTS at most.
+    """
+    for number in range(ATTEMPTS):
         try:
-            again = _stream(client, url, partial)
-            if git_blob_id(partial) == pin["blob"]:
-                partial.replace(target)
-                return
-            partial.unlink()  # a resumed file may have had a wrong beginning; a whole one would come again as it is
-            problem = "it is not what was pinned (another git blob id), so it was thrown away"
-        except httpx.TransportError as error:
-            problem, again = f"no connection, or it was cut ({error})", True
-        except httpx.HTTPStatusError as error:
-            status = error.response.status_code
-            problem, again = f"the server answers {status}", status in (416, 429) or status >= 500
-            wait = max(wait, asked_wait(error.response))
-        if not again:
-            break
-    raise LabError(f"cannot download {url}", problem, ACTION)
+            return attempt()
+        except FailedAttempt as failure:
+            if not failure.again or number == ATTEMPTS - 1:
+                raise
+            time.sleep(max(BACKOFF * 2**number, failure.wait))
+    raise AssertionError("ATTEMPTS is at least 1")
+
+
+def _attempt(client: httpx.Client, address: str, pin: Pin) -> bytes:
+    """One try to get a file.
+
+    Raises:
+        FailedAttempt: no connection, a refusal, or not the pinned content.
+    """
+    try:
+        content, kind = _download(client, address, pin.get("size", LARGEST))
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        busy = status == 429 or status >= 500
+        raise FailedAttempt(f"the server answers {status}", busy, asked_wait(error.response)) from error
+    except httpx.TooManyRedirects as error:
+        problem = "it is redirected without end, as by a network that wants you to log in first"
+        raise FailedAttempt(problem, again=False) from error
+    except httpx.TimeoutException as error:
+        problem = f"no connection, or it was cut (timed out: nothing came for {TIMEOUT:g} s)"
+        raise FailedAttempt(problem, again=True) from error
+    except httpx.UnsupportedProtocol as error:
+        raise FailedAttempt(f"it is redirected to what is no web address ({error})", again=False) from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise FailedAttempt(f"no connection, or it was cut ({error})", again=True) from error
+    if _blob_id(content) == pin["blob"].lower():
+        return content
+    if "html" in kind or content.lstrip()[:1] == b"<":
+        problem = (
+            "a web page came instead: not what was pinned, but what a network sends that wants you to log in first"
+        )
+        raise FailedAttempt(problem, again=False)
+    problem = "it is not what was pinned (another git blob id), so it was thrown away"
+    raise FailedAttempt(problem, again=False)
+
+
+def _download(client: httpx.Client, address: str, largest: int) -> tuple[bytes, str]:
+    """The content of an address, and its Content-Type.
+
+    Raises:
+        FailedAttempt: it is larger than `largest` bytes; the rest is not fetched.
+        httpx.HTTPError: no connection, or an answer that is no success.
+    """
+    content = bytearray()
+    with client.stream("GET", address, headers={"Accept-Encoding": "identity"}) as response:
+        response.raise_for_status()
+        announced = response.headers.get("Content-Length", "")
+        _check_size(int(announced) if announced.isdecimal() else 0, largest)
+        for chunk in response.iter_bytes():
+            content += chunk
+            _check_size(len(content), largest)
+    return bytes(content), response.headers.get("Content-Type", "")
+
+
+def _check_size(size: int, largest: int) -> None:
+    if size > largest:
+        problem = f"it is larger than the {largest:,} bytes that are expected at most, so it was not taken"
+        raise FailedAttempt(problem, again=False)
 
 
 def asked_wait(response: httpx.Response) -> float:
     """The seconds of Retry-After, PATIENCE at most; 0 without one, or where it is a date."""
     asked = response.headers.get("Retry-After", "")
-    return min(float(asked), PATIENCE) if asked.isdigit() else 0.0
-
-
-def _stream(client: httpx.Client, url: str, partial: Path) -> bool:
-    """Append to `partial` what it lacks, or write it anew where the server knows no ranges; True if appended."""
-    have = partial.stat().st_size if partial.exists() else 0
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    with client.stream("GET", url, headers=headers) as response:
-        if response.status_code == 416:  # `partial` is longer than the file
-            partial.unlink()
-        response.raise_for_status()
-        with partial.open("ab" if response.status_code == 206 else "wb") as file:
-            for chunk in response.iter_bytes():
-                file.write(chunk)
-    return response.status_code == 206
+    return min(float(asked), PATIENCE) if asked.isdecimal() else 0.0

@@ -4,10 +4,13 @@ import copy
 import gzip
 import hashlib
 import json
+import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
 from labkit.corpora import download, load_corpus, multiwoz
@@ -316,14 +319,18 @@ class Host:
         self.asked.append((path, asked))
         if isinstance(fault, int):
             return request.send_error(fault)
+        if fault == "silent":
+            return time.sleep(0.3)
+        if fault == "circle":
+            request.send_response(302)
+            request.send_header("Location", request.path)
+            return request.end_headers()
+        body = b"<html>please log in</html>" if fault == "portal" else body
         body = b"x" + body[1:] if fault == "corrupt" else body
-        start = int(asked.split("=")[1].rstrip("-")) if asked and fault != "no ranges" else 0
-        if start >= len(body):
-            return request.send_error(416)
-        request.send_response(206 if start else 200)
-        request.send_header("Content-Length", str(len(body) - start))
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(body)))
         request.end_headers()
-        request.wfile.write(body[start : start + 10] if fault == "cut" else body[start:])
+        request.wfile.write(body[:10] if fault == "cut" else body)
         request.close_connection = True
 
 
@@ -381,32 +388,47 @@ def test_corrupted_file_is_an_error_and_not_kept(host, tmp_path):
     assert download.fetch_multiwoz22(tmp_path) == folder  # and the next try mends it
 
 
-def test_cut_connection_goes_on_where_it_stopped(host, tmp_path):
+def test_cut_connection_is_tried_again_from_the_beginning(host, tmp_path):
+    """The files are small: no half of one is kept, so none can be stale, too long, or a link to somewhere else."""
     host.faults[TRAIN] = ["cut", 503]
     download.fetch_multiwoz22(tmp_path)
-    assert [asked for path, asked in host.asked if path == TRAIN] == [None, "bytes=10-", "bytes=10-"]
+    assert [asked for path, asked in host.asked if path == TRAIN] == [None, None, None]
 
 
-def test_partial_file_of_an_earlier_run_is_resumed(host, tmp_path):
+def test_a_run_that_was_cut_keeps_the_files_that_came(host, tmp_path):
     host.faults[TRAIN] = ["cut", *[503] * 9]
     with pytest.raises(LabError, match="503"):
         download.fetch_multiwoz22(tmp_path)
-    assert (tmp_path / "multiwoz22/train/dialogues_002.json.part").stat().st_size == 10
+    came = {path for path, _ in host.asked} - {TRAIN}
+    assert not list((tmp_path / "multiwoz22/train").glob("*002*"))
     host.asked.clear()
     host.faults.clear()
     download.fetch_multiwoz22(tmp_path)
-    assert host.asked[0] == (TRAIN, "bytes=10-")
+    assert host.asked[0] == (TRAIN, None) and not came & {path for path, _ in host.asked}
 
 
-@pytest.mark.parametrize("fault", [None, "no ranges"])
-@pytest.mark.parametrize("left", [b"rubbish", b"x" * 99_999])
-def test_partial_file_that_does_not_fit_is_fetched_anew(host, tmp_path, left, fault):
-    """A stale or overlong .part, with and without a server that knows ranges, must not end in an error for good."""
-    partial = tmp_path / "multiwoz22/train/dialogues_002.json.part"
-    partial.parent.mkdir(parents=True)
-    partial.write_bytes(left)
-    host.faults[TRAIN] = [fault]
-    assert (download.fetch_multiwoz22(tmp_path) / "COMPLETE").is_file()
+def test_links_and_leftovers_in_the_cache_are_not_written_through(host, tmp_path):
+    """A *.part of an earlier version, or the file itself, may be a link to something that is dear to somebody."""
+    dear = tmp_path / "dear.txt"
+    dear.write_text("mine")
+    train = tmp_path / "multiwoz22/train"
+    train.mkdir(parents=True)
+    (train / "dialogues_002.json.part").symlink_to(dear)
+    (train / "dialogues_002.json").symlink_to(dear)
+    folder = download.fetch_multiwoz22(tmp_path)
+    assert dear.read_text() == "mine" and load_corpus(folder)["train"]
+
+
+@pytest.mark.parametrize("size", [None, 20])
+def test_a_download_larger_than_pinned_is_refused(host, tmp_path, monkeypatch, size):
+    """A host that sends without end must fill neither the memory nor the disk."""
+    if size is None:
+        monkeypatch.setattr(download, "LARGEST", 20)
+    else:
+        host.pins["schema.json"]["size"] = size
+    with pytest.raises(LabError, match=r"larger than the 20 bytes.*→"):
+        download.fetch_multiwoz22(tmp_path)
+    assert not (tmp_path / "multiwoz22/COMPLETE").exists()
 
 
 def test_busy_server_is_tried_again_and_a_missing_file_is_not(host, tmp_path):
@@ -426,6 +448,104 @@ def test_no_network_says_what_to_do(host, tmp_path, monkeypatch):
     with pytest.raises(LabError, match=r"no connection.*→.*LAB_CORPUS.*miniwoz.*folder"):
         load_corpus("multiwoz22", cache=tmp_path)
     assert not (tmp_path / "multiwoz22/COMPLETE").exists()
+
+
+@pytest.mark.parametrize(
+    "url, found",
+    [
+        ("http://[::1", "no address"),
+        ("http://127.0.0.1:port", "no address"),
+        ("http://127.0.0.1:99999", "no address"),
+        ("ftp://127.0.0.1", "no address"),
+        ("127.0.0.1", "no address"),
+        ("http://", "no address"),
+        ("http://me:sec/ret@127.0.0.1", "no address"),
+    ],
+)
+def test_a_malformed_mirror_address_is_one_line_and_repeats_no_password(host, tmp_path, monkeypatch, url, found):
+    monkeypatch.setenv("LAB_MULTIWOZ_URL", url)
+    with pytest.raises(LabError, match=rf"LAB_MULTIWOZ_URL=.*{found}.*→") as refusal:
+        load_corpus("multiwoz22", cache=tmp_path)
+    assert "ret@" not in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_password_in_the_mirror_address_is_in_no_message(host, tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB_MULTIWOZ_URL", host.url.replace("://", "://me:sec@ret@"))
+    host.faults["data/train/dialogues_001.json"] = [401]
+    with pytest.raises(LabError, match="answers 401") as refusal:
+        load_corpus("multiwoz22", cache=tmp_path)
+    assert "sec" not in str(refusal.value) and "127.0.0.1" in str(refusal.value)
+    assert load_corpus("multiwoz22", cache=tmp_path)["test"]  # it is still what the host is asked with
+
+
+@pytest.mark.parametrize("fault, says", [("portal", "a web page came instead"), ("circle", "redirected without end")])
+def test_a_log_in_page_is_named_and_not_asked_again(host, tmp_path, fault, says):
+    """A hotel's or a campus' network answers every address with its own page, or sends it in a circle."""
+    host.faults[TRAIN] = [fault] * 50
+    with pytest.raises(LabError, match=rf"dialogues_002\.json: .*{says}.*log in.*→"):
+        download.fetch_multiwoz22(tmp_path)
+    assert [path for path, _ in host.asked].count(TRAIN) == (1 if fault == "portal" else 21)
+
+
+@pytest.mark.parametrize(
+    "scheme, says", [("socks5", "socksio"), ("socks", "Unknown scheme"), ("http", "no connection")]
+)
+def test_a_proxy_that_cannot_be_used_is_one_line(host, tmp_path, monkeypatch, scheme, says):
+    """ALL_PROXY=socks5://… is what users of ssh -D have; without its package httpx raises ImportError."""
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    for name in ("HTTP_PROXY", "http_proxy", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", f"{scheme}://me:secret@127.0.0.1:9")
+    with pytest.raises(LabError, match=rf"{says}.*→") as refusal:
+        load_corpus("multiwoz22", cache=tmp_path)
+    assert "secret" not in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_silent_host_is_named_as_silent(host, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT", 0.05)
+    host.faults[TRAIN] = ["silent"] * 9
+    with pytest.raises(LabError, match=r"timed out: nothing came for 0\.05 s"):
+        download.fetch_multiwoz22(tmp_path)
+
+
+def test_retry_after_that_is_no_number_is_no_wait():
+    for asked, seconds in (
+        ("7", 7.0),
+        ("²", 0.0),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0.0),
+        ("-1", 0.0),
+        ("9" * 400, 60.0),
+    ):
+        headers = [(b"Retry-After", asked.encode("latin-1"))]
+        assert download.asked_wait(httpx.Response(429, headers=headers)) == seconds
+
+
+PIN = {"repository": "a/b", "commit": "c", "path": "d", "blob": "e"}
+WRONG_PINS = {
+    "list": [],
+    "nothing": {},
+    "text": "pins",
+    "null": None,
+    "pin is text": {"test.json": "blob"},
+    "pin is null": {"test.json": None},
+    "no blob": {"test.json": {name: "x" for name in ("repository", "commit", "path")}},
+    "blob is a number": {"test.json": PIN | {"blob": 7}},
+    "size is text": {"test.json": PIN | {"size": "7"}},
+    **{
+        place: {place: PIN}
+        for place in ("../x", "a/../../x", "/x", "C:\\x", "C:x", "..\\x", "", ".", "a//b", "a/", "a\0b")
+    },
+}
+
+
+@pytest.mark.parametrize("case", WRONG_PINS)
+def test_pins_of_a_wrong_shape_or_out_of_the_folder_are_refused(tmp_path, monkeypatch, case):
+    """A mirror's pins wrote outside the cache: `../../.bashrc` was replaced."""
+    write(tmp_path / "pins.json", WRONG_PINS[case])
+    monkeypatch.setenv("LAB_MULTIWOZ_PINS", str(tmp_path / "pins.json"))
+    with pytest.raises(LabError, match=r"LAB_MULTIWOZ_PINS, file .*pins\.json.*→ write"):
+        download.fetch_multiwoz22(tmp_path / "cache")
+    assert list(tmp_path.iterdir()) == [tmp_path / "pins.json"]
 
 
 def test_folder_that_cannot_be_written(host, tmp_path):

@@ -1,0 +1,126 @@
+"""What scoring needs beside the dialogues, checked where it is read: goals, booked domains, database and schema."""
+
+from typing import Any
+
+from labkit.corpora.checks import brief, check_all_characters, member, members, refuse, text, texts, typed
+from labkit.corpora.types import Dialogue, Entity, Goal, Service, dialogue_key
+
+Raw = Any  # whatever a JSON file holds, before it is checked
+# MultiWOZ's schema has eight domains; in these four, constraints are looked up in the database's columns.
+SEARCHED = ("restaurant", "hotel", "attraction", "train")
+STRUCTURED = ("location", "price")  # columns of venues that hold lists and objects, and that nothing is looked up in
+
+
+def goals(raw: Raw, file: str) -> dict[str, Goal]:
+    """{Dialogue.key: goal} of goals.json in mwzeval's format.
+
+    Raises:
+        LabError: a field is missing or of a wrong type, or two ids have one key; file, dialogue, domain and field are named.
+    """
+    result = by_key(raw, file)
+    for key, goal in result.items():
+        place = f"file {file}, dialogue {brief(key)}"
+        for domain, parts in members(goal, place, "the goal").items():
+            _check_goal(parts, f"{place}, domain {brief(domain)}")
+    return result
+
+
+def _check_goal(parts: Raw, place: str) -> None:
+    informable = member(parts, "informable", dict, place)
+    _check_values(informable, place, "the field 'informable'")
+    texts(member(parts, "requestable", list, place), place, "the field 'requestable'")
+    booking = parts.get("booking", [])
+    if isinstance(booking, dict):
+        _check_values(booking, place, "the field 'booking'")
+    else:
+        texts(booking, place, "the field 'booking'")
+
+
+def _check_values(values: Raw, place: str, what: str) -> None:
+    """{slot: text}."""
+    for slot, value in members(values, place, what).items():
+        text(value, place, f"{brief(slot)!r} in {what}")
+
+
+def booked_domains(raw: Raw, file: str) -> dict[str, list[list[str]]]:
+    """{Dialogue.key: domains booked after each bot turn} of booked_domains.json.
+
+    Raises:
+        LabError: another type, or two ids have one key; file, dialogue and bot turn are named.
+    """
+    result = by_key(raw, file)
+    for key, turns in result.items():
+        place = f"file {file}, dialogue {brief(key)}"
+        for number, domains in enumerate(typed(turns, list, place, "what was booked")):
+            texts(domains, f"{place}, bot turn {number}", "what was booked")
+    return result
+
+
+def check_booked(dialogue: Dialogue, booked: dict[str, list[list[str]]]) -> None:
+    """A dialogue that booked_domains.json has at all needs an entry there for each of its bot turns.
+
+    Raises:
+        LabError: it has fewer; the last replies would silently be left out of the scores.
+    """
+    turns = booked.get(dialogue.key)
+    expected = len(dialogue.bot_turns)
+    if turns is not None and len(turns) < expected:
+        found = f"booked_domains has {len(turns)} entries for its {expected} bot turns"
+        refuse(f"dialogue {brief(dialogue.dialogue_id)}", found)
+
+
+def entities(raw: Raw, domain: str, file: str) -> list[Entity]:
+    """The rows of a database file. In a searched domain every column holds text, but for STRUCTURED ones.
+
+    Raises:
+        LabError: no list of objects, or a cell of a wrong type; file, row and column are named.
+    """
+    place = f"file {file}"
+    if isinstance(raw, dict) and domain not in SEARCHED:
+        raw = [raw]  # MultiWOZ's own taxi file
+    for number, row in enumerate(typed(raw, list, place, "the content")):
+        _check_row(row, domain, f"{place}, row {number}")
+    return raw
+
+
+def _check_row(row: Raw, domain: str, place: str) -> None:
+    for column, cell in members(row, place, "the row").items():
+        what = f"the column {brief(column)!r}"
+        if domain not in SEARCHED or (domain != "train" and column in STRUCTURED):
+            check_all_characters(cell, place, what)
+        elif column != "id" or not isinstance(cell, int):
+            text(cell, place, what)
+
+
+def schema(raw: Raw, file: str) -> list[Service]:
+    """The services of schema.json; their slots' names are checked, since belief states are read by them.
+
+    Raises:
+        LabError: no list of objects, or a slot without a name; file, service and slot are named.
+    """
+    for number, service in enumerate(typed(raw, list, f"file {file}", "the content")):
+        place = f"file {file}, service {number}"
+        text(member(service, "service_name", str, place), place, "the field 'service_name'")
+        slots = typed(service.get("slots", []), list, place, "the field 'slots'")
+        for index, slot in enumerate(slots):
+            member(slot, "name", str, f"{place}, slot {index}")
+        check_all_characters(service, place, "a text")
+    return raw
+
+
+def by_key(raw: Raw, file: str) -> dict[str, Raw]:
+    """{dialogue id: value} under Dialogue.key.
+
+    Raises:
+        LabError: it is no object, or two ids have one key.
+    """
+    result: dict[str, Raw] = {}
+    spelled: dict[str, str] = {}
+    for dialogue_id, value in members(raw, f"file {file}", "the content").items():
+        key = dialogue_key(dialogue_id)
+        if key in result:
+            both = f"{brief(spelled[key])!r} and {brief(dialogue_id)!r} are one dialogue"
+            refuse(f"file {file}", f"{both}: upper case and .json do not tell ids apart")
+        result[key] = value
+        spelled[key] = dialogue_id
+    return result
