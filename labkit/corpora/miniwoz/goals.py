@@ -1,6 +1,7 @@
 """What a user of MiniWOZ wants: one to three domains, with references between them, second thoughts and bad luck."""
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -8,8 +9,12 @@ from typing import Any
 from labkit.corpora.miniwoz.database import CITY, DAYS, Entity, clock, database, minutes, query
 from labkit.corpora.miniwoz.grammar import pick, shuffled
 
-SLOTS, HOW_MANY, BOOKING = (CITY[table] for table in ("slots", "how_many", "booking"))
+SLOTS: dict[str, list[str]] = CITY["slots"]  # {domain: slots that a venue may be chosen by}
+HOW_MANY: dict[str, list[int]] = CITY["how_many"]  # {domain: of these slots a goal names so many}
+BOOKING: dict[str, list[str]] = CITY["booking"]  # {domain: slots of a booking}
 REQUESTS = {"phone": "PHONE", "address": "ADDRESS", "postcode": "POST", "trainid": "TRAINID", "ref": "REFERENCE"}
+GOAL_SPELLING = {"arriveby": "arrive", "leaveat": "leave"}  # mwzeval's
+DAY_END = 23 * 60 + 55  # no later time is asked for, in minutes after midnight
 
 
 @dataclass
@@ -25,12 +30,26 @@ class Task:
     unlucky: dict[str, str] = field(default_factory=dict)  # booking slots whose first wish cannot be had
     same: dict[str, str] = field(default_factory=dict)  # slot: the domain that its value is taken over from
 
-    def goal(self) -> dict[str, Any]:
+    def goal(self) -> dict[str, Any]:  # Any: texts by slot, and lists of texts
         """The task in mwzeval's goal format."""
-        spelling = {"arriveby": "arrive", "leaveat": "leave"}
-        informable = {spelling.get(slot, slot): value for slot, value in self.informable.items()}
+        informable = {GOAL_SPELLING.get(slot, slot): value for slot, value in self.informable.items()}
         requestable = [REQUESTS[slot] for slot in self.requests if slot in REQUESTS]
-        return {"informable": informable, "requestable": requestable, "booking": dict(self.booking) or []}
+        booking = dict(self.booking) if self.booking else []  # as in mwzeval's file
+        return {"informable": informable, "requestable": requestable, "booking": booking}
+
+
+Maker = Callable[[str, Random, list[Task]], Task]  # (domain, random numbers, tasks before it) → a task
+
+
+def _combinations() -> list[str]:
+    """The combinations of domains, each as often as its weight says."""
+    result = []
+    for names, weight in CITY["goals"].items():
+        result += [names] * weight
+    return result
+
+
+COMBINATIONS = _combinations()
 
 
 def sample_tasks(rng: Random, split: str) -> list[Task]:
@@ -38,11 +57,13 @@ def sample_tasks(rng: Random, split: str) -> list[Task]:
 
     What one split asks for (constraints, named venues, journeys) the other splits do not.
     """
-    domains = pick(rng, [name for name, weight in CITY["goals"].items() for _ in range(weight)]).split()
+    domains = shuffled(rng, pick(rng, COMBINATIONS).split())
+    domains.sort(key=lambda domain: domain == "taxi")
     tasks: list[Task] = []
-    for domain in sorted(shuffled(rng, domains), key=lambda domain: domain == "taxi"):
+    for domain in domains:
+        between_venues = domain == "taxi" and tasks  # such a taxi goes where the earlier tasks say
         task = _MAKERS[domain](domain, rng, tasks)
-        while split_of(task) != split and not (domain == "taxi" and tasks):
+        while split_of(task) != split and not between_venues:
             task = _MAKERS[domain](domain, rng, tasks)
         tasks.append(task)
     return tasks
@@ -50,16 +71,19 @@ def sample_tasks(rng: Random, split: str) -> list[Task]:
 
 def split_of(task: Task) -> str:
     """The split that this task's constraints belong to: 14 in 20 train, 3 dev, 3 test."""
-    slots = ("departure", "destination", "day") if task.domain in ("train", "taxi") else sorted(task.informable)
+    slots = ["departure", "destination", "day"] if task.domain in ("train", "taxi") else sorted(task.informable)
     wanted = [(slot, task.informable[slot]) for slot in slots if slot in task.informable]
     bucket = zlib.crc32(f"{task.domain}{wanted}".encode()) % 20
-    return "train" if bucket < 14 else "dev" if bucket < 17 else "test"
+    if bucket < 14:
+        return "train"
+    return "dev" if bucket < 17 else "test"
 
 
 def _venue(domain: str, rng: Random, before: list[Task]) -> Task:
     entity, same = _entity(domain, rng, before)
     optional = [slot for slot in SLOTS[domain] if entity[slot] != "no" and slot not in same]
-    wanted = [*same, *shuffled(rng, optional)[: pick(rng, HOW_MANY[domain])]]
+    optional = shuffled(rng, optional)
+    wanted = [*same, *optional[: pick(rng, HOW_MANY[domain])]]
     task = Task(domain, {slot: entity[slot] for slot in wanted}, same=same)
     if rng.random() < 0.22 and not same:
         task.informable = {"name": entity["name"]}
@@ -68,15 +92,16 @@ def _venue(domain: str, rng: Random, before: list[Task]) -> Task:
     if domain != "attraction" and rng.random() < 0.63:
         _book(task, rng, before)
     if not task.booking or rng.random() < 0.08:
-        task.requests += shuffled(rng, ["phone", "address", "postcode"])[: pick(rng, (1, 1, 1, 2, 2, 3))]
+        details = shuffled(rng, ["phone", "address", "postcode"])
+        task.requests += details[: pick(rng, (1, 1, 1, 2, 2, 3))]
     return task
 
 
 def _entity(domain: str, rng: Random, before: list[Task]) -> tuple[Entity, dict[str, str]]:
     """A venue of which the constraints are taken, and the slot that it has in common with an earlier task."""
-    both = [(slot, task) for task in before for slot in ("area", "pricerange") if slot in task.informable]
-    if both and rng.random() < 0.35:
-        slot, task = pick(rng, both)
+    shared = [(slot, task) for task in before for slot in ("area", "pricerange") if slot in task.informable]
+    if shared and rng.random() < 0.35:
+        slot, task = pick(rng, shared)
         found = query(domain, {slot: task.informable[slot]}) if slot in SLOTS[domain] else []
         if found:
             return pick(rng, found), {slot: task.domain}
@@ -85,10 +110,13 @@ def _entity(domain: str, rng: Random, before: list[Task]) -> tuple[Entity, dict[
 
 def _stumble(task: Task, rng: Random) -> None:
     """Let the user begin with a value that finds nothing (and is given up), or that was a slip of the tongue."""
-    free = [slot for slot in task.informable if slot not in (*task.same, "internet", "parking")]
+    fixed = [*task.same, "internet", "parking"]
+    free = [slot for slot in task.informable if slot not in fixed]
     slot = pick(rng, free or ["area"])
-    values = sorted({entity[slot] for entity in database()[task.domain]} - {task.informable.get(slot)})
-    values += CITY["missing_food"] if slot == "food" else []
+    existing = {entity[slot] for entity in database()[task.domain]}
+    values = sorted(existing - {task.informable.get(slot)})
+    if slot == "food":
+        values += CITY["missing_food"]
     task.slip = rng.random() < 0.25
     if not task.slip:
         values = [value for value in values if not query(task.domain, task.informable | {slot: value})]
@@ -103,29 +131,43 @@ def _book(task: Task, rng: Random, before: list[Task]) -> None:
     values = {"people": pick(rng, "1122345678"), "day": pick(rng, DAYS), "stay": pick(rng, "12345"), "time": time}
     task.booking = {slot: values[slot] for slot in BOOKING[task.domain]}
     task.requests.append("ref")
-    earlier = [other for other in before if other.booking][-1:]
-    if earlier and rng.random() < 0.6:
-        for slot in ("people", "day"):
-            if slot in task.booking and slot in earlier[0].booking and rng.random() < 0.75:
-                task.booking[slot] = earlier[0].booking[slot]
-                task.same[f"book{slot}"] = earlier[0].domain
+    booked_before = [other for other in before if other.booking]
+    if booked_before and rng.random() < 0.6:
+        _take_over(task, booked_before[-1], rng)
     elif task.domain != "train" and rng.random() < 0.2:
-        slot = pick(rng, BOOKING[task.domain][1:])
-        options = {"day": DAYS, "stay": "678", "time": [clock(minutes(time) + 60)]}[slot]
-        task.unlucky = {slot: pick(rng, [value for value in options if value != task.booking[slot]])}
+        _be_unlucky(task, time, rng)
+
+
+def _take_over(task: Task, earlier: Task, rng: Random) -> None:
+    """The same people on the same day as in an earlier booking."""
+    for slot in ("people", "day"):
+        if slot in task.booking and slot in earlier.booking and rng.random() < 0.75:
+            task.booking[slot] = earlier.booking[slot]
+            task.same[f"book{slot}"] = earlier.domain
+
+
+def _be_unlucky(task: Task, time: str, rng: Random) -> None:
+    """Give the booking a first wish that cannot be had."""
+    slot = pick(rng, BOOKING[task.domain][1:])
+    options = {"day": DAYS, "stay": "678", "time": [clock(minutes(time) + 60)]}[slot]
+    others = [value for value in options if value != task.booking[slot]]
+    task.unlucky = {slot: pick(rng, others)}
 
 
 def _train(domain: str, rng: Random, before: list[Task]) -> Task:
     train = pick(rng, database()["train"])
     task = Task(domain, {slot: train[slot] for slot in ("departure", "destination", "day")})
-    days = [other for other in before if "day" in other.booking]
-    if days and rng.random() < 0.5:
-        task.informable["day"], task.same["day"] = days[-1].booking["day"], days[-1].domain
-    slack = 5 * int(rng.random() * 8)
+    booked_days = [other for other in before if "day" in other.booking]
+    if booked_days and rng.random() < 0.5:
+        task.informable["day"] = booked_days[-1].booking["day"]
+        task.same["day"] = booked_days[-1].domain
+    slack = 5 * int(rng.random() * 8)  # minutes
     if rng.random() < 0.6:
-        task.informable["arriveby"] = clock(min(minutes(train["arriveBy"]) // 5 * 5 + 5 + slack, 1435))
+        arrives = minutes(train["arriveBy"]) // 5 * 5
+        task.informable["arriveby"] = clock(min(arrives + 5 + slack, DAY_END))
     else:
-        task.informable["leaveat"] = clock(minutes(train["leaveAt"]) // 5 * 5 - slack)
+        leaves = minutes(train["leaveAt"]) // 5 * 5
+        task.informable["leaveat"] = clock(leaves - slack)
     if rng.random() < 0.53:
         _book(task, rng, before)
     else:
@@ -135,16 +177,25 @@ def _train(domain: str, rng: Random, before: list[Task]) -> Task:
 
 
 def _taxi(domain: str, rng: Random, before: list[Task]) -> Task:
-    task = Task(domain, {pick(rng, ("leaveat", "leaveat", "arriveby")): clock(300 + 15 * int(rng.random() * 72))})
-    task.requests = ["phone"]
+    slot = pick(rng, ("leaveat", "leaveat", "arriveby"))
+    time = clock(5 * 60 + 15 * int(rng.random() * 72))
+    task = Task(domain, {slot: time}, requests=["phone"])
     if before:
         task.same = {"departure": before[0].domain, "destination": before[1].domain}
         dinner = before[1].booking.get("time")
-        task.informable = {"arriveby": dinner} if dinner else task.informable
+        if dinner:
+            task.informable = {"arriveby": dinner}
     else:
         places = [entity["name"] for kind in SLOTS for entity in database()[kind]]
-        task.informable |= {"departure": pick(rng, places), "destination": pick(rng, places)}
+        task.informable["departure"] = pick(rng, places)
+        task.informable["destination"] = pick(rng, places)
     return task
 
 
-_MAKERS = {"restaurant": _venue, "hotel": _venue, "attraction": _venue, "train": _train, "taxi": _taxi}
+_MAKERS: dict[str, Maker] = {
+    "restaurant": _venue,
+    "hotel": _venue,
+    "attraction": _venue,
+    "train": _train,
+    "taxi": _taxi,
+}
