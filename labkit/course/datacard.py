@@ -42,7 +42,7 @@ def measure(dialogues: Sequence[Dialogue]) -> dict[str, float]:
 
 def _act_shares(dialogues: Sequence[Dialogue], speaker: str) -> dict[str, float]:
     turns = [turn for dialogue in dialogues for turn in dialogue.turns if turn.speaker == speaker]
-    counts = Counter(chain.from_iterable({act.split("-")[1] for act in turn.acts} for turn in turns))
+    counts = Counter(chain.from_iterable({act.partition("-")[2] or act for act in turn.acts} for turn in turns))
     return {f"{speaker} act {act}": count / len(turns) for act, count in counts.most_common()}
 
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from random import Random
 
 from labkit.corpora.miniwoz.database import Entity, query
-from labkit.corpora.miniwoz.goals import Task
+from labkit.corpora.miniwoz.goals import SLOTS, Task
 from labkit.corpora.miniwoz.grammar import NOTHING, pick
-from labkit.corpora.miniwoz.wording import Say, Utterance, Voice, nouns, phrases
+from labkit.corpora.miniwoz.wording import Say, Utterance, Voice, nouns, phrases, small_talk
 from labkit.corpora.types import State
 
 VAGUE = ("several", "many", "a few", "a lot of")
+UNSAYABLE = ("yes", "dontcare")
 BY_NAME = ("area", "pricerange")  # slots that are said by their value, even where an earlier domain has the same
 
 
@@ -39,23 +40,31 @@ class Conversation:
 
         `lead` and `tail` are rules of small talk before and after, each said with the chance `share`.
         """
-        begin = self.perhaps(Say("", lead), share if lead else 0)
-        end = self.perhaps(Say("", tail), share if tail else 0)
+        begin = self.perhaps(small_talk(lead), share if lead else 0)
+        end = self.perhaps(small_talk(tail), share if tail else 0)
         for part in parts:
-            if part and part.act.endswith("-Inform"):
-                domain = part.act.split("-")[0].lower()
-                self.state.setdefault(domain, {}).update(part.values)
+            if part:
+                self._update_state(part)
         self._turn("user", [begin, *parts, end])
+
+    def _update_state(self, part: Say) -> None:
+        domain, _, kind = part.act.partition("-")
+        if kind == "Inform":
+            slots = self.state.setdefault(domain.lower(), {})
+            slots.update(part.values)
 
     def bot(self, *parts: Say | None) -> None:
         """A system turn; the first one may greet."""
         is_first = len(self.turns) == 1
-        greeting = self.perhaps(Say("general-greet", "greet"), 0.22 if is_first else 0)
-        self._turn("bot", [greeting, *parts])
-        self.booked_by_turn.append(list(self.booked))
+        greeting = Say("general-greet", "greet")
+        perhaps_greeting = self.perhaps(greeting, 0.22 if is_first else 0)
+        self._turn("bot", [perhaps_greeting, *parts])
+        booked_so_far = list(self.booked)
+        self.booked_by_turn.append(booked_so_far)
 
     def _turn(self, speaker: str, parts: list[Say | None]) -> None:
-        utterance = self.voices[speaker].turn([part for part in parts if part])
+        voice = self.voices[speaker]
+        utterance = voice.turn([part for part in parts if part])
         utterance.state = {domain: dict(slots) for domain, slots in self.state.items()}
         self.turns.append(utterance)
 
@@ -73,7 +82,9 @@ class Conversation:
         """The first of the slots, so many at least; all of them with a chance of at least `whole`."""
         if self.chance(whole):
             return slots
-        return slots[: least + int(self.rng.random() * (len(slots) - least + 1))]
+        choices = len(slots) - least + 1
+        n_slots = least + int(self.rng.random() * choices)
+        return slots[:n_slots]
 
     # --- what the user says -------------------------------------------------------------------------------------------
 
@@ -91,28 +102,31 @@ class Conversation:
             flags[f"_other{number or ''}"] = task.same[slot]
         if not self.turns:
             flags["_first"] = ""
-        return Say(f"{task.domain.capitalize()}-Inform", rule, values, flags=flags)
+        return Say(task.act("Inform"), rule, values, flags=flags)
 
     def open(self, task: Task, rule: str, values: Mapping[str, str]) -> None:
         """The user brings up a domain, now and then with a word about the occasion."""
         about = None
         if not self.turns:
-            about = self.perhaps(Say("", "context"), 0.4)
-        say = self.inform(task, rule, values, {"_context": ""} if about else NOTHING)
-        is_search = task.domain not in ("train", "taxi") and "name" not in values
-        self.user(about, say, tail="tail" if is_search else "tail_short", share=0.42)
+            about = self.perhaps(small_talk("context"), 0.4)
+        flags = {"_context": ""} if about else NOTHING
+        say = self.inform(task, rule, values, flags)
+        is_search = task.domain in SLOTS and "name" not in values
+        tail = "tail" if is_search else "tail_short"
+        self.user(about, say, tail=tail, share=0.42)
 
     def tell(self, task: Task, rule: str, wanted: Mapping[str, str], todo: list[str], *, least: int = 1) -> list[str]:
         """The user says at least so many of the slots in `todo`; the rest is returned."""
         given = self.first_few(todo, least)
-        say = self.inform(task, rule, {slot: wanted[slot] for slot in given})
+        values = {slot: wanted[slot] for slot in given}
+        say = self.inform(task, rule, values)
         self.user(say, lead="lead", tail="tail_short", share=0.12)
         return todo[len(given) :]
 
     def shrug(self, task: Task, slot: str) -> None:
         """To the user, any value of the slot will do."""
         what = {"_what": nouns(self.rng, [slot])}
-        dontcare = Say(f"{task.domain.capitalize()}-Inform", "dontcare", {slot: "dontcare"}, flags=what)
+        dontcare = Say(task.act("Inform"), "dontcare", {slot: "dontcare"}, flags=what)
         self.user(dontcare, tail="tail", share=0.35)
 
     # --- what the system says -----------------------------------------------------------------------------------------
@@ -123,21 +137,19 @@ class Conversation:
             asked = todo if self.chance(together) else todo[:1]
             count = None
             if rule == "train_give":
-                count = self.narrow("train", query("train", self.state["train"]), share=0.55)
-            self.bot(count, self.request(task.domain, asked))
+                found = query("train", self.state["train"])
+                count = self.narrow("train", found, share=0.55)
+            question = self.request(task.domain, asked)
+            self.bot(count, question)
             todo = self.tell(task, rule, wanted, todo, least=len(asked))
 
     def request(self, domain: str, slots: list[str]) -> Say:
         """A question for the slots."""
         is_booking = slots[0].startswith("book") and domain != "train"
-        act = "Booking" if is_booking else domain.capitalize()
-        rule = "bookrequest"
-        if len(slots) == 1:
-            rules = phrases()["bot"].rules
-            for name in (f"request_{slots[0]}", f"{domain}_request_{slots[0]}"):  # the domain's own is preferred
-                if name in rules:
-                    rule = name
-        return Say(f"{act}-Request", rule, asks=tuple(slots), flags={"_what": nouns(self.rng, slots)})
+        act = "Booking-Request" if is_booking else f"{domain.capitalize()}-Request"
+        rule = _request_rule(domain, slots)
+        what = {"_what": nouns(self.rng, slots)}
+        return Say(act, rule, asks=tuple(slots), flags=what)
 
     def narrow(self, domain: str, found: list[Entity], share: float = 0.65) -> Say | None:
         """Perhaps how many were found, where there are several."""
@@ -147,17 +159,34 @@ class Conversation:
 
     def count(self, domain: str, found: list[Entity]) -> Say:
         """How many were found, with some of what the user said."""
-        exact = self.chance(0.6) or len(found) < 4
-        values = {"choice": str(len(found)) if exact else pick(self.rng, VAGUE)}
+        is_exact = self.chance(0.6) or len(found) < 4
+        number = str(len(found)) if is_exact else pick(self.rng, VAGUE)
+        values = {"choice": number}
         for slot, value in self.sayable(domain).items():
             if self.chance(0.5):
                 values[slot] = value
-        return Say(f"{domain.capitalize()}-Inform", f"{domain}_count", values)
+        act = f"{domain.capitalize()}-Inform"
+        return Say(act, f"{domain}_count", values)
 
     def sayable(self, domain: str) -> dict[str, str]:
         """Slots and values of the belief state that can be repeated to the user."""
-        return {slot: value for slot, value in self.state[domain].items() if value not in ("yes", "dontcare")}
+        slots = self.state[domain]
+        return {slot: value for slot, value in slots.items() if value not in UNSAYABLE}
 
     def more(self) -> Say | None:
         """Perhaps "anything else?"."""
-        return self.perhaps(Say("general-reqmore", "reqmore"), 0.44)
+        anything_else = Say("general-reqmore", "reqmore")
+        return self.perhaps(anything_else, 0.44)
+
+
+def _request_rule(domain: str, slots: list[str]) -> str:
+    """The rule that asks for the slots: the domain's own where it has one, and one for several slots at once."""
+    rule = "bookrequest"
+    if len(slots) > 1:
+        return rule
+    (slot,) = slots
+    known = phrases()["bot"].rules
+    for name in (f"request_{slot}", f"{domain}_request_{slot}"):
+        if name in known:
+            rule = name
+    return rule

@@ -34,9 +34,12 @@ class World:
             if "kinds" in service:
                 self.kinds[domain] = shuffled(rng, service["kinds"])
         areas = shuffled(rng, WORLDS["areas"]) if rng.random() < 0.5 else COMPASS
-        self.values = {("area", side): area for side, area in zip(COMPASS, areas, strict=False)}
+        self.values: dict[tuple[str, str], str] = {}  # {(slot, value): what stands for it}
+        for side, area in zip(COMPASS, areas, strict=False):
+            self.values["area", side] = area
         longest_first = sorted(self.words, key=len, reverse=True)
-        self.pattern = re.compile(rf"\b({'|'.join(longest_first)})\b", re.IGNORECASE)
+        any_word = "|".join(longest_first)
+        self.pattern = re.compile(rf"\b({any_word})\b", re.IGNORECASE)
 
     def _vocabulary(self, services: Iterable[dict[str, Any]]) -> dict[str, str]:  # Any: a service of elsewhere.toml
         """{word: what stands for it}, with their plurals."""
@@ -50,15 +53,19 @@ class World:
         """`user> ` and `bot> ` lines; its goal is one of the training split's."""
         tasks = sample_tasks(self.rng, "train")
         talk = simulate(self.rng, tasks)
-        lines = [f"{turn.speaker}> {self._translate(turn)}\n" for turn in talk.turns]
-        return "".join(lines)
+        text = ""
+        for turn in talk.turns:
+            translated = self._translate(turn)
+            text += f"{turn.speaker}> {translated}\n"
+        return text
 
     def _translate(self, turn: Utterance) -> str:
         text = ""
         end = 0
         is_lower = turn.text.islower()
-        for act, slot, value, start, stop in sorted(turn.spans, key=lambda span: span[3]):
-            domain = act.split("-")[0].lower()
+        in_order = sorted(turn.spans, key=lambda span: span[3])
+        for act, slot, value, start, stop in in_order:
+            domain, _ = act.lower().split("-")
             new = self._value(domain, slot, value.lower())
             if is_lower:
                 new = new.lower()

@@ -28,10 +28,17 @@ def simulate(rng: Random, tasks: list[Task]) -> Conversation:
 
 
 def _part(talk: Conversation) -> None:
-    talk.user(Say("general-thank", "close"))
+    """The user thanks, the system says goodbye."""
+    thanks = Say("general-thank", "close")
+    welcome = Say("general-welcome", "welcome")
+    goodbye = Say("general-bye", "bye")
+    talk.user(thanks)
     if talk.chance(0.1):
-        talk.bot(Say("general-welcome", "welcome"), Say("general-reqmore", "reqmore"))
-        talk.user(Say("general-bye", "goodbye"))
-    welcome = talk.perhaps(Say("general-welcome", "welcome"), 0.42)
-    goodbye = talk.perhaps(Say("general-bye", "bye"), 0.88 if welcome else 1)
-    talk.bot(welcome, goodbye)
+        anything_else = Say("general-reqmore", "reqmore")
+        talk.bot(welcome, anything_else)
+        nothing_else = Say("general-bye", "goodbye")
+        talk.user(nothing_else)
+    perhaps_welcome = talk.perhaps(welcome, 0.42)
+    goodbye_share = 0.88 if perhaps_welcome else 1
+    perhaps_goodbye = talk.perhaps(goodbye, goodbye_share)
+    talk.bot(perhaps_welcome, perhaps_goodbye)

@@ -11,6 +11,7 @@ from labkit.corpora.miniwoz.grammar import NOTHING, Filled, Grammar, pick, sente
 from labkit.storage import shipped
 
 NUMBERS = {"1": "one", "2": "two", "3": "three", "4": "four", "5": "five", "6": "six", "7": "seven", "8": "eight"}
+COUNTS = ("bookpeople", "bookstay")
 PROPER = ("name", "address", "departure", "destination")
 SMALL_WORDS = ("and", "of", "the", "del", "du", "by", "on", "at", "in")
 TRIES = 20  # wordings that are drawn until one says all that the user has to say
@@ -24,6 +25,11 @@ class Say(NamedTuple):
     values: Mapping[str, str] = NOTHING
     asks: tuple[str, ...] = ()
     flags: Mapping[str, str] = NOTHING  # what the rule's conditions look at, beside the values
+
+
+def small_talk(rule: str) -> Say:
+    """A part of a turn that means nothing for the task."""
+    return Say(act="", rule=rule)
 
 
 @dataclass
@@ -40,23 +46,27 @@ class Utterance:
 @cache
 def phrases() -> dict[str, Any]:  # Any: tables of words, and two grammars
     """The phrase file; "user" and "bot" are grammars."""
-    raw = shipped(__file__, "phrases.toml")
-    return raw | {speaker: Grammar(raw[speaker]) for speaker in ("user", "bot")}
+    content = shipped(__file__, "phrases.toml")
+    for speaker in ("user", "bot"):
+        content[speaker] = Grammar(content[speaker])
+    return content
 
 
 def nouns(rng: Random, slots: Iterable[str]) -> str:
     """The slots' names in a question: "phone number, address and postcode"."""
-    names = [pick(rng, phrases()["nouns"][slot]) for slot in slots]
-    if len(names) == 1:
-        return names[0]
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+    known = phrases()["nouns"]
+    *first, last = [pick(rng, known[slot]) for slot in slots]
+    if not first:
+        return last
+    return ", ".join(first) + f" and {last}"
 
 
 def title_case(name: str) -> str:
     """A name with capitals; the length stays the same."""
     words = name.split(" ")
     for number, word in enumerate(words):
-        if number == 0 or word not in SMALL_WORDS:
+        is_small = number > 0 and word in SMALL_WORDS
+        if not is_small:
             words[number] = word[:1].upper() + word[1:]
     return " ".join(words)
 
@@ -69,7 +79,8 @@ class Voice:
         self.rng = rng
         self.lower = rng.random() < lower
         self.bare = rng.random() < bare  # without the last full stop
-        self.grammar = Grammar(phrases()[speaker].rules)  # its own: it remembers what this speaker said
+        rules = phrases()[speaker].rules
+        self.grammar = Grammar(rules)  # its own: it remembers what this speaker said
 
     def turn(self, parts: list[Say]) -> Utterance:
         """What the parts say together."""
@@ -90,12 +101,13 @@ class Voice:
     def _annotate(self, said: Utterance, part: Say, filled: list[Filled], start: int) -> None:
         """Add the part's act, its values and their spans; its wording begins at character `start` of the turn."""
         told = []
-        for one in filled:
-            slot = one.slot.removesuffix("2")  # the second of two names
-            told.append([slot, one.value])
-            said.spans.append([part.act, slot, one.value, start + one.start, start + one.end])
+        for slot, value, begin, end in filled:
+            slot = slot.removesuffix("2")  # the second of two names
+            told.append([slot, value])
+            span = [part.act, slot, value, start + begin, start + end]
+            said.spans.append(span)
         if self.speaker == "user":  # who may say a value by reference, without a word of it
-            told = [list(pair) for pair in part.values.items()]
+            told = [[slot, value] for slot, value in part.values.items()]
         told += [[slot, "?"] for slot in part.asks]
         pairs = said.acts.setdefault(part.act, [])
         pairs += [pair for pair in told if pair not in pairs]
@@ -105,12 +117,14 @@ class Voice:
         given, needed = self._given(part)
         for _ in range(TRIES):
             text, filled = self.grammar.expand(part.rule, self.rng, given)
-            if needed <= {value.slot for value in filled}:
+            said = {value.slot for value in filled}
+            if needed <= said:
                 break
-        if text[-1:].isalnum() and not (last and self.bare):
+        ends_bare = last and self.bare
+        if text[-1:].isalnum() and not ends_bare:
             text += "."
         text = text.lower() if self.lower else sentence_case(text)
-        return text, [value._replace(value=text[value.start : value.end]) for value in filled]
+        return text, [_as_written(value, text) for value in filled]
 
     def _given(self, part: Say) -> tuple[dict[str, str], set[str]]:
         """What the rule of a part is given: values in this speaker's words, and flags; and the slots it has to say."""
@@ -128,9 +142,16 @@ class Voice:
 
     def _spoken(self, slot: str, value: str) -> str:
         """A value as this speaker says it; the bot says the first of its spellings."""
-        options = phrases()["spoken"].get(slot if value == "yes" else value, [value])
-        if slot in ("bookpeople", "bookstay") and value in NUMBERS and self.rng.random() < 0.25:
+        named = slot if value == "yes" else value
+        options = phrases()["spoken"].get(named, [value])
+        is_count = slot in COUNTS and value in NUMBERS
+        if is_count and self.rng.random() < 0.25:
             options = [NUMBERS[value]]
-        value = pick(self.rng, options) if self.speaker == "user" else options[0]
-        is_name = slot.removesuffix("2") in PROPER or value in DAYS
-        return title_case(value) if is_name else value
+        spoken = pick(self.rng, options) if self.speaker == "user" else options[0]
+        is_name = slot.removesuffix("2") in PROPER or spoken in DAYS
+        return title_case(spoken) if is_name else spoken
+
+
+def _as_written(value: Filled, text: str) -> Filled:
+    """The value with the capitals that it has in the text."""
+    return value._replace(value=text[value.start : value.end])
