@@ -1,6 +1,6 @@
-"""What was read from a file is checked where it is read: an error names the file, the dialogue, the turn and the field.
+"""What was read from a file is checked where it is read: an error names the file, dialogue, turn and field.
 
-Values come from JSON, so they may be of any type, and text may hold half an emoji, which no file and no tokenizer takes.
+Values come from JSON, so they may be of any type, and text may hold half an emoji, which no tokenizer takes.
 """
 
 import re
@@ -23,7 +23,9 @@ def brief(text: str) -> str:
     """A text of the file for a message: on one line, without control characters, and not longer than LONGEST."""
     if len(text) > LONGEST:
         text = text[:LONGEST] + "…"
-    return text if text.isprintable() else repr(text)[1:-1]
+    if text.isprintable():
+        return text
+    return repr(text)[1:-1]  # with escapes, without the quotes
 
 
 def typed(value: Any, kind: type[T], place: str, what: str) -> T:  # Any: whatever JSON holds
@@ -32,8 +34,12 @@ def typed(value: Any, kind: type[T], place: str, what: str) -> T:  # Any: whatev
     Raises:
         LabError: it is of another type; `place` and `what` begin the message.
     """
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        refuse(place, f"{what} is of type {type(value).__name__}, not {kind.__name__}")
+    is_kind = isinstance(value, kind)
+    if isinstance(value, bool):
+        is_kind = kind is bool
+    if not is_kind:
+        found = type(value).__name__
+        refuse(place, f"{what} is of type {found}, not {kind.__name__}")
     if isinstance(value, str):
         check_characters(value, place, what)
     return value
@@ -65,8 +71,9 @@ def check_characters(value: str, place: str, what: str) -> None:
         return
     lone = LONE_SURROGATE.search(value)
     if lone:
-        code = f"\\u{ord(lone[0]):04x}"
-        refuse(place, f"{what} holds half an emoji (the lone surrogate {code}) at character {lone.start()}")
+        code = ord(lone[0])
+        start = lone.start()
+        refuse(place, f"{what} holds half an emoji (the lone surrogate \\u{code:04x}) at character {start}")
 
 
 def check_all_characters(value: Any, place: str, what: str) -> None:  # Any: whatever JSON holds

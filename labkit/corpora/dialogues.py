@@ -1,17 +1,19 @@
 """One raw MultiWOZ 2.2 dialogue (github.com/budzianowski/multiwoz) → a `Dialogue`, every field checked.
 
-A raw dialogue is {"dialogue_id", "services", "turns"}, a raw turn {"turn_id", "speaker", "utterance", "frames"}. A frame
-holds a service's belief state and the slots that the utterance names. dialog_acts.json holds, for each turn, the acts
-and better spans: {turn_id: {"dialog_act": {act: [[slot, value]]}, "span_info": [[act, slot, value, start, end]]}}.
+A raw dialogue is {"dialogue_id", "services", "turns"}, a raw turn {"turn_id", "speaker", "utterance", "frames"}. A
+frame holds a service's belief state and the slots that the utterance names. dialog_acts.json holds, for each turn, the
+acts and better spans: {turn_id: {"dialog_act": {act: [[slot, value]]}, "span_info": [[act, slot, value, start, end]]}}.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
-from labkit.corpora.checks import brief, member, members, refuse, text, typed
+from labkit.corpora.checks import brief, member, members, refuse, text, texts, typed
 from labkit.corpora.types import BOT, USER, Dialogue, Span, State, Turn
 
 SPEAKERS = {"USER": USER, "SYSTEM": BOT}
+PAIR = "the field 'dialog_act'"
+SPAN = "the field 'span_info'"
 Raw = dict[str, Any]  # Any: an object of a JSON file, before it is checked
 
 
@@ -26,13 +28,13 @@ def parse_dialogue(raw: Raw, acts: Raw | None = None, file: str = "") -> Dialogu
     dialogue_id = member(raw, "dialogue_id", str, place)
     place = f"{place} {brief(dialogue_id)}"
     services = member(raw, "services", list, place)
-    for service in services:
-        text(service, place, "an item of the field 'services'")
+    texts(services, place, "the field 'services'")
     if acts is not None:
         members(acts, place, "its dialog_acts entry")
     turns: list[Turn] = []
     state: State = {}
-    for number, raw_turn in enumerate(member(raw, "turns", list, place)):
+    raw_turns = member(raw, "turns", list, place)
+    for number, raw_turn in enumerate(raw_turns):
         turn = _parse_turn(raw_turn, acts, state, f"{place}, turn {number}")
         state = turn.state
         turns.append(turn)
@@ -41,24 +43,31 @@ def parse_dialogue(raw: Raw, acts: Raw | None = None, file: str = "") -> Dialogu
 
 def _parse_turn(raw: Raw, acts: Raw | None, last_state: State, place: str) -> Turn:
     turn_id = member(raw, "turn_id", str, place)
-    name = member(raw, "speaker", str, place)
     utterance = member(raw, "utterance", str, place)
     frames = member(raw, "frames", list, place)
-    speaker = SPEAKERS.get(name.upper())
-    if speaker is None:
-        refuse(place, f"the field 'speaker' is {brief(name)!r}, neither USER nor SYSTEM")
     for frame in frames:
         typed(frame, dict, place, "a frame")
-    turn = Turn(speaker, utterance)
-    turn.state = _state(frames, place) if speaker == USER else last_state
+    turn = Turn(_speaker(raw, place), utterance)
+    turn.state = last_state
+    if turn.speaker == USER:
+        turn.state = _state(frames, place)
     if acts is None:
         spans = _frame_spans(frames, place)
     else:
         entry = typed(acts.get(turn_id, {}), dict, place, "its dialog_acts entry")
+        place = f"{place}, in dialog_acts"
         turn.acts = _acts(entry.get("dialog_act", {}), place)
-        spans = typed(entry.get("span_info", []), list, place, "the field 'span_info'")
+        spans = typed(entry.get("span_info", []), list, place, SPAN)
     turn.spans = _in_order(_span(item, utterance, place) for item in spans)
     return turn
+
+
+def _speaker(raw: Raw, place: str) -> str:
+    name = member(raw, "speaker", str, place)
+    speaker = SPEAKERS.get(name.upper())
+    if speaker is None:
+        refuse(place, f"the field 'speaker' is {brief(name)!r}, neither USER nor SYSTEM")
+    return speaker
 
 
 def _state(frames: list[Raw], place: str) -> State:
@@ -69,59 +78,77 @@ def _state(frames: list[Raw], place: str) -> State:
             continue
         slot_values = member(frame["state"], "slot_values", dict, place)
         for name, values in slot_values.items():
-            what = f"{brief(name)!r} in the field 'slot_values'"
             text(name, place, "a name in the field 'slot_values'")
+            what = f"{brief(name)!r} in the field 'slot_values'"
             if typed(values, list, place, what):
                 domain, _, slot = name.lower().partition("-")
-                state.setdefault(domain, {})[slot] = _value(values[0], place, what)
+                slots = state.setdefault(domain, {})
+                slots[slot] = _value(values[0], place, what)
     return state
 
 
-def _acts(raw: Raw, place: str) -> dict[str, list[tuple[str, str]]]:
+def _acts(raw: Any, place: str) -> dict[str, list[tuple[str, str]]]:  # Any: whatever JSON holds
     """{act: [(slot in lower case, value)]}."""
     acts = {}
-    for act, pairs in members(raw, place, "the field 'dialog_act'").items():
+    for act, pairs in members(raw, place, PAIR).items():
         if not isinstance(pairs, list):
-            refuse(place, f"the field 'dialog_act' holds {brief(repr(pairs))}, not [[slot, value]]")
+            found = brief(repr(pairs))
+            refuse(place, f"{PAIR} holds {found}, not [[slot, value]]")
         acts[act] = [_pair(pair, place) for pair in pairs]
     return acts
 
 
 def _pair(raw: Any, place: str) -> tuple[str, str]:  # Any: whatever JSON holds
-    if not isinstance(raw, list | tuple) or len(raw) != 2:
-        refuse(place, f"the field 'dialog_act' holds {brief(repr(raw))}, not [slot, value]")
+    is_pair = isinstance(raw, list | tuple) and len(raw) == 2
+    if not is_pair:
+        found = brief(repr(raw))
+        refuse(place, f"{PAIR} holds {found}, not [slot, value]")
     slot, value = raw
-    slot = _value(slot, place, "a slot in the field 'dialog_act'")
-    return slot.lower(), _value(value, place, f"the value of {brief(slot)!r} in the field 'dialog_act'")
+    slot = _value(slot, place, f"a slot in {PAIR}")
+    value = _value(value, place, f"a value in {PAIR}")
+    return slot.lower(), value
 
 
-def _frame_spans(frames: list[Raw], place: str) -> Iterator[list[Any]]:  # Any: [text, text, value, number, number]
+def _frame_spans(frames: list[Raw], place: str) -> list[list[Any]]:  # Any: [text, text, value, number, number]
     """The slots of all frames as span_info has them. Their act is unknown: the domain stands in."""
+    spans = []
     for frame in frames:
-        for slot in typed(frame.get("slots", []), list, place, "the field 'slots'"):
-            if "start" not in typed(slot, dict, place, "an item of the field 'slots'"):
+        slots = typed(frame.get("slots", []), list, place, "the field 'slots'")
+        for slot in slots:
+            typed(slot, dict, place, "an item of the field 'slots'")
+            if "start" not in slot:
                 continue  # the value was copied from another turn
             name = member(slot, "slot", str, place)
             start = member(slot, "start", int, place)
             end = member(slot, "exclusive_end", int, place)
-            parts = name.split("-")
-            yield [parts[0].capitalize(), parts[-1], slot.get("value"), start, end]
+            parts = name.split("-")  # "hotel-area"
+            act = parts[0].capitalize()
+            spans.append([act, parts[-1], slot.get("value"), start, end])
+    return spans
 
 
 def _span(raw: Any, utterance: str, place: str) -> Span:  # Any: whatever JSON holds
-    kinds = [type(item) for item in raw] if isinstance(raw, list | tuple) else []
-    if len(kinds) != 5 or kinds[:2] != [str, str] or kinds[3:] != [int, int]:
-        refuse(place, f"the field 'span_info' holds {brief(repr(raw))}, not [act, slot, value, start, end]")
+    _check_kinds(raw, place)
     act, slot, value, first, second = raw
-    start, end = min(first, second), max(first, second)  # some copies of the corpus have them swapped
-    if start < 0 or end > len(utterance):
-        ends = f"{brief(str(start))}–{brief(str(end))}"
-        length = f"the utterance of {len(utterance)} characters"
-        refuse(place, f"the span of {brief(slot)!r} is {ends}, outside {length}")
-    text(act, place, "an act in the field 'span_info'")
-    text(slot, place, "a slot in the field 'span_info'")
-    value = _value(value, place, f"the value of the span of {brief(slot)!r}")
-    return Span(act=act, slot=slot.lower(), value=value, start=start, end=end)
+    text(act, place, f"an act in {SPAN}")
+    text(slot, place, f"a slot in {SPAN}")
+    value = _value(value, place, f"a value in {SPAN}")
+    start = min(first, second)  # some copies of the corpus have them swapped
+    end = max(first, second)
+    length = len(utterance)
+    if start < 0 or end > length:
+        ends = brief(f"{start}–{end}")
+        refuse(place, f"the span of {brief(slot)!r} is {ends}, outside the utterance of {length} characters")
+    return Span(act, slot.lower(), value, start, end)
+
+
+def _check_kinds(raw: Any, place: str) -> None:  # Any: whatever JSON holds
+    """Refuse what is not [text, text, anything, whole number, whole number]."""
+    kinds = [type(item) for item in raw] if isinstance(raw, list | tuple) else []
+    expected = [str, str, *kinds[2:3], int, int]
+    if kinds != expected:
+        found = brief(repr(raw))
+        refuse(place, f"{SPAN} holds {found}, not [act, slot, value, start, end]")
 
 
 def _in_order(spans: Iterable[Span]) -> tuple[Span, ...]:
@@ -129,7 +156,8 @@ def _in_order(spans: Iterable[Span]) -> tuple[Span, ...]:
     kept: list[Span] = []
     last_end = 0
     for span in sorted(spans, key=lambda span: span.start):
-        if span.start < span.end and span.start >= last_end:
+        is_empty = span.start == span.end
+        if span.start >= last_end and not is_empty:
             kept.append(span)
             last_end = span.end
     return tuple(kept)
@@ -139,6 +167,6 @@ def _value(raw: Any, place: str, what: str) -> str:  # Any: whatever JSON holds
     """A value as text. A number is written out; of a list, the first item counts (others are other spellings)."""
     if isinstance(raw, list) and raw:
         raw = raw[0]
-    if isinstance(raw, int | float) and not isinstance(raw, bool):
+    if type(raw) in (int, float):
         return str(raw)
     return text(raw, place, what)

@@ -4,7 +4,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any, NotRequired, TypedDict, TypeVar
 
 import httpx
@@ -25,6 +25,9 @@ LARGEST = 128 * 2**20  # bytes of a file whose pin names no size; MultiWOZ's fil
 ACTION = (
     "try again (files that came stay), or set LAB_CORPUS to miniwoz, the stand-in, or to a folder with MultiWOZ 2.2"
 )
+PINS_ACTION = (
+    'write {"test/dialogues_001.json": {"repository", "commit", "path", "blob"}, …}, or unset LAB_MULTIWOZ_PINS'
+)
 PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 
 
@@ -39,7 +42,7 @@ class Pin(TypedDict):
 
 
 class FailedAttempt(Exception):
-    """One try that failed: why, whether another may do better, and how many seconds the server wants to be left alone."""
+    """One try that failed: why, whether another may do better, and for how many seconds the server asked."""
 
     def __init__(self, problem: str, again: bool, wait: float = 0.0):
         super().__init__(problem)
@@ -67,30 +70,40 @@ def checked_pins(raw: Any, file: str) -> dict[str, Pin]:  # Any: whatever JSON h
         LabError: they are not.
     """
     source = f"LAB_MULTIWOZ_PINS, file {file}"
-    action = (
-        'write {"test/dialogues_001.json": {"repository", "commit", "path", "blob"}, …}, or unset LAB_MULTIWOZ_PINS'
-    )
     if not isinstance(raw, dict) or not raw:
-        raise LabError(source, f"it holds {raw!r:.80}, not places and their pins", action)
+        raise LabError(source, f"it holds {raw!r:.80}, not places and their pins", PINS_ACTION)
     for place, pin in raw.items():
         if not _is_below(place):
-            raise LabError(source, f"the place {place!r:.120} is not a path below the corpus folder", action)
-        if not isinstance(pin, dict):
-            raise LabError(f"{source}, {place}", f"the pin is of type {type(pin).__name__}, not dict", action)
-        for name in ("repository", "commit", "path", "blob"):
-            if not isinstance(pin.get(name), str) or not pin[name].isprintable() or not pin[name]:
-                raise LabError(f"{source}, {place}", f"the field {name!r} is {pin.get(name)!r:.80}, no text", action)
-        if not isinstance(pin.get("size", 0), int):
-            raise LabError(f"{source}, {place}", f"the field 'size' is {pin['size']!r:.80}, no number of bytes", action)
+            found = f"the place {place!r:.120} is not a path below the corpus folder"
+            raise LabError(source, found, PINS_ACTION)
+        _check_pin(pin, f"{source}, {place}")
     return raw
+
+
+def _check_pin(pin: Any, where: str) -> None:  # Any: whatever JSON holds
+    if not isinstance(pin, dict):
+        kind = type(pin).__name__
+        raise LabError(where, f"the pin is of type {kind}, not dict", PINS_ACTION)
+    for name in ("repository", "commit", "path", "blob"):
+        value = pin.get(name)
+        is_text = isinstance(value, str) and value.isprintable()
+        if not is_text or not value:
+            raise LabError(where, f"the field {name!r} is {value!r:.80}, no text", PINS_ACTION)
+    size = pin.get("size", 0)
+    if not isinstance(size, int):
+        raise LabError(where, f"the field 'size' is {size!r:.80}, no number of bytes", PINS_ACTION)
 
 
 def _is_below(place: str) -> bool:
     """A relative path of plain names, on every system: no `..`, no drive, nothing absolute."""
-    parts = place.split("/")
-    plain = all(part not in ("", ".", "..") for part in parts)
-    absolute = PurePosixPath(place).is_absolute() or PureWindowsPath(place).anchor
-    return plain and not absolute and "\\" not in place and ":" not in place and place.isprintable()
+    if not place.isprintable():
+        return False
+    for part in place.split("/"):
+        if part in ("", ".", ".."):
+            return False
+        if "\\" in part or ":" in part:  # Windows' separator and drives
+            return False
+    return True
 
 
 def pinned_source() -> str:
@@ -164,13 +177,22 @@ def _client() -> httpx.Client:
     try:
         return httpx.Client(timeout=TIMEOUT, follow_redirects=True)
     except (ImportError, ValueError, httpx.InvalidURL) as error:
-        names = [name for name in (*PROXIES, *map(str.lower, PROXIES)) if os.environ.get(name)]
-        settings = ", ".join(f"{name}={hidden(os.environ[name])}" for name in names)
-        found = f"{settings or 'the system settings'}: {hidden(str(error))}"
+        why = hidden(str(error))
         if isinstance(error, ImportError):
-            found = f"{settings or 'the system settings'}: for a SOCKS proxy the package socksio is needed"
+            why = "for a SOCKS proxy the package socksio is needed"
         action = "pip install socksio, or set these variables to an http:// proxy, or unset them"
-        raise LabError("the proxy of this machine cannot be used", found, action) from error
+        raise LabError("the proxy of this machine cannot be used", f"{_proxies()}: {why}", action) from error
+
+
+def _proxies() -> str:
+    """The variables that name a proxy, without passwords."""
+    named = []
+    for name in PROXIES:
+        for spelled in (name, name.lower()):
+            if os.environ.get(spelled):
+                address = hidden(os.environ[spelled])
+                named.append(f"{spelled}={address}")
+    return ", ".join(named) or "the system settings"
 
 
 def _fetch(client: httpx.Client, pin: Pin) -> bytes:
@@ -195,8 +217,10 @@ def _address(pin: Pin) -> str:
     host = multiwoz_url()
     try:
         parsed = httpx.URL(host)
-        usable = parsed.scheme in ("http", "https") and parsed.host and (parsed.port or 1) in range(1, 2**16)
-        why = "it has to be http(s)://host"
+        is_web = parsed.scheme in ("http", "https")
+        is_port = parsed.port is None or 0 < parsed.port < 2**16
+        usable = is_web and is_port and bool(parsed.host)
+        why = "it has to be http(s)://host, with a port of at most 65535 if any"
     except (httpx.InvalidURL, ValueError) as error:  # ValueError: half an emoji
         usable = False
         why = hidden(str(error))
@@ -218,7 +242,8 @@ def retrying(attempt: Callable[[], T]) -> T:
         except FailedAttempt as failure:
             if not failure.again or number == ATTEMPTS - 1:
                 raise
-            time.sleep(max(BACKOFF * 2**number, failure.wait))
+            own_wait = BACKOFF * 2**number
+            time.sleep(max(own_wait, failure.wait))
     raise AssertionError("ATTEMPTS is at least 1")
 
 

@@ -15,12 +15,14 @@ def goals(raw: Raw, file: str) -> dict[str, Goal]:
     """{Dialogue.key: goal} of goals.json in mwzeval's format.
 
     Raises:
-        LabError: a field is missing or of a wrong type, or two ids have one key; file, dialogue, domain and field are named.
+        LabError: a field is missing or of a wrong type, or two ids have one key; file, dialogue, domain and field are
+            named.
     """
     result = by_key(raw, file)
     for key, goal in result.items():
         place = f"file {file}, dialogue {brief(key)}"
-        for domain, parts in members(goal, place, "the goal").items():
+        members(goal, place, "the goal")
+        for domain, parts in goal.items():
             _check_goal(parts, f"{place}, domain {brief(domain)}")
     return result
 
@@ -28,7 +30,8 @@ def goals(raw: Raw, file: str) -> dict[str, Goal]:
 def _check_goal(parts: Raw, place: str) -> None:
     informable = member(parts, "informable", dict, place)
     _check_values(informable, place, "the field 'informable'")
-    texts(member(parts, "requestable", list, place), place, "the field 'requestable'")
+    requestable = member(parts, "requestable", list, place)
+    texts(requestable, place, "the field 'requestable'")
     booking = parts.get("booking", [])
     if isinstance(booking, dict):
         _check_values(booking, place, "the field 'booking'")
@@ -38,7 +41,8 @@ def _check_goal(parts: Raw, place: str) -> None:
 
 def _check_values(values: Raw, place: str, what: str) -> None:
     """{slot: text}."""
-    for slot, value in members(values, place, what).items():
+    members(values, place, what)
+    for slot, value in values.items():
         text(value, place, f"{brief(slot)!r} in {what}")
 
 
@@ -51,7 +55,8 @@ def booked_domains(raw: Raw, file: str) -> dict[str, list[list[str]]]:
     result = by_key(raw, file)
     for key, turns in result.items():
         place = f"file {file}, dialogue {brief(key)}"
-        for number, domains in enumerate(typed(turns, list, place, "what was booked")):
+        typed(turns, list, place, "what was booked")
+        for number, domains in enumerate(turns):
             texts(domains, f"{place}, bot turn {number}", "what was booked")
     return result
 
@@ -62,11 +67,13 @@ def check_booked(dialogue: Dialogue, booked: dict[str, list[list[str]]]) -> None
     Raises:
         LabError: it has fewer; the last replies would silently be left out of the scores.
     """
-    turns = booked.get(dialogue.key)
-    expected = len(dialogue.bot_turns)
-    if turns is not None and len(turns) < expected:
-        found = f"booked_domains has {len(turns)} entries for its {expected} bot turns"
-        refuse(f"dialogue {brief(dialogue.dialogue_id)}", found)
+    if dialogue.key not in booked:
+        return
+    n_turns = len(dialogue.bot_turns)
+    n_entries = len(booked[dialogue.key])
+    if n_entries < n_turns:
+        place = f"dialogue {brief(dialogue.dialogue_id)}"
+        refuse(place, f"booked_domains has {n_entries} entries for its {n_turns} bot turns")
 
 
 def entities(raw: Raw, domain: str, file: str) -> list[Entity]:
@@ -78,18 +85,29 @@ def entities(raw: Raw, domain: str, file: str) -> list[Entity]:
     place = f"file {file}"
     if isinstance(raw, dict) and domain not in SEARCHED:
         raw = [raw]  # MultiWOZ's own taxi file
-    for number, row in enumerate(typed(raw, list, place, "the content")):
+    typed(raw, list, place, "the content")
+    for number, row in enumerate(raw):
         _check_row(row, domain, f"{place}, row {number}")
     return raw
 
 
 def _check_row(row: Raw, domain: str, place: str) -> None:
-    for column, cell in members(row, place, "the row").items():
+    members(row, place, "the row")
+    for column, cell in row.items():
         what = f"the column {brief(column)!r}"
-        if domain not in SEARCHED or (domain != "train" and column in STRUCTURED):
+        if _is_structured(domain, column):
             check_all_characters(cell, place, what)
-        elif column != "id" or not isinstance(cell, int):
+        elif column == "id" and type(cell) is int:
+            continue
+        else:
             text(cell, place, what)
+
+
+def _is_structured(domain: str, column: str) -> bool:
+    """The column may hold more than text."""
+    if domain == "train":
+        return False
+    return domain not in SEARCHED or column in STRUCTURED
 
 
 def schema(raw: Raw, file: str) -> list[Service]:
@@ -98,10 +116,12 @@ def schema(raw: Raw, file: str) -> list[Service]:
     Raises:
         LabError: no list of objects, or a slot without a name; file, service and slot are named.
     """
-    for number, service in enumerate(typed(raw, list, f"file {file}", "the content")):
+    typed(raw, list, f"file {file}", "the content")
+    for number, service in enumerate(raw):
         place = f"file {file}, service {number}"
-        text(member(service, "service_name", str, place), place, "the field 'service_name'")
-        slots = typed(service.get("slots", []), list, place, "the field 'slots'")
+        member(service, "service_name", str, place)
+        slots = service.get("slots", [])
+        typed(slots, list, place, "the field 'slots'")
         for index, slot in enumerate(slots):
             member(slot, "name", str, f"{place}, slot {index}")
         check_all_characters(service, place, "a text")
@@ -114,13 +134,13 @@ def by_key(raw: Raw, file: str) -> dict[str, Raw]:
     Raises:
         LabError: it is no object, or two ids have one key.
     """
+    place = f"file {file}"
     result: dict[str, Raw] = {}
-    spelled: dict[str, str] = {}
-    for dialogue_id, value in members(raw, f"file {file}", "the content").items():
+    members(raw, place, "the content")
+    for dialogue_id, value in raw.items():
         key = dialogue_key(dialogue_id)
         if key in result:
-            both = f"{brief(spelled[key])!r} and {brief(dialogue_id)!r} are one dialogue"
-            refuse(f"file {file}", f"{both}: upper case and .json do not tell ids apart")
+            found = f"{brief(dialogue_id)!r} is there twice: upper case and .json do not tell ids apart"
+            refuse(place, found)
         result[key] = value
-        spelled[key] = dialogue_id
     return result

@@ -1,6 +1,6 @@
 """A small MultiWOZ folder, and every field of every file in it changed in every way: gone, null, another type, nested …
 
-    python tests/support/mutations.py [N]    # tries all, or each N-th, and prints: tried / a result / one clear line / traceback
+    python tests/support/mutations.py [N]    # tries all, or each N-th, and prints how many gave a result or one line
 
 What a changed folder is used for is what the course does with a corpus: load, look, delexicalise, score, explain.
 """

@@ -1,6 +1,7 @@
 """The corpora reader: raw MultiWOZ 2.2 JSON from a folder, from memory and from a (loopback) code host."""
 
 import copy
+import gc
 import gzip
 import hashlib
 import json
@@ -11,12 +12,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
+import mutations
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from labkit.corpora import download, load_corpus, multiwoz
 from labkit.corpora.multiwoz import parse_dialogue
-from labkit.corpora.types import BOT, USER, Span
+from labkit.corpora.types import BOT, USER, Span, Turn, dialogue_key
+from labkit.environment import choose_corpus
 from labkit.errors import LabError
+from labkit.failures import hidden
 
 USER_TEXT, BOT_TEXT = "Any italian place, leaving at 17:15?", "Da Vinci in the west."
 RAW = {
@@ -255,6 +261,223 @@ def test_duplicate_dialogue_ids_are_an_error_every_time(folder, twice):
             corpus["train"]
     write(folder / "train/dialogues_002.json", [raw("A2.json")])
     assert len(corpus["train"]) == 2  # mended while the notebook is open
+
+
+@pytest.mark.parametrize("first", ["train", "test"])
+def test_which_of_two_splits_is_refused_does_not_depend_on_which_is_read_first(folder, first):
+    write(folder / "train/dialogues_002.json", [raw("SNG01.json")])
+    corpus = load_corpus(folder)
+    for split in (first, "test", "train", "test"):
+        if split == "test":
+            assert len(corpus[split]) == 1
+        else:
+            with pytest.raises(LabError, match=r"train.*SNG01\.json.*the same id is also in .*test"):
+                corpus[split]
+
+
+def test_an_id_keeps_its_dots(folder):
+    """Trap: all from the first dot on was cut, so "conv.2024.001" and "conv.2024.002" were one dialogue."""
+    write(folder / "test/dialogues_001.json", [raw("conv.2024.001"), raw("conv.2024.002"), raw("Conv.2024.003.json")])
+    keys = [dialogue.key for dialogue in load_corpus(folder)["test"]]
+    assert keys == ["conv.2024.001", "conv.2024.002", "conv.2024.003"]
+    assert [dialogue_key(key) for key in [*keys, "a.json.json"]] == [*keys, "a"]  # a key's key is the key
+
+
+@pytest.mark.parametrize("file", ["goals.json", "booked_domains.json"])
+def test_two_ids_of_one_key_are_an_error_in_every_file(folder, file):
+    """Trap: the second goal silently replaces the first."""
+    (value,) = files()[file].values()
+    write(folder / file, {"SNG01.json": value, "sng01": value})
+    with pytest.raises(LabError, match=rf"{file}.*'sng01' is there twice"):
+        load_corpus(folder)
+
+
+def test_garbage_collection_stays_off_for_who_had_it_off():
+    gc.disable()
+    try:
+        with multiwoz.gc_paused():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    with multiwoz.gc_paused():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+GOAL = {"informable": {"food": "thai"}, "requestable": ["PHONE"], "booking": []}
+WRONG_TABLES = {
+    "goal is null": ("goals.json", {"A": None}, "dialogue a: the goal is of type NoneType"),
+    "goal of a domain": ("goals.json", {"A": {"hotel": []}}, "dialogue a, domain hotel: .*type list"),
+    "no informable": ("goals.json", {"A": {"hotel": {}}}, "domain hotel: the field 'informable' is missing"),
+    "informable value": (
+        "goals.json",
+        {"A": {"x": GOAL | {"informable": {"area": 7}}}},
+        "domain x: 'area' in .*type int",
+    ),
+    "requestable": ("goals.json", {"A": {"x": GOAL | {"requestable": [None]}}}, "'requestable' is of type NoneType"),
+    "booking": ("goals.json", {"A": {"x": GOAL | {"booking": 3}}}, "'booking' is of type int"),
+    "booked": ("booked_domains.json", {"A": [["hotel"], None]}, "dialogue a, bot turn 1: what was booked is of type"),
+    "booked domain": ("booked_domains.json", {"A": [[7]]}, "dialogue a, bot turn 0: .*type int"),
+    "too few booked": (
+        "booked_domains.json",
+        {"SNG01.json": []},
+        r"SNG01\.json: booked_domains has 0 entries for its 1",
+    ),
+    "schema": ("schema.json", [None], "service 0: .*type NoneType"),
+    "slot of the schema": (
+        "schema.json",
+        [{"service_name": "x", "slots": [{}]}],
+        "service 0, slot 0: .*'name' is missing",
+    ),
+    "database": ("db/hotel_db.json", {}, r"hotel_db\.json: the content is of type dict"),
+    "row": ("db/hotel_db.json", [{}, "x"], "row 1: the row is of type str"),
+    "cell": ("db/hotel_db.json", [{"name": None}], "row 0: the column 'name' is of type NoneType"),
+    "train's price": ("db/train_db.json", [{"price": [1]}], "row 0: the column 'price' is of type list"),
+    "acts": (
+        "dialog_acts.json",
+        {"SNG01.json": None},
+        r"dialogue SNG01\.json: its dialog_acts entry is of type NoneType",
+    ),
+    "acts of a turn": ("dialog_acts.json", {"SNG01.json": {"0": []}}, "turn 0: its dialog_acts entry is of type list"),
+    "act": (
+        "dialog_acts.json",
+        {"SNG01.json": {"0": {"dialog_act": {"A-B": {}}}}},
+        "turn 0, in .*'dialog_act' holds {}",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_TABLES)
+def test_what_scoring_needs_is_checked_where_it_is_read(folder, case):
+    """Trap: a goal or a row of another shape loads, and ends in a traceback in the middle of an evaluation."""
+    file, content, says = WRONG_TABLES[case]
+    write(folder / file, content)
+    with pytest.raises(LabError, match=rf"{says}.*→ mend the corpus file") as refusal:
+        load_corpus(folder)["test"]
+    assert "\n" not in str(refusal.value)
+
+
+HALF = "\ud83d"
+
+
+def _turn_acts(content):
+    return content["SNG01.json"]["1"]
+
+
+WITH_HALF = {
+    "utterance": (
+        "test/dialogues_001.json",
+        lambda content: content[0]["turns"][0].update(utterance=f"hi {HALF}"),
+        ["turn 0", "'utterance'", "at character 3"],
+    ),
+    "id": ("test/dialogues_001.json", lambda content: content[0].update(dialogue_id=HALF), ["'dialogue_id'"]),
+    "service": ("test/dialogues_001.json", lambda content: content[0].update(services=[HALF]), ["'services'"]),
+    "act": (
+        "dialog_acts.json",
+        lambda content: _turn_acts(content)["dialog_act"].update({HALF: []}),
+        ["turn 1", "'dialog_act'"],
+    ),
+    "span": (
+        "dialog_acts.json",
+        lambda content: _turn_acts(content)["span_info"].append(["A-B", "name", HALF, 0, 1]),
+        ["turn 1", "'span_info'"],
+    ),
+    "goal": (
+        "goals.json",
+        lambda content: content["SNG01.json"]["restaurant"]["informable"].update(food=HALF),
+        ["dialogue sng01, domain restaurant", "'informable'"],
+    ),
+    "domain": ("goals.json", lambda content: content["SNG01.json"].update({HALF: GOAL}), ["dialogue sng01"]),
+    "booked": ("booked_domains.json", lambda content: content.update(sng01=[[HALF]]), ["sng01, bot turn 0"]),
+    "schema": ("schema.json", lambda content: content[0].update(description=HALF), ["service 0"]),
+    "database": (
+        "db/restaurant_db.json",
+        lambda content: content[0].update(location=[HALF]),
+        ["row 0", "'location'"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WITH_HALF)
+def test_half_an_emoji_is_named_where_it_stands(folder, case):
+    """A lone surrogate is valid as an escape in JSON and usual in scraped chats; no tokenizer and no file takes it."""
+    file, change, where = WITH_HALF[case]
+    content = copy.deepcopy(files()[file])
+    change(content)
+    write(folder / file, content)
+    with pytest.raises(LabError, match=r"half an emoji \(the lone surrogate .ud83d\)") as refusal:
+        load_corpus(folder)["test"]
+    for words in (Path(file).stem, *where):
+        assert words in str(refusal.value)
+    assert str(refusal.value).isprintable()
+
+
+def test_a_whole_emoji_is_a_character(folder):
+    content = copy.deepcopy(files()["test/dialogues_001.json"])
+    content[0]["turns"][1]["utterance"] += " \U0001f600"
+    write(folder / "test/dialogues_001.json", content)
+    assert load_corpus(folder)["test"][0].turns[1].utterance.endswith("\U0001f600")
+
+
+def test_numbers_as_values_are_read_as_text_and_true_is_no_number():
+    dialogue = raw()
+    dialogue["turns"][0]["frames"][0]["state"]["slot_values"]["restaurant-stars"] = [4]
+    assert parse_dialogue(dialogue).turns[0].state["restaurant"]["stars"] == "4"
+    dialogue["turns"][0]["frames"][0]["state"]["slot_values"]["restaurant-stars"] = [{"a": 1}]
+    with pytest.raises(LabError, match=r"'restaurant-stars' in the field 'slot_values' is of type dict"):
+        parse_dialogue(dialogue)
+    dialogue = raw()
+    dialogue["turns"][0]["frames"][0]["slots"][0]["start"] = True
+    with pytest.raises(LabError, match="'start' is of type bool, not int"):
+        parse_dialogue(dialogue)
+
+
+@pytest.mark.parametrize("speaker", ["SYSTEM", "", "<b>user</b>", None])
+def test_a_turn_of_an_unknown_speaker_is_refused(speaker):
+    with pytest.raises(LabError, match=r"the speaker is .*→ write 'user' or 'bot'"):
+        Turn(speaker, "hi")
+
+
+@given(st.sampled_from(mutations.mutations(mutations.corpus_files())))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_corpus_ends_in_a_result_or_one_clear_line(tmp_path, mutation):
+    """Any field of any file: gone, null, of another type, nested, huge. All 7,403: python tests/support/mutations.py"""
+    outcome, text = mutations.outcome(mutation, mutations.corpus_files(), tmp_path)
+    assert outcome in ("a result", "one clear line"), (str(mutation), text)
+
+
+def test_a_folder_of_other_json_files_is_no_corpus(tmp_path, monkeypatch):
+    """Trap: LAB_CORPUS with any JSON file in it was READY, and failed at the first cell that used it."""
+    write(tmp_path / "settings.json", {"a": 1})
+    monkeypatch.setenv("LAB_CORPUS", str(tmp_path))
+    _, reason, problems = choose_corpus()
+    assert problems and "no dialogues in it" in reason
+    with pytest.raises(LabError, match="no dialogues in the folder"):
+        load_corpus(tmp_path)
+    write(tmp_path / "test.json", [])
+    assert not choose_corpus()[2]
+
+
+def test_a_corpus_in_the_home_folder_and_a_name_that_is_no_path(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert load_corpus("~/corpus")["test"]
+    for name in ("x" * 5000, "a\0b", "~nobody-of-this-name/x"):
+        with pytest.raises(LabError, match="unknown corpus") as refusal:
+            load_corpus(name)
+        assert len(str(refusal.value)) < 300
+
+
+def test_passwords_in_addresses_are_hidden():
+    shown = {
+        "https://me:sec@ret@host/a": "https://(hidden)@host/a",
+        "(http://token@host:80/x?y=1)": "(http://(hidden)@host:80/x?y=1)",
+        "http://me:pa/ss@host": "http://(hidden)@host",
+        "git+https://host/some/where@c0ffee": "git+https://host/some/where@c0ffee",
+        "https://host:8080/a b@c": "https://host:8080/a b@c",
+        "some/where@c0ffee, me@host.org": "some/where@c0ffee, me@host.org",
+    }
+    assert {text: hidden(text) for text in shown} == shown
 
 
 def test_folder_without_dialogues_and_unknown_names(tmp_path):
@@ -528,7 +751,7 @@ WRONG_PINS = {
     "null": None,
     "pin is text": {"test.json": "blob"},
     "pin is null": {"test.json": None},
-    "no blob": {"test.json": {name: "x" for name in ("repository", "commit", "path")}},
+    "no blob": {"test.json": dict.fromkeys(("repository", "commit", "path"), "x")},
     "blob is a number": {"test.json": PIN | {"blob": 7}},
     "size is text": {"test.json": PIN | {"size": "7"}},
     **{
