@@ -31,18 +31,28 @@ def load_corpus(
     if splits is None:
         return corpus
     names = [splits] if isinstance(splits, str) else splits
-    chosen = {SPLIT_ALIASES.get(split, split): corpus[split] for split in names}
+    chosen = {}
+    for name in names:
+        split = SPLIT_ALIASES.get(name, name)
+        chosen[split] = corpus[split]
     return replace(corpus, splits=chosen)
 
 
-def _load(name: str | Path, cache: Path | str | None, seed: int, sizes: dict[str, int] | None) -> Corpus:
+def _load(
+    name: str | Path,
+    cache: Path | str | None,
+    seed: int,
+    sizes: dict[str, int] | None,
+) -> Corpus:
     from labkit.corpora import download, multiwoz
 
     if name == "miniwoz":
         from labkit.corpora.miniwoz import generate
 
+        source = f"generated, seed {seed}"
         with multiwoz.gc_paused():
-            return multiwoz.from_raw(generate(seed, sizes), "miniwoz", f"generated, seed {seed}", stand_in=True)
+            raw = generate(seed, sizes)
+            return multiwoz.from_raw(raw, "miniwoz", source, stand_in=True)
     if name == "multiwoz22":
         folder = download.cached_multiwoz22(cache) or download.fetch_multiwoz22(cache)
         return multiwoz.read_folder(folder, "multiwoz22", download.pinned_source())

@@ -35,7 +35,8 @@ def parse_dialogue(raw: Raw, acts: Raw | None = None, file: str = "") -> Dialogu
     state: State = {}
     raw_turns = member(raw, "turns", list, place)
     for number, raw_turn in enumerate(raw_turns):
-        turn = _parse_turn(raw_turn, acts, state, f"{place}, turn {number}")
+        turn_place = f"{place}, turn {number}"
+        turn = _parse_turn(raw_turn, acts, state, turn_place)
         state = turn.state
         turns.append(turn)
     return Dialogue(dialogue_id, tuple(services), turns)
@@ -58,7 +59,8 @@ def _parse_turn(raw: Raw, acts: Raw | None, last_state: State, place: str) -> Tu
         place = f"{place}, in dialog_acts"
         turn.acts = _acts(entry.get("dialog_act", {}), place)
         spans = typed(entry.get("span_info", []), list, place, SPAN)
-    turn.spans = _in_order(_span(item, utterance, place) for item in spans)
+    checked = [_span(item, utterance, place) for item in spans]
+    turn.spans = _in_order(checked)
     return turn
 
 
@@ -99,8 +101,8 @@ def _acts(raw: Any, place: str) -> dict[str, list[tuple[str, str]]]:  # Any: wha
 
 
 def _pair(raw: Any, place: str) -> tuple[str, str]:  # Any: whatever JSON holds
-    is_pair = isinstance(raw, list | tuple) and len(raw) == 2
-    if not is_pair:
+    is_list = isinstance(raw, list | tuple)
+    if not is_list or len(raw) != 2:
         found = brief(repr(raw))
         refuse(place, f"{PAIR} holds {found}, not [slot, value]")
     slot, value = raw
@@ -123,7 +125,8 @@ def _frame_spans(frames: list[Raw], place: str) -> list[list[Any]]:  # Any: [tex
             end = member(slot, "exclusive_end", int, place)
             parts = name.split("-")  # "hotel-area"
             act = parts[0].capitalize()
-            spans.append([act, parts[-1], slot.get("value"), start, end])
+            value = slot.get("value")
+            spans.append([act, parts[-1], value, start, end])
     return spans
 
 
@@ -138,15 +141,18 @@ def _span(raw: Any, utterance: str, place: str) -> Span:  # Any: whatever JSON h
     length = len(utterance)
     if start < 0 or end > length:
         ends = brief(f"{start}–{end}")
-        refuse(place, f"the span of {brief(slot)!r} is {ends}, outside the utterance of {length} characters")
+        name = brief(slot)
+        refuse(place, f"the span of {name!r} is {ends}, outside the utterance of {length} characters")
     return Span(act, slot.lower(), value, start, end)
 
 
 def _check_kinds(raw: Any, place: str) -> None:  # Any: whatever JSON holds
     """Refuse what is not [text, text, anything, whole number, whole number]."""
-    kinds = [type(item) for item in raw] if isinstance(raw, list | tuple) else []
-    expected = [str, str, *kinds[2:3], int, int]
-    if kinds != expected:
+    kinds = []
+    if isinstance(raw, list | tuple):
+        kinds = [type(item) for item in raw]
+    any_kind = kinds[2:3]
+    if kinds != [str, str, *any_kind, int, int]:
         found = brief(repr(raw))
         refuse(place, f"{SPAN} holds {found}, not [act, slot, value, start, end]")
 

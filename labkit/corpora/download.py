@@ -59,8 +59,11 @@ def pins() -> dict[str, Pin]:
     Raises:
         LabError: that file does not hold such pins, or a place is outside the corpus folder.
     """
-    named = os.environ.get("LAB_MULTIWOZ_PINS")
-    return checked_pins(read_json(named), named) if named else shipped(__file__, "pins.json")
+    file = os.environ.get("LAB_MULTIWOZ_PINS")
+    if not file:
+        return shipped(__file__, "pins.json")
+    raw = read_json(file)
+    return checked_pins(raw, file)
 
 
 def checked_pins(raw: Any, file: str) -> dict[str, Pin]:  # Any: whatever JSON holds
@@ -108,7 +111,11 @@ def _is_below(place: str) -> bool:
 
 def pinned_source() -> str:
     """Repositories and commits, for the results board and the marker COMPLETE."""
-    sources = {f"{pin['repository']}@{pin['commit'][:7]}" for pin in pins().values()}
+    sources = set()
+    for pin in pins().values():
+        repository = pin["repository"]
+        commit = pin["commit"][:7]
+        sources.add(f"{repository}@{commit}")
     return " + ".join(sorted(sources))
 
 
@@ -116,9 +123,13 @@ def cached_multiwoz22(cache: Path | str | None = None) -> Path | None:
     """The folder of an earlier, complete download of these commits, else None; contents are not verified again."""
     folder = _folder(cache)
     marker = folder / "COMPLETE"
-    if not marker.is_file() or marker.read_text(encoding="utf-8", errors="replace").strip() != pinned_source():
+    if not marker.is_file():
         return None
-    return folder if all((folder / place).is_file() for place in pins()) else None
+    source = marker.read_text(encoding="utf-8", errors="replace")
+    if source.strip() != pinned_source():
+        return None
+    is_whole = all((folder / place).is_file() for place in pins())
+    return folder if is_whole else None
 
 
 def fetch_multiwoz22(cache: Path | str | None = None) -> Path:
@@ -152,7 +163,8 @@ def _is_right(path: Path, blob: str) -> bool:
 
 
 def _blob_id(content: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    header = b"blob %d\0" % len(content)
+    return hashlib.sha1(header + content).hexdigest()
 
 
 def _folder(cache: Path | str | None) -> Path:
@@ -181,7 +193,8 @@ def _client() -> httpx.Client:
         if isinstance(error, ImportError):
             why = "for a SOCKS proxy the package socksio is needed"
         action = "pip install socksio, or set these variables to an http:// proxy, or unset them"
-        raise LabError("the proxy of this machine cannot be used", f"{_proxies()}: {why}", action) from error
+        found = f"{_proxies()}: {why}"
+        raise LabError("the proxy of this machine cannot be used", found, action) from error
 
 
 def _proxies() -> str:
@@ -205,7 +218,9 @@ def _fetch(client: httpx.Client, pin: Pin) -> bytes:
     try:
         return retrying(lambda: _attempt(client, address, pin))
     except FailedAttempt as failure:
-        raise LabError(f"cannot download {hidden(address)}", hidden(failure.problem), ACTION) from failure
+        what = hidden(f"cannot download {address}")
+        found = hidden(failure.problem)
+        raise LabError(what, found, ACTION) from failure
 
 
 def _address(pin: Pin) -> str:
@@ -227,7 +242,8 @@ def _address(pin: Pin) -> str:
     if not usable:
         action = "set LAB_MULTIWOZ_URL to the address of a mirror, or unset it"
         raise LabError(f"LAB_MULTIWOZ_URL={hidden(host)!r} is no address", why, action)
-    return f"{host}/{pin['repository']}/{pin['commit']}/{pin['path']}"
+    parts = [host, pin["repository"], pin["commit"], pin["path"]]
+    return "/".join(parts)
 
 
 def retrying(attempt: Callable[[], T]) -> T:
@@ -253,12 +269,14 @@ def _attempt(client: httpx.Client, address: str, pin: Pin) -> bytes:
     Raises:
         FailedAttempt: no connection, a refusal, or not the pinned content.
     """
+    largest = pin.get("size", LARGEST)
     try:
-        content, kind = _download(client, address, pin.get("size", LARGEST))
+        content, kind = _download(client, address, largest)
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
-        busy = status == 429 or status >= 500
-        raise FailedAttempt(f"the server answers {status}", busy, asked_wait(error.response)) from error
+        is_busy = status == 429 or status >= 500
+        wait = asked_wait(error.response)
+        raise FailedAttempt(f"the server answers {status}", is_busy, wait) from error
     except httpx.TooManyRedirects as error:
         problem = "it is redirected without end, as by a network that wants you to log in first"
         raise FailedAttempt(problem, again=False) from error
@@ -271,7 +289,8 @@ def _attempt(client: httpx.Client, address: str, pin: Pin) -> bytes:
         raise FailedAttempt(f"no connection, or it was cut ({error})", again=True) from error
     if _blob_id(content) == pin["blob"].lower():
         return content
-    if "html" in kind or content.lstrip()[:1] == b"<":
+    is_page = "html" in kind or content.lstrip().startswith(b"<")
+    if is_page:
         problem = (
             "a web page came instead: not what was pinned, but what a network sends that wants you to log in first"
         )

@@ -66,17 +66,24 @@ def from_raw(raw: Raw, name: str, source: str, stand_in: bool = False) -> Corpus
     Raises:
         LabError: a field is missing or of a wrong type, or two dialogues have one id.
     """
-    acts = members(raw.get("dialog_acts", {}), f"{name} dialog_acts", "the content")
-    booked = scoring_data.booked_domains(raw.get("booked_domains", {}), f"{name} booked_domains")
+    acts = raw.get("dialog_acts", {})
+    members(acts, f"{name} dialog_acts", "the content")
+    raw_booked = raw.get("booked_domains", {})
+    booked = scoring_data.booked_domains(raw_booked, f"{name} booked_domains")
     seen: dict[str, str] = {}
     splits: dict[str, list[Dialogue]] = {}
     for split, items in raw["splits"].items():
-        splits[split] = _parse_all(items, acts, f"{name} {split}", booked)
-        _add_keys(splits[split], f"{name} {split}", seen)
+        file = f"{name} {split}"
+        dialogues = _parse_all(items, acts, file, booked)
+        _add_keys(dialogues, file, seen)
+        splits[split] = dialogues
     database = {}
     for domain, rows in raw.get("database", {}).items():
-        database[domain] = scoring_data.entities(rows, domain, f"{name} {domain}_db")
-    goals = scoring_data.goals(raw.get("goals", {}), f"{name} goals")
+        file = f"{name} {domain}_db"
+        database[domain] = scoring_data.entities(rows, domain, file)
+    raw_goals = raw.get("goals", {})
+    goals = scoring_data.goals(raw_goals, f"{name} goals")
+    schema = raw.get("schema", [])
     return Corpus(
         name=name,
         splits=splits,
@@ -85,7 +92,7 @@ def from_raw(raw: Raw, name: str, source: str, stand_in: bool = False) -> Corpus
         goals=goals if database else {},
         booked=booked,
         database=database,
-        schema=scoring_data.schema(raw.get("schema", []), f"{name} schema"),
+        schema=scoring_data.schema(schema, f"{name} schema"),
     )
 
 
@@ -154,9 +161,11 @@ class LazySplits(Mapping[str, list[Dialogue]]):
         dialogues: list[Dialogue] = []
         with gc_paused():
             for path in self._files[split]:
-                found = _parse_all(read_json(path), self._acts, str(path), self._booked)
-                _add_keys(found, str(path), seen)
-                dialogues.extend(found)
+                file = str(path)
+                items = read_json(path)
+                found = _parse_all(items, self._acts, file, self._booked)
+                _add_keys(found, file, seen)
+                dialogues += found
         return dialogues
 
 
@@ -164,14 +173,18 @@ def _keys_of(path: Path) -> dict[str, str]:
     """{Dialogue.key: file} of a file; what is wrong in it is said when its own split is read."""
     keys: dict[str, str] = {}
     with suppress(LabError), gc_paused():
-        for raw in typed(read_json(path), list, "", ""):
-            keys[dialogue_key(member(raw, "dialogue_id", str, ""))] = str(path)
+        items = typed(read_json(path), list, "", "")
+        for raw in items:
+            dialogue_id = member(raw, "dialogue_id", str, "")
+            key = dialogue_key(dialogue_id)
+            keys[key] = str(path)
     return keys
 
 
 def _parse_all(items: Any, acts: Raw, file: str, booked: Booked) -> list[Dialogue]:  # Any: whatever JSON holds
     dialogues = []
-    for index, raw in enumerate(typed(items, list, f"file {file}", "the content")):
+    typed(items, list, f"file {file}", "the content")
+    for index, raw in enumerate(items):
         place = f"file {file}, dialogue number {index}"
         dialogue_id = member(raw, "dialogue_id", str, place)
         entry = None
@@ -192,8 +205,10 @@ def _add_keys(dialogues: list[Dialogue], file: str, seen: dict[str, str]) -> Non
     """
     for dialogue in dialogues:
         if dialogue.key in seen:
-            found = f"the same id is also in {seen[dialogue.key]}"
-            raise LabError(f"file {file}, dialogue {brief(dialogue.dialogue_id)}", found, "keep one of the two")
+            name = brief(dialogue.dialogue_id)
+            other = seen[dialogue.key]
+            found = f"the same id is also in {other}"
+            raise LabError(f"file {file}, dialogue {name}", found, "keep one of the two")
         seen[dialogue.key] = file
 
 
@@ -211,8 +226,10 @@ def _read_optional(folder: Path, stem: str, default: Raw | list[Raw]) -> tuple[R
     paths = _files(folder, stem)
     if not paths:
         return default, ""
-    content = read_json(paths[0])
-    return typed(content, type(default), f"file {paths[0]}", "the content"), str(paths[0])
+    file = str(paths[0])
+    content = read_json(file)
+    typed(content, type(default), f"file {file}", "the content")
+    return content, file
 
 
 def _read_database(folder: Path) -> dict[str, list[Entity]]:
@@ -220,6 +237,7 @@ def _read_database(folder: Path) -> dict[str, list[Entity]]:
     database = {}
     for path in sorted(folder.glob("db/*_db.json*")):
         if path.name.endswith((".json", ".json.gz")):
-            domain = path.name.split("_db.")[0]
-            database[domain] = scoring_data.entities(read_json(path), domain, str(path))
+            domain, _, _ = path.name.partition("_db.")
+            rows = read_json(path)
+            database[domain] = scoring_data.entities(rows, domain, str(path))
     return database

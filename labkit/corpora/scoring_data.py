@@ -43,7 +43,8 @@ def _check_values(values: Raw, place: str, what: str) -> None:
     """{slot: text}."""
     members(values, place, what)
     for slot, value in values.items():
-        text(value, place, f"{brief(slot)!r} in {what}")
+        name = brief(slot)
+        text(value, place, f"{name!r} in {what}")
 
 
 def booked_domains(raw: Raw, file: str) -> dict[str, list[list[str]]]:

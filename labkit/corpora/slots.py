@@ -26,5 +26,8 @@ def placeholder(domain: str, slot: str) -> str:
     ('[restaurant_name]', '[bookday]', '[restaurant_reference]')
     """
     slot = slot.lower()
-    named = f"{domain}_reference" if slot == "ref" else f"{domain}_{slot}"
-    return f"[{named}]" if named in CLASS_OF else f"[{slot}]"
+    spelled = "reference" if slot == "ref" else slot
+    named = f"{domain}_{spelled}"
+    if named in CLASS_OF:
+        return f"[{named}]"
+    return f"[{slot}]"

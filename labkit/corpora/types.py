@@ -126,6 +126,10 @@ class Corpus:
         return iter(self.splits)
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{split} {len(dialogues):,}" for split, dialogues in self.splits.items())
+        sizes = []
+        for split, dialogues in self.splits.items():
+            size = len(dialogues)
+            sizes.append(f"{split} {size:,}")
+        counted = ", ".join(sizes)
         named = f"{self.name} (stand-in)" if self.stand_in else self.name
-        return f"<Corpus {named}: {sizes} dialogues>"
+        return f"<Corpus {named}: {counted} dialogues>"

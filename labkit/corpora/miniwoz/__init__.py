@@ -28,18 +28,25 @@ def generate(seed: int = 2022, sizes: dict[str, int] | None = None) -> Raw:
     _check_sizes(sizes)
     raw: Raw = {"splits": {}, "dialog_acts": {}, "goals": {}, "booked_domains": {}}
     for split, size in sizes.items():
-        raw["splits"][split] = [_add_dialogue(raw, seed, split, number) for number in range(size)]
+        dialogues = []
+        for number in range(size):
+            dialogue = _add_dialogue(raw, seed, split, number)
+            dialogues.append(dialogue)
+        raw["splits"][split] = dialogues
     raw["database"] = database()
     raw["schema"] = shipped(__file__, "schema.json")
     return raw
 
 
 def _check_sizes(sizes: dict[str, int]) -> None:
-    unknown = sorted(str(split) for split in sizes if split not in SIZES)
+    known = ", ".join(SIZES)
+    unknown = [str(split) for split in sizes if split not in SIZES]
     if unknown:
-        raise LabError("MiniWOZ has no such split", ", ".join(unknown), f"choose from {', '.join(SIZES)}")
+        found = ", ".join(sorted(unknown))
+        raise LabError("MiniWOZ has no such split", found, f"choose from {known}")
     for split, size in sizes.items():
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        is_whole = type(size) is int  # True is no number
+        if not is_whole or size < 0:
             found = f"{size!r:.80} for {split!r}"
             raise LabError("MiniWOZ cannot have so many dialogues", found, "give a whole number, 0 or more")
 
@@ -67,16 +74,25 @@ def _add_dialogue(raw: Raw, seed: int, split: str, number: int) -> Raw:
     raw["goals"][key] = {task.domain: task.goal() for task in tasks}
     raw["booked_domains"][key] = talk.booked_by_turn
     raw["dialog_acts"][dialogue_id] = _raw_acts(talk)
-    services = [task.domain for task in tasks]
-    turns = [_raw_turn(str(index), turn) for index, turn in enumerate(talk.turns)]
-    return {"dialogue_id": dialogue_id, "services": services, "turns": turns}
+    turns = []
+    for index, turn in enumerate(talk.turns):
+        raw_turn = _raw_turn(str(index), turn)
+        turns.append(raw_turn)
+    return {
+        "dialogue_id": dialogue_id,
+        "services": [task.domain for task in tasks],
+        "turns": turns,
+    }
 
 
 def _raw_acts(talk: Conversation) -> Raw:
     """The dialogue's entry of dialog_acts.json."""
     entries = {}
     for index, turn in enumerate(talk.turns):
-        entries[str(index)] = {"dialog_act": turn.acts, "span_info": turn.spans}
+        entries[str(index)] = {
+            "dialog_act": turn.acts,
+            "span_info": turn.spans,
+        }
     return entries
 
 
@@ -85,8 +101,10 @@ def _raw_turn(turn_id: str, turn: Utterance) -> Raw:
     is_user = turn.speaker == "user"
     frames = []
     for service in database():
-        if is_user or any(_is_about(service, act) for act in turn.acts):
-            frames.append(_frame(service, turn))
+        is_named = any(_is_about(service, act) for act in turn.acts)
+        if is_user or is_named:
+            frame = _frame(service, turn)
+            frames.append(frame)
     return {
         "frames": frames,
         "speaker": "USER" if is_user else "SYSTEM",
@@ -104,7 +122,13 @@ def _frame(service: str, turn: Utterance) -> Raw:
     slots = []
     for act, slot, value, start, end in turn.spans:
         if _is_about(service, act):
-            slots.append({"exclusive_end": end, "slot": f"{service}-{slot}", "start": start, "value": value})
+            named = {
+                "exclusive_end": end,
+                "slot": f"{service}-{slot}",
+                "start": start,
+                "value": value,
+            }
+            slots.append(named)
     frame: Raw = {"actions": [], "service": service, "slots": slots}
     if turn.speaker == "user":
         frame["state"] = _raw_state(service, turn)
@@ -112,8 +136,12 @@ def _frame(service: str, turn: Utterance) -> Raw:
 
 
 def _raw_state(service: str, turn: Utterance) -> Raw:
-    values = {f"{service}-{slot}": [value] for slot, value in turn.state.get(service, {}).items()}
-    asked = turn.acts.get(f"{service.capitalize()}-Request", [])
+    slots = turn.state.get(service, {})
+    values = {}
+    for slot, value in slots.items():
+        values[f"{service}-{slot}"] = [value]
+    act = f"{service.capitalize()}-Request"
+    asked = turn.acts.get(act, [])
     return {
         "active_intent": _intent(service, values),
         "requested_slots": [f"{service}-{slot}" for slot, _ in asked],
@@ -124,5 +152,7 @@ def _raw_state(service: str, turn: Utterance) -> Raw:
 def _intent(service: str, values: dict[str, list[str]]) -> str:
     if not values:
         return "NONE"
-    is_booking = service == "taxi" or any("-book" in slot for slot in values)
-    return f"book_{service}" if is_booking else f"find_{service}"
+    has_booking = any("-book" in slot for slot in values)
+    if service == "taxi" or has_booking:
+        return f"book_{service}"
+    return f"find_{service}"

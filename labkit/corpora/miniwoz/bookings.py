@@ -37,12 +37,20 @@ def _questions(talk: Conversation, task: Task, entity: Entity) -> list[str]:
 
 
 def _answer(talk: Conversation, task: Task, slots: list[str], entity: Entity) -> None:
-    details = {column.replace(" ", "").lower(): value for column, value in entity.items()}
+    details = {}
+    for column, value in entity.items():
+        slot = column.replace(" ", "").lower()
+        details[slot] = value
     while slots:
         now = talk.first_few(slots, 1)
         slots = slots[len(now) :]
         what = {"_what": nouns(talk.rng, now)}
-        ask = Say(task.act("Request"), "ask", asks=tuple(now), flags=what)
+        ask = Say(
+            act=task.act("Request"),
+            rule="ask",
+            asks=tuple(now),
+            flags=what,
+        )
         lead = "accept" if talk.chance(0.5) else "lead"
         talk.user(ask, lead=lead, share=0.55)
         values = {slot: details[slot] for slot in now}
@@ -51,7 +59,8 @@ def _answer(talk: Conversation, task: Task, slots: list[str], entity: Entity) ->
 
 
 def _book(talk: Conversation, task: Task, entity: Entity) -> None:
-    wanted = _as_state({**task.booking, **task.unlucky})
+    wishes = task.booking | task.unlucky
+    wanted = _as_state(wishes)
     todo = shuffled(talk.rng, list(wanted))
     given = talk.first_few(todo, 0, whole=0.5)
     values = {}
@@ -81,7 +90,12 @@ def _try_again(talk: Conversation, task: Task, slot: str, value: str) -> None:
     booking_slot = f"book{slot}"
     what = {"_what": nouns(talk.rng, [booking_slot])}
     refusal = Say("Booking-NoBook", "nobook", {booking_slot: value})
-    again = Say("Booking-Request", "tryagain", asks=(booking_slot,), flags=what)
+    again = Say(
+        act="Booking-Request",
+        rule="tryagain",
+        asks=(booking_slot,),
+        flags=what,
+    )
     talk.bot(refusal, talk.perhaps(again, 0.6))
     other_value = task.booking[slot]
     retry = talk.inform(task, "retry", {booking_slot: other_value})

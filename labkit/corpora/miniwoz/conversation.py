@@ -65,7 +65,8 @@ class Conversation:
     def _turn(self, speaker: str, parts: list[Say | None]) -> None:
         voice = self.voices[speaker]
         utterance = voice.turn([part for part in parts if part])
-        utterance.state = {domain: dict(slots) for domain, slots in self.state.items()}
+        for domain, slots in self.state.items():
+            utterance.state[domain] = dict(slots)
         self.turns.append(utterance)
 
     # --- chance -------------------------------------------------------------------------------------------------------
@@ -93,16 +94,21 @@ class Conversation:
 
         `more` are flags for the rule, beside those that are set here (see phrases.toml).
         """
-        explicit = () if rule.endswith("_open") else BY_NAME
-        same = [slot for slot in values if slot in task.same and slot not in explicit]
-        flags = {f"_same{slot}": "" for slot in same}
-        flags["_domain"] = task.domain
-        flags.update(more)
-        for number, slot in enumerate(same):
-            flags[f"_other{number or ''}"] = task.same[slot]
+        flags = {"_domain": task.domain, **more}
         if not self.turns:
             flags["_first"] = ""
-        return Say(task.act("Inform"), rule, values, flags=flags)
+        explicit = () if rule.endswith("_open") else BY_NAME
+        same = [slot for slot in values if slot in task.same and slot not in explicit]
+        for number, slot in enumerate(same):
+            flags[f"_same{slot}"] = ""
+            other = f"_other{number}" if number else "_other"
+            flags[other] = task.same[slot]
+        return Say(
+            act=task.act("Inform"),
+            rule=rule,
+            values=values,
+            flags=flags,
+        )
 
     def open(self, task: Task, rule: str, values: Mapping[str, str]) -> None:
         """The user brings up a domain, now and then with a word about the occasion."""
@@ -126,7 +132,12 @@ class Conversation:
     def shrug(self, task: Task, slot: str) -> None:
         """To the user, any value of the slot will do."""
         what = {"_what": nouns(self.rng, [slot])}
-        dontcare = Say(task.act("Inform"), "dontcare", {slot: "dontcare"}, flags=what)
+        dontcare = Say(
+            act=task.act("Inform"),
+            rule="dontcare",
+            values={slot: "dontcare"},
+            flags=what,
+        )
         self.user(dontcare, tail="tail", share=0.35)
 
     # --- what the system says -----------------------------------------------------------------------------------------
@@ -149,7 +160,12 @@ class Conversation:
         act = "Booking-Request" if is_booking else f"{domain.capitalize()}-Request"
         rule = _request_rule(domain, slots)
         what = {"_what": nouns(self.rng, slots)}
-        return Say(act, rule, asks=tuple(slots), flags=what)
+        return Say(
+            act=act,
+            rule=rule,
+            asks=tuple(slots),
+            flags=what,
+        )
 
     def narrow(self, domain: str, found: list[Entity], share: float = 0.65) -> Say | None:
         """Perhaps how many were found, where there are several."""
@@ -160,13 +176,18 @@ class Conversation:
     def count(self, domain: str, found: list[Entity]) -> Say:
         """How many were found, with some of what the user said."""
         is_exact = self.chance(0.6) or len(found) < 4
-        number = str(len(found)) if is_exact else pick(self.rng, VAGUE)
+        number = str(len(found))
+        if not is_exact:
+            number = pick(self.rng, VAGUE)
         values = {"choice": number}
         for slot, value in self.sayable(domain).items():
             if self.chance(0.5):
                 values[slot] = value
-        act = f"{domain.capitalize()}-Inform"
-        return Say(act, f"{domain}_count", values)
+        return Say(
+            act=f"{domain.capitalize()}-Inform",
+            rule=f"{domain}_count",
+            values=values,
+        )
 
     def sayable(self, domain: str) -> dict[str, str]:
         """Slots and values of the belief state that can be repeated to the user."""
@@ -186,7 +207,9 @@ def _request_rule(domain: str, slots: list[str]) -> str:
         return rule
     (slot,) = slots
     known = phrases()["bot"].rules
-    for name in (f"request_{slot}", f"{domain}_request_{slot}"):
+    general = f"request_{slot}"
+    own = f"{domain}_{general}"
+    for name in (general, own):
         if name in known:
             rule = name
     return rule

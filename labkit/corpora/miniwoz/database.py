@@ -61,12 +61,14 @@ def _trains_between(departure: str, destination: str, first: int, duration: int,
 
 def clock(minutes: int) -> str:
     """Minutes after midnight as HH:MM."""
-    return f"{minutes // 60:02}:{minutes % 60:02}"
+    hour, minute = divmod(minutes, 60)
+    return f"{hour:02}:{minute:02}"
 
 
 def minutes(time: str) -> int:
     """HH:MM as minutes after midnight."""
-    return int(time[:2]) * 60 + int(time[3:])
+    hour, minute = time.split(":")
+    return int(hour) * 60 + int(minute)
 
 
 def query(domain: str, constraints: dict[str, str]) -> list[Entity]:

@@ -10,14 +10,20 @@ from random import Random
 from typing import Any
 
 from labkit.corpora.miniwoz.goals import sample_tasks
-from labkit.corpora.miniwoz.grammar import pick, shuffled
+from labkit.corpora.miniwoz.grammar import capitalised, pick, shuffled
 from labkit.corpora.miniwoz.simulator import simulate
 from labkit.corpora.miniwoz.wording import Utterance
 from labkit.storage import shipped
 
 WORLDS: dict[str, Any] = shipped(__file__, "elsewhere.toml")  # Any: areas, and for each domain several services
 COMPASS = ("north", "south", "east", "west", "centre")
-MADE_UP = {"name": "venue", "name2": "venue", "address": "street", "departure": "place", "destination": "place"}
+MADE_UP = {  # {slot: rule of the phrase file}
+    "name": "venue",
+    "name2": "venue",
+    "address": "street",
+    "departure": "place",
+    "destination": "place",
+}
 BEFORE_CONSONANT = re.compile(r"\b([Aa])n(?= [^\WaeiouhAEIOUH])")
 
 
@@ -27,13 +33,17 @@ class World:
     def __init__(self, rng: Random, make_up: Callable[[str], str]):
         self.rng = rng
         self.make_up = make_up
-        services = {domain: pick(rng, choices) for domain, choices in WORLDS["services"].items()}
+        services = {}
+        for domain, choices in WORLDS["services"].items():
+            services[domain] = pick(rng, choices)
         self.words = self._vocabulary(services.values())
         self.kinds: dict[str, list[str]] = {}  # {domain: what its kinds of things become}
         for domain, service in services.items():
             if "kinds" in service:
                 self.kinds[domain] = shuffled(rng, service["kinds"])
-        areas = shuffled(rng, WORLDS["areas"]) if rng.random() < 0.5 else COMPASS
+        areas = COMPASS
+        if rng.random() < 0.5:
+            areas = shuffled(rng, WORLDS["areas"])
         self.values: dict[tuple[str, str], str] = {}  # {(slot, value): what stands for it}
         for side, area in zip(COMPASS, areas, strict=False):
             self.values["area", side] = area
@@ -46,7 +56,9 @@ class World:
         words = {"halderby": self.make_up("place")}
         for service in services:
             words.update(service["words"])
-        plurals = {f"{word}s": f"{other}s" for word, other in words.items()}
+        plurals = {}
+        for word, other in words.items():
+            plurals[f"{word}s"] = f"{other}s"
         return plurals | words
 
     def dialogue(self) -> str:
@@ -69,24 +81,33 @@ class World:
             new = self._value(domain, slot, value.lower())
             if is_lower:
                 new = new.lower()
-            text += self._words(turn.text[end:start])
+            between = turn.text[end:start]
+            text += self._words(between)
             text += new or self._words(value)
             end = stop
-        text += self._words(turn.text[end:])
+        rest = turn.text[end:]
+        text += self._words(rest)
         return BEFORE_CONSONANT.sub(r"\1", text)
 
     def _words(self, text: str) -> str:
         def other(match: re.Match[str]) -> str:
-            word = self.words[match[0].lower()]
-            return word[:1].upper() + word[1:] if match[0][0].isupper() else word
+            found = match[0]
+            word = self.words[found.lower()]
+            return capitalised(word) if found[0].isupper() else word
 
         return self.pattern.sub(other, text)
 
     def _value(self, domain: str, slot: str, value: str) -> str:
         """What stands for the value, the same in the whole dialogue; "" if it stays."""
-        if (slot, value) not in self.values:
-            if slot in ("food", "type") and domain in self.kinds:
-                self.values[slot, value] = self.kinds[domain].pop()
-            elif slot in MADE_UP:
-                self.values[slot, value] = self.make_up(MADE_UP[slot])
-        return self.values.get((slot, value), "")
+        if (slot, value) in self.values:
+            return self.values[slot, value]
+        is_kind = slot in ("food", "type")
+        if is_kind and domain in self.kinds:
+            other = self.kinds[domain].pop()
+        elif slot in MADE_UP:
+            rule = MADE_UP[slot]
+            other = self.make_up(rule)
+        else:
+            return ""
+        self.values[slot, value] = other
+        return other

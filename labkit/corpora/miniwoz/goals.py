@@ -12,7 +12,13 @@ from labkit.corpora.miniwoz.grammar import pick, shuffled
 SLOTS: dict[str, list[str]] = CITY["slots"]  # {domain: slots that a venue may be chosen by}
 HOW_MANY: dict[str, list[int]] = CITY["how_many"]  # {domain: of these slots a goal names so many}
 BOOKING: dict[str, list[str]] = CITY["booking"]  # {domain: slots of a booking}
-REQUESTS = {"phone": "PHONE", "address": "ADDRESS", "postcode": "POST", "trainid": "TRAINID", "ref": "REFERENCE"}
+REQUESTS = {  # {slot: its name in mwzeval's goals}
+    "phone": "PHONE",
+    "address": "ADDRESS",
+    "postcode": "POST",
+    "trainid": "TRAINID",
+    "ref": "REFERENCE",
+}
 GOAL_SPELLING = {"arriveby": "arrive", "leaveat": "leave"}  # mwzeval's
 JOURNEY = ("departure", "destination", "day")
 YES_OR_NO = ("internet", "parking")
@@ -87,7 +93,10 @@ def split_of(task: Task) -> str:
     """The split that this task's constraints belong to: 14 in 20 train, 3 dev, 3 test."""
     is_journey = task.domain in ("train", "taxi")
     slots = JOURNEY if is_journey else sorted(task.informable)
-    wanted = [(slot, task.informable[slot]) for slot in slots if slot in task.informable]
+    wanted = []
+    for slot in slots:
+        if slot in task.informable:
+            wanted.append((slot, task.informable[slot]))
     constraints = f"{task.domain}{wanted}"
     bucket = zlib.crc32(constraints.encode()) % 20
     if bucket < 14:
@@ -97,10 +106,11 @@ def split_of(task: Task) -> str:
 
 def _venue(domain: str, rng: Random, before: list[Task]) -> Task:
     entity, same = _entity(domain, rng, before)
-    optional = [slot for slot in SLOTS[domain] if entity[slot] != "no" and slot not in same]
+    wishes = [slot for slot in SLOTS[domain] if entity[slot] != "no"]
+    optional = [slot for slot in wishes if slot not in same]
     optional = shuffled(rng, optional)
     n_optional = pick(rng, HOW_MANY[domain])
-    slots = [*same, *optional[:n_optional]]
+    slots = list(same) + optional[:n_optional]
     informable = {slot: entity[slot] for slot in slots}
     task = Task(domain, informable, same=same)
     if rng.random() < 0.22 and not same:
@@ -143,7 +153,8 @@ def _said_before(before: list[Task]) -> list[tuple[str, Task]]:
 
 def _stumble(task: Task, rng: Random) -> None:
     """Let the user begin with a value that finds nothing (and is given up), or that was a slip of the tongue."""
-    free = [slot for slot in task.informable if slot not in task.same and slot not in YES_OR_NO]
+    fixed = [*task.same, *YES_OR_NO]
+    free = [slot for slot in task.informable if slot not in fixed]
     slot = pick(rng, free or ["area"])
     values = _other_values(task, slot)
     task.slip = rng.random() < 0.25
@@ -179,7 +190,8 @@ def _book(task: Task, rng: Random, before: list[Task]) -> None:
         "day": pick(rng, DAYS),
         "stay": pick(rng, "12345"),
     }
-    task.booking = {slot: values[slot] for slot in BOOKING[task.domain]}
+    slots = BOOKING[task.domain]
+    task.booking = {slot: values[slot] for slot in slots}
     task.requests.append("ref")
     booked_before = [other for other in before if other.booking]
     if booked_before and rng.random() < 0.6:
@@ -203,7 +215,8 @@ def _be_unlucky(task: Task, time: str, rng: Random) -> None:
     slot = pick(rng, changeable)
     an_hour_later = clock(minutes(time) + 60)
     options = {"day": DAYS, "stay": "678", "time": [an_hour_later]}
-    others = [value for value in options[slot] if value != task.booking[slot]]
+    wish = task.booking[slot]
+    others = [value for value in options[slot] if value != wish]
     task.unlucky = {slot: pick(rng, others)}
 
 
@@ -227,7 +240,9 @@ def _train(domain: str, rng: Random, before: list[Task]) -> Task:
     if rng.random() < 0.53:
         _book(task, rng, before)
     else:
-        task.requests = [slot for slot, share in TRAIN_REQUESTS.items() if rng.random() < share]
+        for slot, share in TRAIN_REQUESTS.items():
+            if rng.random() < share:
+                task.requests.append(slot)
     return task
 
 
@@ -242,7 +257,9 @@ def _taxi(domain: str, rng: Random, before: list[Task]) -> Task:
         if "time" in end.booking:
             task.informable = {"arriveby": end.booking["time"]}
     else:
-        places = [entity["name"] for kind in SLOTS for entity in database()[kind]]
+        places = []
+        for kind in SLOTS:
+            places += [entity["name"] for entity in database()[kind]]
         task.informable["departure"] = pick(rng, places)
         task.informable["destination"] = pick(rng, places)
     return task

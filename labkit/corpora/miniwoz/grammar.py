@@ -22,6 +22,8 @@ from labkit.errors import LabError
 T = TypeVar("T")
 TOKEN = re.compile(r"[()|\]]|\[!?\w+\||<\w+>|\{\w+\}|[^()|<{\[\]]+")
 SENTENCE_START = re.compile(r"(?:^|(?<=[.?!] ))[a-z]|\bi\b")
+VOWELS = ("a", "e", "i", "o")  # no "u": "a university"
+PUNCTUATION = (",", ".", "?", "!", "\n")
 OPENED_BY = {")": "(", "]": "["}
 NOTHING: Mapping[str, str] = {}
 
@@ -68,7 +70,8 @@ class Choice(NamedTuple):
         return not self.condition or self.condition in values
 
 
-Parts = tuple[str | Rule | Slot | Choice, ...]  # of a template; plain text as it is
+Part = str | Rule | Slot | Choice  # of a template; plain text as it is
+Parts = tuple[Part, ...]
 
 
 @dataclass
@@ -76,12 +79,24 @@ class _Bracket:
     """A bracket that is open while a template is parsed."""
 
     token: str  # "(", "[slot|" or "[!slot|"; "" for the template itself
-    alternatives: list[list[str | Rule | Slot | Choice]]  # so far; the last one is being read
+    alternatives: list[list[Part]]  # so far; the last one is being read
+
+    def append(self, part: Part) -> None:
+        self.alternatives[-1].append(part)
+
+    def is_closed_by(self, token: str) -> bool:
+        opening = OPENED_BY.get(token)
+        return opening is not None and self.token.startswith(opening)
 
 
 def pick(rng: Random, options: Sequence[T]) -> T:
     """One of the options, each as likely."""
     return options[int(rng.random() * len(options))]
+
+
+def capitalised(word: str) -> str:
+    """The word with a capital, the rest as it is."""
+    return word[:1].upper() + word[1:]
 
 
 def shuffled(rng: Random, items: Sequence[T]) -> list[T]:
@@ -100,27 +115,33 @@ def parse(template: str) -> Parts:
     for token in TOKEN.findall(template):
         inner = stack[-1]
         if token[0] in "([":
-            stack.append(_Bracket(token=token, alternatives=[[]]))
+            opened = _Bracket(token=token, alternatives=[[]])
+            stack.append(opened)
         elif token == "|":
             inner.alternatives.append([])
-        elif token in OPENED_BY and inner.token.startswith(OPENED_BY[token]):
+        elif inner.is_closed_by(token):
             stack.pop()
-            stack[-1].alternatives[-1].append(_choice(inner))
+            choice = _choice(inner)
+            stack[-1].append(choice)
         elif token[0] == "<":
-            inner.alternatives[-1].append(Rule(token[1:-1]))
+            inner.append(Rule(name=token[1:-1]))
         elif token[0] == "{":
-            inner.alternatives[-1].append(Slot(token[1:-1]))
+            inner.append(Slot(name=token[1:-1]))
         else:
-            inner.alternatives[-1].append(token)
+            inner.append(token)
     if len(stack) > 1:
         raise LabError("a phrase has an unclosed bracket", template, "mend the phrase file")
-    return tuple(stack[0].alternatives[0])
+    (whole,) = stack[0].alternatives
+    return tuple(whole)
 
 
 def _choice(bracket: _Bracket) -> Choice:
     condition = bracket.token[1:-1]  # nothing of "("
     alternatives = [tuple(parts) for parts in bracket.alternatives]
-    needs = [[part.name for part in parts if isinstance(part, Slot)] for parts in alternatives]
+    needs = []
+    for parts in alternatives:
+        slots = [part.name for part in parts if isinstance(part, Slot)]
+        needs.append(slots)
     return Choice(condition, alternatives, needs)
 
 
@@ -141,13 +162,15 @@ class Grammar:
             LabError: the phrase file has no such rule.
         """
         pieces: list[Piece] = []
-        self._collect(self._template(rule, rng), rng, values, pieces)
+        template = self._template(rule, rng)
+        self._collect(template, rng, values, pieces)
         return join(pieces)
 
     def _template(self, rule: str, rng: Random) -> Parts:
         if rule not in self.rules:
             raise LabError(f"no phrases for {rule!r}", "", "add the rule to the phrase file")
-        return parse(pick(rng, self.rules[rule]))
+        template = pick(rng, self.rules[rule])
+        return parse(template)
 
     def _collect(self, parts: Parts, rng: Random, values: Mapping[str, str], pieces: list[Piece]) -> None:
         """Append to `pieces` what the parts become."""
@@ -157,9 +180,12 @@ class Grammar:
             elif isinstance(part, Slot):
                 pieces.append(self._filled(part.name, rng, values))
             elif isinstance(part, Rule):
-                self._collect(self._template(part.name, rng), rng, values, pieces)
+                template = self._template(part.name, rng)
+                self._collect(template, rng, values, pieces)
             elif part.is_open(values):
-                self._collect(pick(rng, self._possible(part, values)), rng, values, pieces)
+                possible = self._possible(part, values)
+                chosen = pick(rng, possible)
+                self._collect(chosen, rng, values, pieces)
 
     def _filled(self, slot: str, rng: Random, values: Mapping[str, str]) -> Piece:
         if slot not in values:
@@ -195,12 +221,15 @@ def join(pieces: Sequence[Piece]) -> tuple[str, list[Filled]]:
                 text = text.lstrip(" ,.")
             elif done[-1] in " \n":
                 text = text.lstrip(" ")
-            if text[:1] in (",", ".", "?", "!", "\n"):
+            if text.startswith(PUNCTUATION):
                 done = done.rstrip(" ,")  # only phrases end so: no span moves
-        if text and text[0] in "aeio" and (done == "a " or done.endswith(" a ")):
+        after_a = done == "a " or done.endswith(" a ")
+        if after_a and text.startswith(VOWELS):
             done = f"{done[:-1]}n "
         if slot:
-            spans.append(Filled(slot=slot, value=text, start=len(done), end=len(done) + len(text)))
+            start = len(done)
+            span = Filled(slot=slot, value=text, start=start, end=start + len(text))
+            spans.append(span)
         done += text
     return done.rstrip(" ,"), spans
 

@@ -32,7 +32,11 @@ def pretraining_texts(seed: int = 2022, n: int = 40_000) -> list[str]:
 
     Text `i` depends on `seed` and `i` only, so a longer list begins with the shorter one.
     """
-    return [_text(Random(f"{seed}-{index}")) for index in range(n)]
+    texts = []
+    for index in range(n):
+        rng = Random(f"{seed}-{index}")
+        texts.append(_text(rng))
+    return texts
 
 
 @cache
@@ -44,9 +48,12 @@ def _rules() -> dict[str, dict[str, list[str]]]:
 
 
 def _text(rng: Random) -> str:
-    (kind,) = rng.choices(list(SHARES), list(SHARES.values()))
+    kinds = list(SHARES)
+    shares = list(SHARES.values())
+    (kind,) = rng.choices(kinds, shares)
     if kind == "elsewhere":
-        return World(rng, partial(_expand, "ferry", rng=rng)).dialogue()
+        make_up = partial(_expand, "ferry", rng=rng)
+        return World(rng, make_up).dialogue()
     if kind == "prose":
         return sentence_case(_expand("chat", "prose", rng))
     if kind == "world":
@@ -62,7 +69,8 @@ def _text(rng: Random) -> str:
 
 
 def _expand(domain: str, rule: str, rng: Random) -> str:
-    text, _ = Grammar(_rules()[domain]).expand(rule, rng)
+    grammar = Grammar(_rules()[domain])
+    text, _ = grammar.expand(rule, rng)
     return text
 
 
@@ -80,13 +88,17 @@ def _service(rng: Random) -> str:
 
 def _as_turns(raw: str, rng: Random) -> str:
     """`U: ` and `B: ` lines as turns, each speaker in a style of their own; two lines in a row become one."""
-    is_lower = {"U": rng.random() < 0.35, "B": rng.random() < 0.15}
+    is_lower = {
+        "U": rng.random() < 0.35,
+        "B": rng.random() < 0.15,
+    }
     is_bare = rng.random() < 0.25  # a user who leaves out the full stop
     turns: list[tuple[str, str]] = []  # (speaker, text)
     for line in raw.strip().split("\n"):
         speaker = line[0]
         text = _tidied(line[2:])
-        if text[-1:].isalnum() and not (is_bare and speaker == "U"):
+        ends_bare = is_bare and speaker == "U"
+        if text[-1:].isalnum() and not ends_bare:
             text += "."
         if turns and turns[-1][0] == speaker:
             _, before = turns.pop()

@@ -22,7 +22,8 @@ def find_train(talk: Conversation, task: Task) -> None:
     talk.open(task, "train_open", given)
     talk.fill(task, "train_give", wanted, todo[n_given:], together=0.25)
     found = query("train", wanted)
-    train = found[-1] if "arriveby" in wanted else found[0]
+    first, last = found[0], found[-1]
+    train = last if "arriveby" in wanted else first
     _offer_train(talk, train, found)
     serve(talk, task, train)
 

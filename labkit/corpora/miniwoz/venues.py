@@ -58,7 +58,10 @@ def _present(talk: Conversation, task: Task, entity: Entity, others: list[Entity
         choice_share = 0.2
     if others and talk.chance(choice_share):
         other = pick(talk.rng, others)
-        names = {"name": entity["name"], "name2": other["name"]}
+        names = {
+            "name": entity["name"],
+            "name2": other["name"],
+        }
         choice = Say(task.act("Select"), "select", names)
         talk.bot(choice)
         return
@@ -153,14 +156,23 @@ def _mend(talk: Conversation, task: Task, found: list[Entity]) -> None:
     """Nothing was found, or the user misspoke: the value is changed to the one of the goal, or given up."""
     (slot,) = task.first
     what = {"_what": nouns(talk.rng, [slot])}
-    ask = Say(task.act("Request"), "tryelse", asks=(slot,), flags=what)
+    ask = Say(
+        act=task.act("Request"),
+        rule="tryelse",
+        asks=(slot,),
+        flags=what,
+    )
     perhaps_ask = talk.perhaps(ask, 0.6)
     if found:
         count = talk.count(task.domain, found)
         talk.bot(count)
     else:
         sayable = talk.sayable(task.domain)
-        nothing = Say(task.act("NoOffer"), f"{task.domain}_nooffer", sayable)
+        nothing = Say(
+            act=task.act("NoOffer"),
+            rule=f"{task.domain}_nooffer",
+            values=sayable,
+        )
         talk.bot(nothing, perhaps_ask)
     if slot not in task.informable:
         talk.shrug(task, slot)
@@ -179,4 +191,8 @@ def _offer(task: Task, entity: Entity, act: str) -> Say:
         if value not in UNSAID:
             slot = column.replace(" ", "")
             values[slot] = value
-    return Say(task.act(act), f"{task.domain}_offer", values)
+    return Say(
+        act=task.act(act),
+        rule=f"{task.domain}_offer",
+        values=values,
+    )

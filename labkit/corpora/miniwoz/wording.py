@@ -7,10 +7,19 @@ from random import Random
 from typing import Any, NamedTuple
 
 from labkit.corpora.miniwoz.database import DAYS
-from labkit.corpora.miniwoz.grammar import NOTHING, Filled, Grammar, pick, sentence_case
+from labkit.corpora.miniwoz.grammar import NOTHING, Filled, Grammar, capitalised, pick, sentence_case
 from labkit.storage import shipped
 
-NUMBERS = {"1": "one", "2": "two", "3": "three", "4": "four", "5": "five", "6": "six", "7": "seven", "8": "eight"}
+NUMBERS = {
+    "1": "one",
+    "2": "two",
+    "3": "three",
+    "4": "four",
+    "5": "five",
+    "6": "six",
+    "7": "seven",
+    "8": "eight",
+}
 COUNTS = ("bookpeople", "bookstay")
 PROPER = ("name", "address", "departure", "destination")
 SMALL_WORDS = ("and", "of", "the", "del", "du", "by", "on", "at", "in")
@@ -67,7 +76,7 @@ def title_case(name: str) -> str:
     for number, word in enumerate(words):
         is_small = number > 0 and word in SMALL_WORDS
         if not is_small:
-            words[number] = word[:1].upper() + word[1:]
+            words[number] = capitalised(word)
     return " ".join(words)
 
 
@@ -86,7 +95,8 @@ class Voice:
         """What the parts say together."""
         said = Utterance(self.speaker)
         for part in parts:
-            text, filled = self._word(part, last=part is parts[-1])
+            is_last = part is parts[-1]
+            text, filled = self._word(part, is_last)
             if said.text:
                 said.text += " "
             start = len(said.text)
@@ -104,15 +114,16 @@ class Voice:
         for slot, value, begin, end in filled:
             slot = slot.removesuffix("2")  # the second of two names
             told.append([slot, value])
-            span = [part.act, slot, value, start + begin, start + end]
-            said.spans.append(span)
+            first = start + begin
+            stop = start + end
+            said.spans.append([part.act, slot, value, first, stop])
         if self.speaker == "user":  # who may say a value by reference, without a word of it
             told = [[slot, value] for slot, value in part.values.items()]
         told += [[slot, "?"] for slot in part.asks]
         pairs = said.acts.setdefault(part.act, [])
         pairs += [pair for pair in told if pair not in pairs]
 
-    def _word(self, part: Say, last: bool) -> tuple[str, list[Filled]]:
+    def _word(self, part: Say, is_last: bool) -> tuple[str, list[Filled]]:
         """The wording of a part; one that leaves out what the user has to say is drawn again."""
         given, needed = self._given(part)
         for _ in range(TRIES):
@@ -120,7 +131,7 @@ class Voice:
             said = {value.slot for value in filled}
             if needed <= said:
                 break
-        ends_bare = last and self.bare
+        ends_bare = is_last and self.bare
         if text[-1:].isalnum() and not ends_bare:
             text += "."
         text = text.lower() if self.lower else sentence_case(text)
@@ -147,9 +158,13 @@ class Voice:
         is_count = slot in COUNTS and value in NUMBERS
         if is_count and self.rng.random() < 0.25:
             options = [NUMBERS[value]]
-        spoken = pick(self.rng, options) if self.speaker == "user" else options[0]
-        is_name = slot.removesuffix("2") in PROPER or spoken in DAYS
-        return title_case(spoken) if is_name else spoken
+        spoken = options[0]
+        if self.speaker == "user":
+            spoken = pick(self.rng, options)
+        is_name = slot.removesuffix("2") in PROPER
+        if is_name or spoken in DAYS:
+            return title_case(spoken)
+        return spoken
 
 
 def _as_written(value: Filled, text: str) -> Filled:
