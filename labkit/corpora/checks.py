@@ -39,7 +39,8 @@ def typed(value: Any, kind: type[T], place: str, what: str) -> T:  # Any: whatev
         is_kind = kind is bool
     if not is_kind:
         found = type(value).__name__
-        refuse(place, f"{what} is of type {found}, not {kind.__name__}")
+        expected = kind.__name__
+        refuse(place, f"{what} is of type {found}, not {expected}")
     if isinstance(value, str):
         check_characters(value, place, what)
     return value
@@ -103,7 +104,8 @@ def member(raw: Any, name: str, kind: type[T], place: str) -> T:  # Any: whateve
     fields = typed(raw, dict, place, f"what should hold the field {name!r}")
     if name not in fields:
         refuse(place, f"the field {name!r} is missing")
-    return typed(fields[name], kind, place, f"the field {name!r}")
+    value = fields[name]
+    return typed(value, kind, place, f"the field {name!r}")
 
 
 def members(value: Any, place: str, what: str) -> dict[str, Any]:  # Any: whatever JSON holds

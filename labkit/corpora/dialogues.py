@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from labkit.corpora.checks import brief, member, members, refuse, text, texts, typed
-from labkit.corpora.types import BOT, USER, Dialogue, Span, State, Turn
+from labkit.corpora.types import BOT, USER, Acts, Dialogue, Span, State, Turn
 
 SPEAKERS = {"USER": USER, "SYSTEM": BOT}
 PAIR = "the field 'dialog_act'"
@@ -55,10 +55,13 @@ def _parse_turn(raw: Raw, acts: Raw | None, last_state: State, place: str) -> Tu
     if acts is None:
         spans = _frame_spans(frames, place)
     else:
-        entry = typed(acts.get(turn_id, {}), dict, place, "its dialog_acts entry")
+        entry = acts.get(turn_id, {})
+        typed(entry, dict, place, "its dialog_acts entry")
         place = f"{place}, in dialog_acts"
-        turn.acts = _acts(entry.get("dialog_act", {}), place)
-        spans = typed(entry.get("span_info", []), list, place, SPAN)
+        raw_acts = entry.get("dialog_act", {})
+        turn.acts = _acts(raw_acts, place)
+        spans = entry.get("span_info", [])
+        typed(spans, list, place, SPAN)
     checked = [_span(item, utterance, place) for item in spans]
     turn.spans = _in_order(checked)
     return turn
@@ -89,10 +92,11 @@ def _state(frames: list[Raw], place: str) -> State:
     return state
 
 
-def _acts(raw: Any, place: str) -> dict[str, list[tuple[str, str]]]:  # Any: whatever JSON holds
+def _acts(raw: Any, place: str) -> Acts:  # Any: whatever JSON holds
     """{act: [(slot in lower case, value)]}."""
     acts = {}
-    for act, pairs in members(raw, place, PAIR).items():
+    members(raw, place, PAIR)
+    for act, pairs in raw.items():
         if not isinstance(pairs, list):
             found = brief(repr(pairs))
             refuse(place, f"{PAIR} holds {found}, not [[slot, value]]")
@@ -115,7 +119,8 @@ def _frame_spans(frames: list[Raw], place: str) -> list[list[Any]]:  # Any: [tex
     """The slots of all frames as span_info has them. Their act is unknown: the domain stands in."""
     spans = []
     for frame in frames:
-        slots = typed(frame.get("slots", []), list, place, "the field 'slots'")
+        slots = frame.get("slots", [])
+        typed(slots, list, place, "the field 'slots'")
         for slot in slots:
             typed(slot, dict, place, "an item of the field 'slots'")
             if "start" not in slot:
@@ -125,8 +130,9 @@ def _frame_spans(frames: list[Raw], place: str) -> list[list[Any]]:  # Any: [tex
             end = member(slot, "exclusive_end", int, place)
             parts = name.split("-")  # "hotel-area"
             act = parts[0].capitalize()
+            name = parts[-1]
             value = slot.get("value")
-            spans.append([act, parts[-1], value, start, end])
+            spans.append([act, name, value, start, end])
     return spans
 
 

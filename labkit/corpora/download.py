@@ -74,7 +74,8 @@ def checked_pins(raw: Any, file: str) -> dict[str, Pin]:  # Any: whatever JSON h
     """
     source = f"LAB_MULTIWOZ_PINS, file {file}"
     if not isinstance(raw, dict) or not raw:
-        raise LabError(source, f"it holds {raw!r:.80}, not places and their pins", PINS_ACTION)
+        found = f"it holds {raw!r:.80}, not places and their pins"
+        raise LabError(source, found, PINS_ACTION)
     for place, pin in raw.items():
         if not _is_below(place):
             found = f"the place {place!r:.120} is not a path below the corpus folder"
@@ -91,10 +92,12 @@ def _check_pin(pin: Any, where: str) -> None:  # Any: whatever JSON holds
         value = pin.get(name)
         is_text = isinstance(value, str) and value.isprintable()
         if not is_text or not value:
-            raise LabError(where, f"the field {name!r} is {value!r:.80}, no text", PINS_ACTION)
+            found = f"the field {name!r} is {value!r:.80}, no text"
+            raise LabError(where, found, PINS_ACTION)
     size = pin.get("size", 0)
     if not isinstance(size, int):
-        raise LabError(where, f"the field 'size' is {size!r:.80}, no number of bytes", PINS_ACTION)
+        found = f"the field 'size' is {size!r:.80}, no number of bytes"
+        raise LabError(where, found, PINS_ACTION)
 
 
 def _is_below(place: str) -> bool:
@@ -143,9 +146,12 @@ def fetch_multiwoz22(cache: Path | str | None = None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"), _client() as client:
-            for place, pin in tqdm(wanted.items(), desc="MultiWOZ 2.2", unit="file"):
-                if not _is_right(folder / place, pin["blob"]):
-                    _write(folder / place, _fetch(client, pin))
+            progress = tqdm(wanted.items(), desc="MultiWOZ 2.2", unit="file")
+            for place, pin in progress:
+                target = folder / place
+                if not _is_right(target, pin["blob"]):
+                    content = _fetch(client, pin)
+                    _write(target, content)
             write_text(folder / "COMPLETE", pinned_source() + "\n")
     except OSError as error:
         action = "free space, or set LAB_CACHE to another folder"
@@ -241,7 +247,8 @@ def _address(pin: Pin) -> str:
         why = hidden(str(error))
     if not usable:
         action = "set LAB_MULTIWOZ_URL to the address of a mirror, or unset it"
-        raise LabError(f"LAB_MULTIWOZ_URL={hidden(host)!r} is no address", why, action)
+        shown = hidden(host)
+        raise LabError(f"LAB_MULTIWOZ_URL={shown!r} is no address", why, action)
     parts = [host, pin["repository"], pin["commit"], pin["path"]]
     return "/".join(parts)
 
@@ -289,8 +296,8 @@ def _attempt(client: httpx.Client, address: str, pin: Pin) -> bytes:
         raise FailedAttempt(f"no connection, or it was cut ({error})", again=True) from error
     if _blob_id(content) == pin["blob"].lower():
         return content
-    is_page = "html" in kind or content.lstrip().startswith(b"<")
-    if is_page:
+    begins_as_page = content.lstrip().startswith(b"<")
+    if begins_as_page or "html" in kind:
         problem = (
             "a web page came instead: not what was pinned, but what a network sends that wants you to log in first"
         )
@@ -310,11 +317,13 @@ def _download(client: httpx.Client, address: str, largest: int) -> tuple[bytes, 
     with client.stream("GET", address, headers={"Accept-Encoding": "identity"}) as response:
         response.raise_for_status()
         announced = response.headers.get("Content-Length", "")
-        _check_size(int(announced) if announced.isdecimal() else 0, largest)
+        if announced.isdecimal():
+            _check_size(int(announced), largest)
         for chunk in response.iter_bytes():
             content += chunk
             _check_size(len(content), largest)
-    return bytes(content), response.headers.get("Content-Type", "")
+    kind = response.headers.get("Content-Type", "")
+    return bytes(content), kind
 
 
 def _check_size(size: int, largest: int) -> None:
@@ -326,4 +335,6 @@ def _check_size(size: int, largest: int) -> None:
 def asked_wait(response: httpx.Response) -> float:
     """The seconds of Retry-After, PATIENCE at most; 0 without one, or where it is a date."""
     asked = response.headers.get("Retry-After", "")
-    return min(float(asked), PATIENCE) if asked.isdecimal() else 0.0
+    if not asked.isdecimal():
+        return 0.0
+    return min(float(asked), PATIENCE)

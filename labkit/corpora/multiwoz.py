@@ -14,7 +14,7 @@ from typing import Any
 from labkit.corpora import scoring_data
 from labkit.corpora.checks import brief, member, members, typed
 from labkit.corpora.dialogues import SPEAKERS, Raw, parse_dialogue
-from labkit.corpora.types import Corpus, Dialogue, Entity, dialogue_key
+from labkit.corpora.types import Booked, Corpus, Dialogue, Entity, dialogue_key
 from labkit.errors import LabError
 from labkit.storage import read_json
 
@@ -30,7 +30,6 @@ __all__ = [
 ]
 SPLITS = ("train", "dev", "test")
 PATTERNS = ("{}/dialogues_*.json", "{}/dialogues_*.json.gz", "{}.json", "{}.json.gz")
-Booked = dict[str, list[list[str]]]  # {Dialogue.key: domains booked after each bot turn}
 
 
 def read_folder(folder: Path | str, name: str = "", source: str = "") -> Corpus:
@@ -42,12 +41,16 @@ def read_folder(folder: Path | str, name: str = "", source: str = "") -> Corpus:
     folder = Path(folder).resolve()
     files = split_files(folder)
     if not files:
-        looked = ", ".join(pattern.format("{train,dev,test}") for pattern in PATTERNS)
+        patterns = [pattern.format("{train,dev,test}") for pattern in PATTERNS]
+        looked = ", ".join(patterns)
         action = "give the folder that holds these files"
         raise LabError(f"no dialogues in the folder {folder}", f"looked for {looked}", action)
     database = _read_database(folder)
-    goals = scoring_data.goals(*_read_optional(folder, "goals", {}))
-    booked = scoring_data.booked_domains(*_read_optional(folder, "booked_domains", {}))
+    raw_goals, goals_file = _read_optional(folder, "goals", {})
+    raw_booked, booked_file = _read_optional(folder, "booked_domains", {})
+    raw_schema, schema_file = _read_optional(folder, "schema", [])
+    goals = scoring_data.goals(raw_goals, goals_file)
+    booked = scoring_data.booked_domains(raw_booked, booked_file)
     return Corpus(
         name=name or folder.name,
         splits=LazySplits(folder, files, booked),
@@ -55,7 +58,7 @@ def read_folder(folder: Path | str, name: str = "", source: str = "") -> Corpus:
         goals=goals if database else {},  # goals are met by entities: without a database they cannot be scored
         booked=booked,
         database=database,
-        schema=scoring_data.schema(*_read_optional(folder, "schema", [])),
+        schema=scoring_data.schema(raw_schema, schema_file),
         folder=folder,
     )
 
@@ -117,8 +120,12 @@ def has_dialogues(folder: Path | str) -> bool:
 
 def split_files(folder: Path) -> dict[str, list[Path]]:
     """{split: its files}, without the splits that the folder does not have."""
-    files = {split: _files(folder, split) for split in SPLITS}
-    return {split: found for split, found in files.items() if found}
+    files = {}
+    for split in SPLITS:
+        found = _files(folder, split)
+        if found:
+            files[split] = found
+    return files
 
 
 class LazySplits(Mapping[str, list[Dialogue]]):
@@ -155,7 +162,8 @@ class LazySplits(Mapping[str, list[Dialogue]]):
 
     def _read_split(self, split: str) -> list[Dialogue]:
         seen: dict[str, str] = {}
-        for other in SPLITS[SPLITS.index(split) + 1 :]:
+        number = SPLITS.index(split)
+        for other in SPLITS[number + 1 :]:  # the smaller ones
             for path in self._files.get(other, []):
                 seen.update(_keys_of(path))
         dialogues: list[Dialogue] = []
@@ -189,7 +197,8 @@ def _parse_all(items: Any, acts: Raw, file: str, booked: Booked) -> list[Dialogu
         dialogue_id = member(raw, "dialogue_id", str, place)
         entry = None
         if dialogue_id in acts:
-            place = f"file {file}, dialogue {brief(dialogue_id)}"
+            name = brief(dialogue_id)
+            place = f"file {file}, dialogue {name}"
             entry = typed(acts[dialogue_id], dict, place, "its dialog_acts entry")
         dialogue = parse_dialogue(raw, entry, file)
         scoring_data.check_booked(dialogue, booked)
@@ -215,7 +224,8 @@ def _add_keys(dialogues: list[Dialogue], file: str, seen: dict[str, str]) -> Non
 def _files(folder: Path, stem: str) -> list[Path]:
     """The files of the first pattern that has any."""
     for pattern in PATTERNS:
-        found = sorted(folder.glob(pattern.format(stem)))
+        name = pattern.format(stem)
+        found = sorted(folder.glob(name))
         if found:
             return found
     return []

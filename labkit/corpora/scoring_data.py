@@ -3,7 +3,7 @@
 from typing import Any
 
 from labkit.corpora.checks import brief, check_all_characters, member, members, refuse, text, texts, typed
-from labkit.corpora.types import Dialogue, Entity, Goal, Service, dialogue_key
+from labkit.corpora.types import Booked, Dialogue, Entity, Goal, Service, dialogue_key
 
 Raw = Any  # whatever a JSON file holds, before it is checked
 # MultiWOZ's schema has eight domains; in these four, constraints are looked up in the database's columns.
@@ -20,10 +20,12 @@ def goals(raw: Raw, file: str) -> dict[str, Goal]:
     """
     result = by_key(raw, file)
     for key, goal in result.items():
-        place = f"file {file}, dialogue {brief(key)}"
+        dialogue = brief(key)
+        place = f"file {file}, dialogue {dialogue}"
         members(goal, place, "the goal")
         for domain, parts in goal.items():
-            _check_goal(parts, f"{place}, domain {brief(domain)}")
+            name = brief(domain)
+            _check_goal(parts, f"{place}, domain {name}")
     return result
 
 
@@ -47,7 +49,7 @@ def _check_values(values: Raw, place: str, what: str) -> None:
         text(value, place, f"{name!r} in {what}")
 
 
-def booked_domains(raw: Raw, file: str) -> dict[str, list[list[str]]]:
+def booked_domains(raw: Raw, file: str) -> Booked:
     """{Dialogue.key: domains booked after each bot turn} of booked_domains.json.
 
     Raises:
@@ -55,14 +57,16 @@ def booked_domains(raw: Raw, file: str) -> dict[str, list[list[str]]]:
     """
     result = by_key(raw, file)
     for key, turns in result.items():
-        place = f"file {file}, dialogue {brief(key)}"
+        dialogue = brief(key)
+        place = f"file {file}, dialogue {dialogue}"
         typed(turns, list, place, "what was booked")
         for number, domains in enumerate(turns):
-            texts(domains, f"{place}, bot turn {number}", "what was booked")
+            turn_place = f"{place}, bot turn {number}"
+            texts(domains, turn_place, "what was booked")
     return result
 
 
-def check_booked(dialogue: Dialogue, booked: dict[str, list[list[str]]]) -> None:
+def check_booked(dialogue: Dialogue, booked: Booked) -> None:
     """A dialogue that booked_domains.json has at all needs an entry there for each of its bot turns.
 
     Raises:
@@ -124,7 +128,8 @@ def schema(raw: Raw, file: str) -> list[Service]:
         slots = service.get("slots", [])
         typed(slots, list, place, "the field 'slots'")
         for index, slot in enumerate(slots):
-            member(slot, "name", str, f"{place}, slot {index}")
+            slot_place = f"{place}, slot {index}"
+            member(slot, "name", str, slot_place)
         check_all_characters(service, place, "a text")
     return raw
 

@@ -9,7 +9,10 @@ from labkit.errors import LabError
 
 USER = "user"
 BOT = "bot"
-State = dict[str, dict[str, str]]  # {domain: {slot: value}}, e.g. {"hotel": {"area": "north", "bookday": "friday"}}
+Values = dict[str, str]  # {slot: value}
+State = dict[str, Values]  # {domain: {slot: value}}, e.g. {"hotel": {"area": "north", "bookday": "friday"}}
+Acts = dict[str, list[tuple[str, str]]]  # {"Restaurant-Inform": [(slot, value)]}
+Booked = dict[str, list[list[str]]]  # {Dialogue.key: domains booked so far, after each bot turn}
 # Any, because MultiWOZ's files hold text in most fields, and lists, numbers and objects in a few ("location", "price").
 Goal = dict[
     str, dict[str, Any]
@@ -69,13 +72,14 @@ class Turn:
     speaker: str  # USER or BOT
     utterance: str
     state: State = field(default_factory=dict)
-    acts: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # {"Restaurant-Inform": [(slot, value)]}
+    acts: Acts = field(default_factory=dict)
     spans: tuple[Span, ...] = ()  # sorted by start, not overlapping
 
     def __post_init__(self) -> None:
         if self.speaker not in (USER, BOT):
             action = f"write {USER!r} or {BOT!r}"
-            raise LabError("a turn of an unknown speaker", f"the speaker is {self.speaker!r:.80}", action)
+            found = f"the speaker is {self.speaker!r:.80}"
+            raise LabError("a turn of an unknown speaker", found, action)
 
 
 @dataclass(slots=True)
@@ -105,7 +109,7 @@ class Corpus:
     source: str  # where it came from, for the results board
     stand_in: bool = False
     goals: dict[str, Goal] = field(default_factory=dict)  # by Dialogue.key; empty: no Inform and Success
-    booked: dict[str, list[list[str]]] = field(default_factory=dict)  # by key: domains booked by each bot turn
+    booked: Booked = field(default_factory=dict)
     database: dict[str, list[Entity]] = field(default_factory=dict)  # {domain: entities}
     schema: list[Service] = field(default_factory=list)
     folder: Path | None = None
@@ -131,5 +135,7 @@ class Corpus:
             size = len(dialogues)
             sizes.append(f"{split} {size:,}")
         counted = ", ".join(sizes)
-        named = f"{self.name} (stand-in)" if self.stand_in else self.name
+        named = self.name
+        if self.stand_in:
+            named += " (stand-in)"
         return f"<Corpus {named}: {counted} dialogues>"

@@ -1,6 +1,6 @@
 """A small MultiWOZ folder, and every field of every file in it changed in every way: gone, null, another type, nested …
 
-    python tests/support/mutations.py [N]    # tries all, or each N-th, and prints how many gave a result or one line
+    python tests/support/mutations.py [N [FIRST]]    # tries all, or each N-th, and counts what came of it
 
 What a changed folder is used for is what the course does with a corpus: load, look, delexicalise, score, explain.
 """
@@ -198,7 +198,8 @@ def outcome(mutation: Mutation, files: dict[str, Json], folder: Path) -> tuple[s
 def main() -> None:
     files = corpus_files()
     every = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-    chosen = mutations(files)[::every]
+    first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    chosen = mutations(files)[first::every]
     counts: Counter[str] = Counter()
     bad: dict[str, list[Mutation]] = {}  # {where it failed: by which}
     with tempfile.TemporaryDirectory() as folder:

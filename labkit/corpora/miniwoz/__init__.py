@@ -26,7 +26,12 @@ def generate(seed: int = 2022, sizes: dict[str, int] | None = None) -> Raw:
     """
     sizes = sizes or SIZES
     _check_sizes(sizes)
-    raw: Raw = {"splits": {}, "dialog_acts": {}, "goals": {}, "booked_domains": {}}
+    raw: Raw = {
+        "splits": {},
+        "dialog_acts": {},
+        "goals": {},
+        "booked_domains": {},
+    }
     for split, size in sizes.items():
         dialogues = []
         for number in range(size):
@@ -58,9 +63,11 @@ def write(folder: Path | str, seed: int = 2022, sizes: dict[str, int] | None = N
     for split, dialogues in raw["splits"].items():
         write_json(folder / split / "dialogues_001.json", dialogues)
     for name in ("dialog_acts", "goals", "booked_domains", "schema"):
-        write_json(folder / f"{name}.json", raw[name])
+        path = folder / f"{name}.json"
+        write_json(path, raw[name])
     for domain, entities in raw["database"].items():
-        write_json(folder / "db" / f"{domain}_db.json", entities)
+        path = folder / "db" / f"{domain}_db.json"
+        write_json(path, entities)
     return folder
 
 

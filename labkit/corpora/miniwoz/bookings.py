@@ -74,7 +74,8 @@ def _book(talk: Conversation, task: Task, entity: Entity) -> None:
     lead = "accept" if talk.chance(0.6) else "lead"
     talk.user(book, perhaps_ask, lead=lead, share=0.5)
     todo = todo[len(given) :]
-    talk.fill(task, f"{task.domain}_detail", wanted, todo, together=0.65)
+    detail = f"{task.domain}_detail"
+    talk.fill(task, detail, wanted, todo, together=0.65)
     for slot, value in task.unlucky.items():
         _try_again(talk, task, slot, value)
     _confirm(talk, task, entity)
@@ -82,7 +83,10 @@ def _book(talk: Conversation, task: Task, entity: Entity) -> None:
 
 def _as_state(booking: dict[str, str]) -> dict[str, str]:
     """The slots of a booking as the belief state spells them."""
-    return {f"book{slot}": value for slot, value in booking.items()}
+    state = {}
+    for slot, value in booking.items():
+        state[f"book{slot}"] = value
+    return state
 
 
 def _try_again(talk: Conversation, task: Task, slot: str, value: str) -> None:

@@ -1,11 +1,10 @@
 """Taking turns: what user and system say is worded, and what it changes in the belief state is kept."""
 
-from collections.abc import Mapping
 from random import Random
 
 from labkit.corpora.miniwoz.database import Entity, query
 from labkit.corpora.miniwoz.goals import SLOTS, Task
-from labkit.corpora.miniwoz.grammar import NOTHING, pick
+from labkit.corpora.miniwoz.grammar import NOTHING, Values, pick
 from labkit.corpora.miniwoz.wording import Say, Utterance, Voice, nouns, phrases, small_talk
 from labkit.corpora.types import State
 
@@ -40,8 +39,10 @@ class Conversation:
 
         `lead` and `tail` are rules of small talk before and after, each said with the chance `share`.
         """
-        begin = self.perhaps(small_talk(lead), share if lead else 0)
-        end = self.perhaps(small_talk(tail), share if tail else 0)
+        before = small_talk(lead)
+        after = small_talk(tail)
+        begin = self.perhaps(before, share if lead else 0)
+        end = self.perhaps(after, share if tail else 0)
         for part in parts:
             if part:
                 self._update_state(part)
@@ -84,12 +85,18 @@ class Conversation:
         if self.chance(whole):
             return slots
         choices = len(slots) - least + 1
-        n_slots = least + int(self.rng.random() * choices)
-        return slots[:n_slots]
+        more = int(self.rng.random() * choices)
+        return slots[: least + more]
 
     # --- what the user says -------------------------------------------------------------------------------------------
 
-    def inform(self, task: Task, rule: str, values: Mapping[str, str], more: Mapping[str, str] = NOTHING) -> Say:
+    def inform(
+        self,
+        task: Task,
+        rule: str,
+        values: Values,
+        more: Values = NOTHING,
+    ) -> Say:
         """What the user wants; a value that an earlier domain had already is said by reference to it.
 
         `more` are flags for the rule, beside those that are set here (see phrases.toml).
@@ -110,7 +117,7 @@ class Conversation:
             flags=flags,
         )
 
-    def open(self, task: Task, rule: str, values: Mapping[str, str]) -> None:
+    def open(self, task: Task, rule: str, values: Values) -> None:
         """The user brings up a domain, now and then with a word about the occasion."""
         about = None
         if not self.turns:
@@ -121,7 +128,15 @@ class Conversation:
         tail = "tail" if is_search else "tail_short"
         self.user(about, say, tail=tail, share=0.42)
 
-    def tell(self, task: Task, rule: str, wanted: Mapping[str, str], todo: list[str], *, least: int = 1) -> list[str]:
+    def tell(
+        self,
+        task: Task,
+        rule: str,
+        wanted: Values,
+        todo: list[str],
+        *,
+        least: int = 1,
+    ) -> list[str]:
         """The user says at least so many of the slots in `todo`; the rest is returned."""
         given = self.first_few(todo, least)
         values = {slot: wanted[slot] for slot in given}
@@ -142,7 +157,15 @@ class Conversation:
 
     # --- what the system says -----------------------------------------------------------------------------------------
 
-    def fill(self, task: Task, rule: str, wanted: Mapping[str, str], todo: list[str], *, together: float) -> None:
+    def fill(
+        self,
+        task: Task,
+        rule: str,
+        wanted: Values,
+        todo: list[str],
+        *,
+        together: float,
+    ) -> None:
         """The system asks for what is missing until the user has said it; `together` is how often for all at once."""
         while todo:
             asked = todo if self.chance(together) else todo[:1]
@@ -152,12 +175,15 @@ class Conversation:
                 count = self.narrow("train", found, share=0.55)
             question = self.request(task.domain, asked)
             self.bot(count, question)
-            todo = self.tell(task, rule, wanted, todo, least=len(asked))
+            n_asked = len(asked)
+            todo = self.tell(task, rule, wanted, todo, least=n_asked)
 
     def request(self, domain: str, slots: list[str]) -> Say:
         """A question for the slots."""
-        is_booking = slots[0].startswith("book") and domain != "train"
-        act = "Booking-Request" if is_booking else f"{domain.capitalize()}-Request"
+        act = f"{domain.capitalize()}-Request"
+        is_booking = slots[0].startswith("book")
+        if is_booking and domain != "train":
+            act = "Booking-Request"
         rule = _request_rule(domain, slots)
         what = {"_what": nouns(self.rng, slots)}
         return Say(

@@ -25,6 +25,8 @@ YES_OR_NO = ("internet", "parking")
 DETAILS = ("phone", "address", "postcode")  # of a venue; a goal asks for as many as one of these numbers says
 HOW_MANY_DETAILS = (1, 1, 1, 2, 2, 3)
 TRAIN_REQUESTS = {"price": 0.6, "trainid": 0.33, "duration": 0.6}  # how often a goal without a booking asks for each
+FIVE_O_CLOCK = 5 * 60  # minutes after midnight
+ELEVEN_O_CLOCK = 11 * 60
 DAY_END = 23 * 60 + 55  # no later time is asked for, in minutes after midnight
 
 
@@ -185,7 +187,7 @@ def _finds_something(task: Task, slot: str, value: str) -> bool:
 def _book(task: Task, rng: Random, before: list[Task]) -> None:
     quarters = int(rng.random() * 40)
     values = {
-        "time": clock(11 * 60 + 15 * quarters),
+        "time": clock(ELEVEN_O_CLOCK + 15 * quarters),
         "people": pick(rng, "1122345678"),
         "day": pick(rng, DAYS),
         "stay": pick(rng, "12345"),
@@ -231,11 +233,11 @@ def _train(domain: str, rng: Random, before: list[Task]) -> Task:
         task.same["day"] = last.domain
     slack = 5 * int(rng.random() * 8)  # minutes
     if rng.random() < 0.6:
-        arrives = minutes(train["arriveBy"]) // 5 * 5
+        arrives = _full_five(train["arriveBy"])
         latest = min(arrives + 5 + slack, DAY_END)
         task.informable["arriveby"] = clock(latest)
     else:
-        leaves = minutes(train["leaveAt"]) // 5 * 5
+        leaves = _full_five(train["leaveAt"])
         task.informable["leaveat"] = clock(leaves - slack)
     if rng.random() < 0.53:
         _book(task, rng, before)
@@ -246,10 +248,15 @@ def _train(domain: str, rng: Random, before: list[Task]) -> Task:
     return task
 
 
+def _full_five(time: str) -> int:
+    """Minutes after midnight, rounded down to five, as people say times."""
+    return minutes(time) // 5 * 5
+
+
 def _taxi(domain: str, rng: Random, before: list[Task]) -> Task:
     slot = pick(rng, ("leaveat", "leaveat", "arriveby"))
     quarters = int(rng.random() * 72)
-    time = clock(5 * 60 + 15 * quarters)
+    time = clock(FIVE_O_CLOCK + 15 * quarters)
     task = Task(domain, {slot: time}, requests=["phone"])
     if before:
         start, end = before

@@ -25,7 +25,8 @@ SENTENCE_START = re.compile(r"(?:^|(?<=[.?!] ))[a-z]|\bi\b")
 VOWELS = ("a", "e", "i", "o")  # no "u": "a university"
 PUNCTUATION = (",", ".", "?", "!", "\n")
 OPENED_BY = {")": "(", "]": "["}
-NOTHING: Mapping[str, str] = {}
+Values = Mapping[str, str]  # {slot or flag: value}
+NOTHING: Values = {}
 
 
 class Filled(NamedTuple):
@@ -63,7 +64,7 @@ class Choice(NamedTuple):
     alternatives: list["Parts"]
     needs: list[list[str]]  # for each alternative its {slot}s
 
-    def is_open(self, values: Mapping[str, str]) -> bool:
+    def is_open(self, values: Values) -> bool:
         """Whether the condition holds."""
         if self.condition.startswith("!"):
             return self.condition[1:] not in values
@@ -91,12 +92,14 @@ class _Bracket:
 
 def pick(rng: Random, options: Sequence[T]) -> T:
     """One of the options, each as likely."""
-    return options[int(rng.random() * len(options))]
+    index = int(rng.random() * len(options))
+    return options[index]
 
 
 def capitalised(word: str) -> str:
     """The word with a capital, the rest as it is."""
-    return word[:1].upper() + word[1:]
+    first, rest = word[:1], word[1:]
+    return first.upper() + rest
 
 
 def shuffled(rng: Random, items: Sequence[T]) -> list[T]:
@@ -124,9 +127,11 @@ def parse(template: str) -> Parts:
             choice = _choice(inner)
             stack[-1].append(choice)
         elif token[0] == "<":
-            inner.append(Rule(name=token[1:-1]))
+            rule = Rule(name=token[1:-1])
+            inner.append(rule)
         elif token[0] == "{":
-            inner.append(Slot(name=token[1:-1]))
+            slot = Slot(name=token[1:-1])
+            inner.append(slot)
         else:
             inner.append(token)
     if len(stack) > 1:
@@ -155,7 +160,7 @@ class Grammar:
         self.rules = rules
         self.remembered: dict[str, str] = {}
 
-    def expand(self, rule: str, rng: Random, values: Mapping[str, str] = NOTHING) -> tuple[str, list[Filled]]:
+    def expand(self, rule: str, rng: Random, values: Values = NOTHING) -> tuple[str, list[Filled]]:
         """An utterance of `rule`, with the spans of `values` in it.
 
         Raises:
@@ -172,13 +177,20 @@ class Grammar:
         template = pick(rng, self.rules[rule])
         return parse(template)
 
-    def _collect(self, parts: Parts, rng: Random, values: Mapping[str, str], pieces: list[Piece]) -> None:
+    def _collect(
+        self,
+        parts: Parts,
+        rng: Random,
+        values: Values,
+        pieces: list[Piece],
+    ) -> None:
         """Append to `pieces` what the parts become."""
         for part in parts:
             if isinstance(part, str):
                 pieces.append(Piece(part))
             elif isinstance(part, Slot):
-                pieces.append(self._filled(part.name, rng, values))
+                filled = self._filled(part.name, rng, values)
+                pieces.append(filled)
             elif isinstance(part, Rule):
                 template = self._template(part.name, rng)
                 self._collect(template, rng, values, pieces)
@@ -187,19 +199,20 @@ class Grammar:
                 chosen = pick(rng, possible)
                 self._collect(chosen, rng, values, pieces)
 
-    def _filled(self, slot: str, rng: Random, values: Mapping[str, str]) -> Piece:
+    def _filled(self, slot: str, rng: Random, values: Values) -> Piece:
         if slot not in values:
             return Piece(self._recall(slot, rng))
         if slot.startswith("_"):  # a flag of the phrase file, no slot
             return Piece(values[slot])
         return Piece(values[slot], slot)
 
-    def _possible(self, choice: Choice, values: Mapping[str, str]) -> list[Parts]:
+    def _possible(self, choice: Choice, values: Values) -> list[Parts]:
         """The alternatives whose {slot}s can all be filled; nothing, where there is none."""
         if not any(choice.needs):
             return choice.alternatives
         possible = []
-        for parts, needs in zip(choice.alternatives, choice.needs, strict=True):
+        pairs = zip(choice.alternatives, choice.needs, strict=True)
+        for parts, needs in pairs:
             if all(slot in values or slot in self.rules for slot in needs):
                 possible.append(parts)
         return possible or [()]
@@ -228,7 +241,12 @@ def join(pieces: Sequence[Piece]) -> tuple[str, list[Filled]]:
             done = f"{done[:-1]}n "
         if slot:
             start = len(done)
-            span = Filled(slot=slot, value=text, start=start, end=start + len(text))
+            span = Filled(
+                slot=slot,
+                value=text,
+                start=start,
+                end=start + len(text),
+            )
             spans.append(span)
         done += text
     return done.rstrip(" ,"), spans

@@ -18,12 +18,15 @@ def find_train(talk: Conversation, task: Task) -> None:
     wanted = task.informable
     todo = shuffled(talk.rng, list(wanted))
     n_given = 1 + int(talk.rng.random() * 3)
-    given = {slot: wanted[slot] for slot in todo[:n_given]}
-    talk.open(task, "train_open", given)
-    talk.fill(task, "train_give", wanted, todo[n_given:], together=0.25)
+    given = todo[:n_given]
+    todo = todo[n_given:]
+    values = {slot: wanted[slot] for slot in given}
+    talk.open(task, "train_open", values)
+    talk.fill(task, "train_give", wanted, todo, together=0.25)
     found = query("train", wanted)
-    first, last = found[0], found[-1]
-    train = last if "arriveby" in wanted else first
+    train = found[0]
+    if "arriveby" in wanted:
+        train = found[-1]
     _offer_train(talk, train, found)
     serve(talk, task, train)
 

@@ -4,7 +4,7 @@ from labkit.corpora.miniwoz.bookings import serve
 from labkit.corpora.miniwoz.conversation import Conversation
 from labkit.corpora.miniwoz.database import Entity, query
 from labkit.corpora.miniwoz.goals import SLOTS, Task
-from labkit.corpora.miniwoz.grammar import pick, shuffled
+from labkit.corpora.miniwoz.grammar import Values, pick, shuffled
 from labkit.corpora.miniwoz.wording import Say, nouns, small_talk
 
 SHOWN = (
@@ -113,7 +113,7 @@ def _search(talk: Conversation, task: Task) -> list[Entity]:
             return found
 
 
-def _begin(talk: Conversation, task: Task, wanted: dict[str, str], todo: list[str]) -> list[str]:
+def _begin(talk: Conversation, task: Task, wanted: Values, todo: list[str]) -> list[str]:
     """The user says some of what is wanted; the rest is returned."""
     given = talk.first_few(todo, 1, whole=0.1)
     values = {slot: wanted[slot] for slot in given}
@@ -147,7 +147,8 @@ def _ask_in_vain(talk: Conversation, task: Task, found: list[Entity], spare: lis
 def _is_wrong(talk: Conversation, task: Task, found: list[Entity]) -> bool:
     """The user has said the value that was a slip, or that finds nothing."""
     for slot, value in task.first.items():  # one at most
-        is_said = talk.state[task.domain].get(slot) == value
+        said = talk.state[task.domain].get(slot)
+        is_said = said == value
         return is_said and (task.slip or not found)
     return False
 

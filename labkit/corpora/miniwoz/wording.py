@@ -1,13 +1,14 @@
 """How an act becomes an utterance: a part of a turn, worded by a rule of the phrase file in the speaker's own style."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
 from typing import Any, NamedTuple
 
 from labkit.corpora.miniwoz.database import DAYS
-from labkit.corpora.miniwoz.grammar import NOTHING, Filled, Grammar, capitalised, pick, sentence_case
+from labkit.corpora.miniwoz.grammar import NOTHING, Filled, Grammar, Values, capitalised, pick, sentence_case
+from labkit.corpora.types import State
 from labkit.storage import shipped
 
 NUMBERS = {
@@ -31,9 +32,9 @@ class Say(NamedTuple):
 
     act: str
     rule: str
-    values: Mapping[str, str] = NOTHING
+    values: Values = NOTHING
     asks: tuple[str, ...] = ()
-    flags: Mapping[str, str] = NOTHING  # what the rule's conditions look at, beside the values
+    flags: Values = NOTHING  # what the rule's conditions look at, beside the values
 
 
 def small_talk(rule: str) -> Say:
@@ -49,7 +50,7 @@ class Utterance:
     text: str = ""
     acts: dict[str, list[list[str]]] = field(default_factory=dict)  # {act: [[slot, value]]}
     spans: list[list[Any]] = field(default_factory=list)  # Any: [act, slot, value, start, end], as in span_info
-    state: dict[str, dict[str, str]] = field(default_factory=dict)  # the belief state after it
+    state: State = field(default_factory=dict)  # the belief state after it
 
 
 @cache
@@ -148,13 +149,16 @@ class Voice:
                 ones[f"_one{slot}"] = ""
             if value != "dontcare":
                 given[slot] = self._spoken(slot, value)
-        needed = set(given) if self.speaker == "user" else set()
+        needed = set()
+        if self.speaker == "user":
+            needed = set(given)
         return {**given, **ones, **part.flags}, needed
 
     def _spoken(self, slot: str, value: str) -> str:
         """A value as this speaker says it; the bot says the first of its spellings."""
         named = slot if value == "yes" else value
-        options = phrases()["spoken"].get(named, [value])
+        spellings = phrases()["spoken"]
+        options = spellings.get(named, [value])
         is_count = slot in COUNTS and value in NUMBERS
         if is_count and self.rng.random() < 0.25:
             options = [NUMBERS[value]]
