@@ -101,10 +101,13 @@ def member(raw: Any, name: str, kind: type[T], place: str) -> T:  # Any: whateve
     Raises:
         LabError: `raw` is no object, the field is missing, or it has another type.
     """
-    fields = typed(raw, dict, place, f"what should hold the field {name!r}")
-    if name not in fields:
+    if not isinstance(raw, dict):
+        typed(raw, dict, place, f"what should hold the field {name!r}")
+    if name not in raw:
         refuse(place, f"the field {name!r} is missing")
-    value = fields[name]
+    value = raw[name]
+    if type(value) is kind and kind is not str:  # nothing to say: most fields, so no message is put together
+        return value
     return typed(value, kind, place, f"the field {name!r}")
 
 

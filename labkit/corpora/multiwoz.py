@@ -140,6 +140,7 @@ class LazySplits(Mapping[str, list[Dialogue]]):
         self._files = files
         self._booked = booked
         self._read: dict[str, list[Dialogue]] = {}
+        self._keys: dict[str, dict[str, str]] = {}  # {split that was read: {Dialogue.key: file}}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
@@ -164,8 +165,8 @@ class LazySplits(Mapping[str, list[Dialogue]]):
         seen: dict[str, str] = {}
         number = SPLITS.index(split)
         for other in SPLITS[number + 1 :]:  # the smaller ones
-            for path in self._files.get(other, []):
-                seen.update(_keys_of(path))
+            seen.update(self._keys_in(other))
+        others = len(seen)
         dialogues: list[Dialogue] = []
         with gc_paused():
             for path in self._files[split]:
@@ -174,7 +175,18 @@ class LazySplits(Mapping[str, list[Dialogue]]):
                 found = _parse_all(items, self._acts, file, self._booked)
                 _add_keys(found, file, seen)
                 dialogues += found
+        own = list(seen.items())[others:]
+        self._keys[split] = dict(own)
         return dialogues
+
+    def _keys_in(self, split: str) -> dict[str, str]:
+        """{Dialogue.key: file} of a split, without parsing it if it has not been read."""
+        if split in self._keys:
+            return self._keys[split]
+        keys: dict[str, str] = {}
+        for path in self._files.get(split, []):
+            keys.update(_keys_of(path))
+        return keys
 
 
 def _keys_of(path: Path) -> dict[str, str]:

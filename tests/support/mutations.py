@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from labkit.corpora import Corpus, load_corpus
 from labkit.corpora.miniwoz import generate
 from labkit.errors import LabError
+from labkit.metrics import Scores
 
 Json = Any  # whatever a JSON file holds
 KEPT_ROWS = 1  # of a database file: its rows are alike
@@ -141,31 +142,31 @@ def use(folder: Path) -> None:
     corpus = load_corpus(folder)
     json.dumps([corpus.goals, corpus.booked, corpus.schema, corpus.database]).encode()
     for split in corpus:
-        _score(corpus, split)
-        _look(corpus, split)
+        _look(corpus, split, _score(corpus, split))
         representations(corpus[split])
     data_card([corpus])
 
 
-def _score(corpus: Corpus, split: str) -> None:
+def _score(corpus: Corpus, split: str) -> Scores:
+    """Gold replies with their belief states; and, without them, a constant reply."""
     from labkit.metrics import constant_predictions, evaluate, gold_predictions
 
     dialogues = corpus[split]
-    gold = gold_predictions(dialogues)
-    str(evaluate(gold, corpus, split))
     evaluate(constant_predictions(dialogues), corpus, split)
+    gold = gold_predictions(dialogues)
     for dialogue in dialogues:
         for reply, turn in zip(gold[dialogue.key], dialogue.bot_turns, strict=True):
             reply["state"] = turn.state
-    str(evaluate(gold, corpus, split))
+    scores = evaluate(gold, corpus, split)
+    str(scores)
+    return scores
 
 
-def _look(corpus: Corpus, split: str) -> None:
-    from labkit.metrics import evaluate, gold_predictions
+def _look(corpus: Corpus, split: str, scores: Scores) -> None:
+    from labkit.metrics import gold_predictions
     from labkit.notebook.view import lexical_view, show_dialogue, show_explanation
 
     gold = gold_predictions(corpus[split])
-    scores = evaluate(gold, corpus, split)
     for dialogue in corpus[split]:
         shown = show_dialogue(dialogue, gold, states=True)
         (shown.html + shown.text).encode()
@@ -203,7 +204,9 @@ def main() -> None:
     counts: Counter[str] = Counter()
     bad: dict[str, list[Mutation]] = {}  # {where it failed: by which}
     with tempfile.TemporaryDirectory() as folder:
-        for mutation in chosen:
+        for number, mutation in enumerate(chosen):
+            if number % 200 == 0:
+                print(number, dict(counts), flush=True)
             kind, text = outcome(mutation, files, Path(folder))
             counts[kind] += 1
             if kind in ("traceback", "no clear line"):
