@@ -173,10 +173,13 @@ def write_weights(trainer: "TargetTrainer", lm: LanguageModel, config: FinetuneC
         state = trainer.accelerator.get_state_dict(trainer.model)
     if not trainer.is_world_process_zero():
         return
+    known = []  # a folder inside a run's folder is the run's, although an earlier labkit left no list in it
+    if folder.is_dir():
+        known = [path.name for path in folder.iterdir()]
     if config.full_finetune:
-        save_model(lm, folder, state)
+        save_model(lm, folder, state, known=known)
     else:
-        save_adapter(lm, folder, state)
+        save_adapter(lm, folder, state, known=known)
 
 
 def history_of(log: Sequence[HistoryRow]) -> History:

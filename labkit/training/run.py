@@ -272,7 +272,8 @@ def _publish(trainer: "TargetTrainer", tuned: LanguageModel, config: FinetuneCon
 
 
 def _copy(source: Path, target: Path) -> None:
-    with atomic_folder(target) as folder:
+    known = [path.name for path in target.iterdir()] if target.is_dir() else []  # a killed run's
+    with atomic_folder(target, known=known) as folder:
         for file in source.iterdir():
             if file.name != LIST:
                 shutil.copyfile(file, folder / file.name)

@@ -1,4 +1,4 @@
-"""A run that goes on is the run that nobody stopped: in a later epoch, after its last step, with a damaged checkpoint."""
+"""A run that goes on is the one nobody stopped: in a later epoch, after its last step, from a damaged checkpoint."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def test_a_run_interrupted_in_a_later_epoch_goes_on_to_the_same_bytes(kind, corp
     lm = tiny_lm()
     config = replace(EPOCHS, **KINDS[kind])
     finetune(lm, corpus, config, tmp_path / "whole")
-    for step in (5, 7, 10, 11):
+    for step in (5, 7, 10):
         out = tmp_path / f"stopped at {step}"
         with pytest.raises(Interrupted):
             finetune(lm, corpus, config, out, watch=stop_at(step))
