@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
@@ -216,7 +215,7 @@ class _Client(NotebookClient):
 
     stopped = False
 
-    async def async_start_new_kernel(self, **options: Any) -> None:  # the kernel manager's
+    async def async_start_new_kernel(self, **options: object) -> None:  # the kernel manager's
         """Called by nbclient when it has set its own handlers."""
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
