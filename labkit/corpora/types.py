@@ -14,7 +14,7 @@ Values = dict[str, str]  # {slot: value}
 State = dict[str, Values]  # {domain: {slot: value}}, e.g. {"hotel": {"area": "north", "bookday": "friday"}}
 Acts = dict[str, list[tuple[str, str]]]  # {"Restaurant-Inform": [(slot, value)]}
 Booked = dict[str, list[list[str]]]  # {Dialogue.key: domains booked so far, after each bot turn}
-# Json, because MultiWOZ's files hold text in most fields, and lists, numbers and objects in a few ("location", "price").
+# Json: MultiWOZ's files hold text in most fields, and lists, numbers and objects in a few ("location", "price").
 Goal = dict[str, Json]  # {domain: {"informable": {slot: value}, "requestable": [SLOT], "booking": [slot]}}
 Entity = Json  # a row of the database, {column: value}
 Service = Json  # a service of the schema, {"service_name": name, "slots": [{"name": "hotel-area", …}]}
