@@ -12,7 +12,7 @@ from labkit.storage import Json, read_json, write_json, write_text
 from labkit.tables import markdown_table
 
 if TYPE_CHECKING:
-    from labkit.course.preflight import Run
+    from labkit.course.executed import Run
 
 CARD = "labkit/course/cost.json"
 _BLOCK = re.compile(r"(?<=<!-- cost:begin -->\n).*?(?=<!-- cost:end -->)", re.DOTALL)

@@ -19,7 +19,7 @@ from labkit.results.board import Board
 from labkit.storage import Json
 
 if TYPE_CHECKING:
-    from labkit.course.preflight import Run
+    from labkit.course.executed import Run
 
 PLOTLY_FILE = "plotly.min.js"  # beside the pages
 WIDGET = "application/vnd.jupyter.widget-view+json"
