@@ -12,8 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from labkit.course.cost import processor_name
 from labkit.errors import LabError
+from labkit.machine.hardware import processor_name
 from labkit.models.find import WEIGHTS
 from labkit.models.load import name_rotary
 from labkit.storage import atomic_folder, last_checkpoint, read_json, writable_folder, write_json
