@@ -15,6 +15,7 @@ from labkit.machine.network import (
     Answer,
     Hub,
     Question,
+    check_endpoint,
     decided,
     hub_question,
     hub_token,
@@ -60,7 +61,11 @@ def look_outside(timeout: float = 3.0) -> tuple[Hub, list[Answer]]:
     """The Hub, and what it says about the model and what MultiWOZ's host says: HTTP codes, or what went wrong.
 
     Nobody is asked for what is here already, so a silent host costs no time where it is not needed.
+
+    Raises:
+        LabError: HF_ENDPOINT is no address.
     """
+    check_endpoint()
     if offline_by_user():
         return offline(), []
     questions = {"hub": hub_question()}

@@ -203,7 +203,7 @@ def decide(profile: str | None = None, seed: int = 42) -> Lab:
     """All that `start()` decides, problems included, without showing anything.
 
     Raises:
-        LabError: a required package is not installed.
+        LabError: a required package is not installed, or HF_ENDPOINT is no address.
     """
     packages = versions()
     _check_installed(packages)

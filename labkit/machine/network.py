@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from labkit.errors import LabError
 from labkit.failures import hidden
@@ -47,8 +48,9 @@ def hub_status(timeout: float = 3.0) -> Hub:
     """Whether the Hub answers within `timeout` seconds; where it does not, offline mode is set until it does.
 
     Raises:
-        LabError: it answers, but no request can be sent with the token of this user.
+        LabError: HF_ENDPOINT is no address, or the Hub answers, but no request can be sent with this user's token.
     """
+    check_endpoint()
     if offline_by_user():
         return offline()
     answers = probe({"hub": hub_question()}, timeout)
@@ -64,6 +66,22 @@ def hub_question() -> Question:
     from huggingface_hub import constants
 
     return Question(f"{constants.ENDPOINT}/api/whoami-v2")
+
+
+def check_endpoint() -> None:
+    """Before huggingface_hub is imported, which otherwise ends in a traceback of its own.
+
+    Raises:
+        LabError: HF_ENDPOINT cannot be read as an address.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT", "")
+    try:
+        parts = urlsplit(endpoint)
+        _ = parts.hostname, parts.port  # read from the text only now
+    except ValueError as error:
+        shown = hidden(shortened(endpoint))
+        action = "set it to the address of a mirror, such as https://hf-mirror.com, or unset it; then restart the kernel"
+        raise LabError(f"HF_ENDPOINT={shown!r} is no address", str(error), action) from error
 
 
 # --- offline mode -----------------------------------------------------------------------------------------------------

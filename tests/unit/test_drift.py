@@ -40,7 +40,10 @@ METHODS = {
 BEHIND_KWARGS = {
     "transformers.AutoModelForCausalLM.from_pretrained": "transformers.PreTrainedModel.from_pretrained",
     "transformers.AutoTokenizer.from_pretrained": "transformers.AutoTokenizer.from_pretrained",
-    "transformers.AutoModelForCausalLM.from_config": "transformers.PreTrainedModel._from_config",
+    "transformers.AutoModelForCausalLM.from_config": (
+        "transformers.AutoModelForCausalLM.from_config transformers.PreTrainedModel._from_config"
+    ),
+    "transformers.AutoConfig.from_pretrained": "transformers.AutoConfig.from_pretrained",
     "transformers.PreTrainedTokenizerFast": (
         "transformers.PreTrainedTokenizerFast.__init__ transformers.PreTrainedTokenizerBase.__init__"
     ),

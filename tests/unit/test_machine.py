@@ -279,6 +279,17 @@ def test_a_malformed_endpoint_is_one_line(address, monkeypatch):
     assert "no web address" in status.reason or "no answer" in status.reason
 
 
+@pytest.mark.parametrize("address", ["http://[::1", "http://host:99999", "http://me:secret@host:x"])
+def test_an_endpoint_that_huggingface_hub_cannot_even_import_is_one_line(address, monkeypatch):
+    """Its constants are computed on import: ValueError, Invalid IPv6 URL, from deep inside."""
+    code = "from labkit.cli import main; raise SystemExit(main(['doctor']))"
+    env = os.environ | {"HF_ENDPOINT": address}
+    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith("labkit: HF_ENDPOINT=") and run.stderr.count("\n") == 1
+    assert "secret" not in run.stderr
+
+
 def test_a_password_in_the_endpoint_is_on_no_card_and_in_no_error(monkeypatch):
     point_hub_to("http://me:secret@127.0.0.1:9", monkeypatch)
     status = hub_status()
