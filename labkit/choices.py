@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from labkit.corpora.download import multiwoz_url, pins
-from labkit.corpora.multiwoz import PATTERNS, SPLITS
+from labkit.corpora.download import address_of
+from labkit.corpora.multiwoz import has_dialogues
+from labkit.corpora.pins import pins
 from labkit.errors import LabError
 from labkit.failures import hidden
 from labkit.machine.network import (
@@ -94,11 +95,10 @@ def _corpus_question() -> Question:
     """One of MultiWOZ's files: the first page of its host is a web page everywhere, so it tells nothing.
 
     Raises:
-        LabError: LAB_MULTIWOZ_PINS does not name such files.
+        LabError: LAB_MULTIWOZ_PINS does not name such files, or LAB_MULTIWOZ_URL is no address.
     """
-    pin = next(iter(pins().values()))
-    parts = [multiwoz_url(), pin["repository"], pin["commit"], pin["path"]]
-    return Question("/".join(parts))
+    first = next(iter(pins().values()))
+    return Question(address_of(first))
 
 
 # --- the model --------------------------------------------------------------------------------------------------------
@@ -235,23 +235,12 @@ def _place_of_corpus(name: str) -> Place:
     if name == STAND_IN_CORPUS:
         return Place("a stand-in that is generated, not downloaded")
     if name != REAL_CORPUS:
-        if _has_dialogues(_expanded(name)):
+        if has_dialogues(name):
             return Place("local files")
         return Place("", "no such folder, or no dialogues in it")
     if exists(cache_dir() / name / "COMPLETE"):
         return Place("in the local cache")
     return Place("")
-
-
-def _has_dialogues(folder: Path) -> bool:
-    """Whether a folder is in the layout that `load_corpus` reads."""
-    if not exists(folder) or not folder.is_dir():
-        return False
-    for split in SPLITS:
-        for pattern in PATTERNS:
-            if any(folder.glob(pattern.format(split))):
-                return True
-    return False
 
 
 # --- both -------------------------------------------------------------------------------------------------------------

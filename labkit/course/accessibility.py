@@ -55,7 +55,7 @@ def html_findings(html: str) -> Iterator[str]:
 
 def figure_findings(figure: Mapping[str, Any]) -> Iterator[str]:  # plotly's JSON
     """A plotly figure (as JSON) without a title, or whose series only their colour tells apart."""
-    title = figure.get("layout", {}).get("title") or {}
+    title = _part(_part(figure, "layout"), "title")
     if not title.get("text"):
         yield "a figure without a title"
     first: dict[str, tuple[Any, Any]] = {}  # look → name and colour of the first trace that has it, plotly's JSON
@@ -71,21 +71,24 @@ def figure_findings(figure: Mapping[str, Any]) -> Iterator[str]:  # plotly's JSO
 
 
 def _name_and_colour(trace: Mapping[str, Any]) -> tuple[Any, Any]:  # plotly's JSON
-    marker = trace.get("marker") or {}
-    line = trace.get("line") or {}
-    return trace.get("name"), marker.get("color") or line.get("color")
+    colour = _part(trace, "marker").get("color")
+    if not colour:
+        colour = _part(trace, "line").get("color")
+    return trace.get("name"), colour
 
 
 def _look(trace: Mapping[str, Any]) -> str:  # plotly's JSON
     """All that a reader sees of a series without its colour."""
-    marker = trace.get("marker") or {}
-    pattern = marker.get("pattern") or {}
-    line = trace.get("line") or {}
-    seen = [trace.get(part) for part in LOOKS]
+    marker = _part(trace, "marker")
+    seen = [trace.get(name) for name in LOOKS]
     seen.append(marker.get("symbol"))
-    seen.append(pattern.get("shape"))
-    seen.append(line.get("dash"))
+    seen.append(_part(marker, "pattern").get("shape"))
+    seen.append(_part(trace, "line").get("dash"))
     return str(seen)
+
+
+def _part(figure: Mapping[str, Any], name: str) -> Mapping[str, Any]:  # plotly's JSON
+    return figure.get(name) or {}
 
 
 def widget_findings(models: Iterable[Mapping[str, Any]]) -> Iterator[str]:  # a front end's JSON
@@ -125,5 +128,6 @@ def _output_findings(data: Mapping[str, Any]) -> Iterator[str]:  # {MIME type: w
     if figure is not None:
         yield from figure_findings(figure)
     yield from html_findings(html)
-    if any(kind.startswith("image/") for kind in data):
+    pictures = [kind for kind in data if kind.startswith("image/")]
+    if pictures:
         yield "a picture, which has no alt text"

@@ -80,7 +80,9 @@ def check_endpoint() -> None:
         _ = parts.hostname, parts.port  # read from the text only now
     except ValueError as error:
         shown = hidden(shortened(endpoint))
-        action = "set it to the address of a mirror, such as https://hf-mirror.com, or unset it; then restart the kernel"
+        action = (
+            "set it to the address of a mirror, such as https://hf-mirror.com, or unset it; then restart the kernel"
+        )
         raise LabError(f"HF_ENDPOINT={shown!r} is no address", str(error), action) from error
 
 
@@ -113,7 +115,7 @@ def decided(answer: Answer) -> Hub:
 def in_words(answer: Answer) -> str:
     """An answer as a message has it."""
     if answer == PROXY_WANTS_PASSWORD:
-        return f"HTTP {answer}, the proxy wants a password ({_proxies()})"
+        return f"HTTP {answer}, the proxy wants a password ({proxies()})"
     return f"HTTP {answer}" if isinstance(answer, int) else answer
 
 
@@ -178,12 +180,12 @@ def _client(timeout: float) -> "httpx.Client | str":
     try:
         return httpx.Client(timeout=timeout, follow_redirects=True)
     except ImportError:
-        return f"the proxy {_proxies()} needs the package socksio: pip install socksio"
+        return f"the proxy {proxies()} needs the package socksio: pip install socksio"
     except (ValueError, httpx.InvalidURL) as error:
-        return hidden(f"the proxy {_proxies()} cannot be used: {error}")
+        return hidden(f"the proxy {proxies()} cannot be used: {error}")
 
 
-def _proxies() -> str:
+def proxies() -> str:
     """The variables that name a proxy, as they may be shown."""
     named = []
     for name in PROXIES:
