@@ -1,7 +1,7 @@
 """`make test-device`: what no CPU can show, in under 8 minutes on one card, and a table for labkit/course/results.md.
 
-Without a GPU every test skips and says why. LAB_DEVICE_REHEARSAL=1 runs here what a CPU can run, in small: it shows that
-the tests work, and nothing about a GPU; its table says so.
+Without a GPU every test skips and says why. LAB_DEVICE_REHEARSAL=1 runs here what a CPU can run, in small: it shows
+that the tests work, and nothing about a GPU; its table says so.
 """
 
 import importlib.util
@@ -41,8 +41,10 @@ def rehearsing() -> bool:
     return bool(os.environ.get("LAB_DEVICE_REHEARSAL"))
 
 
-def seconds_left() -> float:
-    return MINUTES * 60 - (time.monotonic() - STARTED)
+@pytest.fixture
+def seconds_left() -> Callable[[], float]:
+    """The seconds until the 8 minutes are over, whenever it is called."""
+    return lambda: MINUTES * 60 - (time.monotonic() - STARTED)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -74,12 +76,8 @@ def markdown() -> str:
     if torch.cuda.is_available():
         card = f"one {torch.cuda.get_device_name(0)}"
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}"
-    lines = [
-        f"Measured by `make test-device` on {date.today()}: {card}; {versions}.",
-        "",
-        "| what | measured |",
-        "|---|---|",
-    ]
+    head = f"Measured by `make test-device` on {date.today()}: {card}; {versions}."
+    lines = [head, "", "| what | measured |", "|---|---|"]
     lines += [f"| {what} | {figure} |" for what, figure in ROWS]
     return "\n".join(lines) + "\n"
 

@@ -29,15 +29,8 @@ def test_a_training_step_takes_what_the_plan_says(name, gpu, shape, tmp_path, no
     lm = load_model(str(shape(model)), bits=settings["bits"])
     corpus = device_shapes.even_corpus(lm.codec, batch, length)
     options = {key: value for key, value in settings.items() if key != "bits"}
-    config = FinetuneConfig(
-        str(shape(model)),
-        bits=settings["bits"],
-        max_steps=3,
-        batch_size=batch,
-        max_length=length,
-        eval_steps=0,
-        **options,
-    )
+    sizes = {"max_steps": 3, "batch_size": batch, "max_length": length, "eval_steps": 0}
+    config = FinetuneConfig(str(shape(model)), bits=settings["bits"], **sizes, **options)
     torch.cuda.reset_peak_memory_stats()
     finetune(lm, corpus, config, tmp_path / "out")
     measured = (torch.cuda.max_memory_allocated() - before) / MB

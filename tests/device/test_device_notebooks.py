@@ -8,37 +8,38 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import seconds_left
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "solutions").glob("[0-5]_*.ipynb"))
 TOGETHER = 3  # kernels on one card
 LEAST = 60.0  # seconds that a notebook is begun with
+PASSED, FAILED, LATE = "passed", "failed", "no time left"
 
 
-def test_the_notebooks_run_in_the_gpu_profile_on_the_stand_ins(tmp_path, note, is_rehearsal):
+def test_the_notebooks_run_in_the_gpu_profile_on_the_stand_ins(tmp_path, note, is_rehearsal, seconds_left):
     """Each in a kernel of its own; what there is no time for is said, and is no success."""
     pytest.importorskip("nbmake", reason="nbmake is not installed")
     names = NOTEBOOKS[:1] if is_rehearsal else NOTEBOOKS
     profile = "smoke" if is_rehearsal else "gpu"
     with ThreadPoolExecutor(TOGETHER) as pool:
-        outcomes = list(pool.map(lambda path: _run(path, profile, tmp_path), names))
-    for path, (status, seconds, _) in zip(names, outcomes, strict=True):
+        outcomes = list(pool.map(lambda path: _run(path, profile, tmp_path, seconds_left()), names))
+    logs = []
+    late = []
+    for path, (status, seconds, log) in zip(names, outcomes, strict=True):
         note(f"{path.stem}, {profile} profile, stand-ins", f"{status}, {seconds:.0f} s beside {TOGETHER - 1} others")
-    failed = [
-        f"{path.name}\n{log}" for path, (status, _, log) in zip(names, outcomes, strict=True) if status == "failed"
-    ]
-    assert not failed, "\n".join(failed)
-    late = [path.name for path, (status, *_) in zip(names, outcomes, strict=True) if status == "no time left"]
+        if status == FAILED:
+            logs.append(f"{path.name}\n{log}")
+        if status == LATE:
+            late.append(path.name)
+    assert not logs, "\n".join(logs)
     if late:
         pytest.skip(f"no time left for {', '.join(late)}; the others passed")
 
 
-def _run(notebook: Path, profile: str, home: Path) -> tuple[str, float, str]:
-    """("passed" | "failed" | "no time left", seconds, the end of the log)."""
-    left = seconds_left()
+def _run(notebook: Path, profile: str, home: Path, left: float) -> tuple[str, float, str]:
+    """(PASSED, FAILED or LATE, seconds, the end of the log)."""
     if left < LEAST:
-        return "no time left", 0.0, ""
+        return LATE, 0.0, ""
     settings = {
         "LAB_PROFILE": profile,
         "LAB_MODEL": "mini-pythia",
@@ -59,6 +60,6 @@ def _run(notebook: Path, profile: str, home: Path) -> tuple[str, float, str]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return "no time left", time.monotonic() - started, ""
-    status = "passed" if done.returncode == 0 else "failed"
+        return LATE, time.monotonic() - started, ""
+    status = PASSED if done.returncode == 0 else FAILED
     return status, time.monotonic() - started, done.stdout[-3000:]
