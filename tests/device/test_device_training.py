@@ -57,7 +57,7 @@ def test_a_model_is_tuned_and_scored(name, shape, tmp_path, note, is_rehearsal):
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_adapter(tmp_path, note, is_rehearsal):
-    """SIGKILL after the first checkpoint. A GPU adds in no fixed order, so bytes may differ: the table says how much."""
+    """SIGKILL after the first checkpoint. A GPU adds in no fixed order, so bytes may differ; the table says how far."""
     from safetensors.torch import load_file
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
