@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from labkit.results.best import intervals_of, repeats
 from labkit.results.differs import common, differing
-from labkit.results.report import readable
 from labkit.results.row import Row, model_name
+from labkit.shown import readable
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

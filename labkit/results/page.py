@@ -7,9 +7,9 @@ from html import escape
 from labkit import tables
 from labkit.results.best import MEANING, Ranking, looks_in_words, repeats
 from labkit.results.differs import common, differing
-from labkit.results.report import number, readable
+from labkit.results.report import number
 from labkit.results.row import Row, model_name
-from labkit.shown import Shown
+from labkit.shown import Shown, readable
 from labkit.storage import shipped
 
 TEXTS = shipped(__file__, "board.toml")

@@ -6,6 +6,7 @@ from pathlib import Path
 from labkit import tables
 from labkit.models import LanguageModel
 from labkit.results.row import SCORES, Row, Settings
+from labkit.shown import readable
 
 
 def number(cell: object) -> str:
@@ -14,29 +15,6 @@ def number(cell: object) -> str:
         return readable(str(cell))
     is_small = 0 < abs(cell) < 1
     return f"{cell:.2g}" if is_small else f"{cell:.1f}"
-
-
-def readable(text: str) -> str:
-    """A text with its control characters (but for line breaks and tabs) and half emojis as escapes.
-
-    A terminal would take them for orders, and no file can hold half an emoji.
-
-    >>> readable("a\\x1b[2Jb")
-    'a\\\\x1b[2Jb'
-    """
-    if text.isprintable():
-        return text
-    return "".join(_readable(letter) for letter in text)
-
-
-def _readable(letter: str) -> str:
-    code = ord(letter)
-    is_control = code < 32 or 127 <= code < 160
-    is_half = 0xD800 <= code < 0xE000
-    turns_around = 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069  # the direction of reading
-    if letter in "\n\t" or not (is_control or is_half or turns_around):
-        return letter
-    return letter.encode("unicode_escape").decode()
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Row]) -> str:

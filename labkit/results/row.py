@@ -120,8 +120,7 @@ class Run:
         Raises:
             LabError: a value is of a wrong type.
         """
-        older = {"name": "model", "n_parameters": "parameters"}  # as labkit called them until November 2026
-        given = {older.get(name, name): value for name, value in record.items()}
+        given = {_FIELDS.get(name, name): value for name, value in record.items()}
         known = {name: given[name] for name in _RECORDED if given.get(name) is not None}
         for name, value in known.items():
             _check_recorded(name, value)
@@ -129,9 +128,11 @@ class Run:
 
     def to_record(self) -> dict[str, Any]:  # Any: JSON
         """As JSON, for the file beside predictions."""
-        return asdict(self)
+        return {_NAMES.get(name, name): value for name, value in asdict(self).items()}
 
 
+_FIELDS = {"name": "model", "n_parameters": "parameters"}  # the names that .run.json has always had for these
+_NAMES = {field: name for name, field in _FIELDS.items()}
 # what a record may hold, and the types that JSON gives it
 _RECORDED: dict[str, type | tuple[type, ...]] = {
     "model": str,
