@@ -78,7 +78,7 @@ def _on(draw: random.Random, off: float, values: list[float]) -> float:
 
 @contextmanager
 def stable_sort() -> Iterator[None]:
-    """torch.sort leaves open in which order equal values come, and so which of equal tokens top-p cuts; stable: by id."""
+    """torch.sort leaves the order of equal values open, and so which of equal tokens top-p cuts; stable: by id."""
     plain = torch.sort
     torch.sort = partial(plain, stable=True)
     try:

@@ -30,7 +30,7 @@ TICK = 400  # milliseconds between two tokens of Play
 
 
 class CoreLab:
-    """Sliders, a chart and a reply that grows by one token a tick; every callback is a method, so that tests call it."""
+    """Sliders, a chart and a reply that grows by one token a tick; every callback is a method that tests call too."""
 
     def __init__(self, explorer: "DecodingExplorer"):
         self.explorer = explorer

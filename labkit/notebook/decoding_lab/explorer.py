@@ -7,14 +7,14 @@ front end redraws, also one that does not hear of a thread (googlecolab/colabtoo
 import importlib.util
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labkit.corpora.types import Corpus, Dialogue
+from labkit.corpora.types import Corpus, Dialogue, Predictions
 from labkit.decoding import DecodingConfig, next_token_logits
 from labkit.errors import LabError
 from labkit.metrics import evaluate, gold_predictions
@@ -237,9 +237,9 @@ class DecodingExplorer:
         replies[dialogue.key][turn] = {**replies[dialogue.key][turn], "response": reply}
         return self._passed(dialogue, replies) | {"gold": gold}
 
-    def _passed(self, dialogue: Dialogue, predictions: Mapping[str, list[Any]]) -> Content:  # replies as mwzeval has them
+    def _passed(self, dialogue: Dialogue, predictions: Predictions) -> Content:
         split = self._split_of(dialogue)
-        scores = evaluate(dict(predictions), self.corpus, split, allow_lexical=True)
+        scores = evaluate(predictions, self.corpus, split, allow_lexical=True)
         explanation = scores.explain(dialogue.key)
         return {"inform": bool(explanation.inform), "success": bool(explanation.success)}
 

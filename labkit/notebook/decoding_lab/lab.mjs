@@ -46,43 +46,62 @@ export function descending(logits) {
   return order;
 }
 
-/* A next-token distribution on its way through the filters. All numbers are float64. */
+/* A next-token distribution on its way through the filters, in float64. Loops go by index: V is 50,304 for pythia, and
+   an iterator takes several times as long. */
 class Distribution {
-  constructor(logits, order) {
-    this.scores = Float64Array.from(logits); // [V]
+  constructor({ logits, order, plain }) {
+    this.scores = new Float64Array(logits); // [V]
     this.alive = order; // ids that no filter has cut, the likeliest first
     this.cutBy = new Uint8Array(logits.length); // 0, or the number of the filter that cut the token, from 1
-    this.weights = new Float64Array(logits.length); // [V] exp(score - highest score)
-    this.weigh();
-  }
-
-  /* Softmax over the tokens that are left; 0 for the others is never read. */
-  weigh() {
-    const highest = this.scores[this.alive[0]];
-    this.total = 0;
-    for (const id of this.alive) {
-      this.weights[id] = Math.exp(this.scores[id] - highest);
-      this.total += this.weights[id];
+    if (plain) {
+      this.weights = plain.weights.slice(); // [V] exp(score - highest score), 0 for what is cut
+      this.total = plain.total; // their sum
+      this.highest = plain.highest;
+    } else {
+      this.weights = new Float64Array(logits.length);
+      this.weigh();
     }
   }
 
-  probability(id) {
-    return this.cutBy[id] ? 0 : this.weights[id] / this.total;
+  /* Softmax over the tokens that are left, but for the division by the total. */
+  weigh() {
+    const { scores, cutBy, weights, alive } = this;
+    this.highest = scores[alive[0]];
+    let total = 0;
+    for (let id = 0; id < weights.length; id++) {
+      if (cutBy[id]) continue;
+      weights[id] = Math.exp(scores[id] - this.highest);
+      total += weights[id];
+    }
+    this.total = total;
   }
 
-  /* Keep ids [from, to) of those left and return the mass that goes. */
+  probability(id) {
+    return this.weights[id] / this.total;
+  }
+
+  /* Keep the ranks [from, to) of those left and return the mass that goes. */
   keep(from, to, filter) {
-    let removed = 0;
-    const cut = (id) => {
-      removed += this.weights[id] / this.total;
-      this.cutBy[id] = filter;
-    };
-    this.alive.subarray(0, from).forEach(cut);
-    this.alive.subarray(to).forEach(cut);
-    this.alive = this.alive.subarray(from, to);
-    this.total = 0;
-    for (const id of this.alive) this.total += this.weights[id];
-    return removed;
+    const { alive, weights, cutBy, total } = this;
+    let going = 0;
+    for (let rank = 0; rank < alive.length; rank++) {
+      if (rank === from) rank = to; // over what stays
+      if (rank >= alive.length) break;
+      const id = alive[rank];
+      going += weights[id];
+      weights[id] = 0;
+      cutBy[id] = filter;
+    }
+    this.alive = alive.subarray(from, to);
+    this.total = going > total / 2 ? this.sum() : total - going; // a small difference of large numbers is inexact
+    return going / total;
+  }
+
+  sum() {
+    const { alive, weights } = this;
+    let sum = 0;
+    for (let rank = 0; rank < alive.length; rank++) sum += weights[alive[rank]];
+    return sum;
   }
 
   /* Bits: 0 for one possible token, k for an even choice between 2^k. */
@@ -101,14 +120,17 @@ const APPLY = {
   /* No token that ends a reply, as long as the reply is shorter than `least`. */
   min_new_tokens(distribution, least, filter, { stop, length }) {
     if (length >= least) return 0;
+    const { alive } = distribution;
     const ends = new Set(stop);
-    const staying = distribution.alive.filter((id) => !ends.has(id));
-    const going = distribution.alive.filter((id) => ends.has(id));
-    const reordered = new Uint32Array(distribution.alive.length);
-    reordered.set(staying);
-    reordered.set(going, staying.length);
+    const reordered = new Uint32Array(alive.length); // those that stay, then those that go
+    let staying = 0;
+    let going = alive.length;
+    for (let rank = 0; rank < alive.length; rank++) {
+      if (ends.has(alive[rank])) reordered[--going] = alive[rank];
+      else reordered[staying++] = alive[rank];
+    }
     distribution.alive = reordered;
-    return distribution.keep(0, staying.length, filter);
+    return distribution.keep(0, staying, filter);
   },
 
   /* Logits of tokens that stand in prompt or reply are divided by the penalty, or multiplied where they are negative. */
@@ -122,7 +144,8 @@ const APPLY = {
     const merged = new Uint32Array(alive.length);
     let filled = 0;
     let next = 0;
-    for (const id of alive) {
+    for (let rank = 0; rank < alive.length; rank++) {
+      const id = alive[rank];
       if (isSeen[id]) continue;
       const comesFirst = (other) => scores[other] > scores[id] || (scores[other] === scores[id] && other > id);
       while (next < seen.length && comesFirst(seen[next])) merged[filled++] = seen[next++];
@@ -135,7 +158,8 @@ const APPLY = {
   },
 
   temperature(distribution, temperature) {
-    for (const id of distribution.alive) distribution.scores[id] /= temperature;
+    const { scores } = distribution;
+    for (let id = 0; id < scores.length; id++) scores[id] /= temperature;
     distribution.weigh();
     return 0;
   },
@@ -200,10 +224,10 @@ const APPLY = {
 
 /* What the settings make of the next token: the distribution after all filters, and what each of them did.
 
-   position: {logits: Float32Array [V], order: descending(logits)}
+   position: {logits: Float32Array [V], order: descending(logits), plain: the distribution without filters, if known}
    where: {context: ids before the token, for the repetition penalty; length of the reply; stop: ids that end it} */
 export function filtered(position, settings, where) {
-  const distribution = new Distribution(position.logits, position.order);
+  const distribution = new Distribution(position);
   const stages = [];
   let shaped = distribution.total; // of the weights before anything but min_new_tokens cuts: for the cumulative line
   for (const [name, off] of Object.entries(FILTERS)) {
@@ -219,32 +243,29 @@ export function filtered(position, settings, where) {
 
 /* The token on which a random number of [0, 1) lands, when the probabilities lie side by side in the order of the
    vocabulary: the same rule as labkit.generate's. */
-export function landing(distribution, random) {
-  const { weights, total, cutBy } = distribution;
+export function landing({ weights, cutBy }, random) {
   let all = 0;
-  for (let id = 0; id < weights.length; id++) if (!cutBy[id]) all += weights[id] / total;
+  for (let id = 0; id < weights.length; id++) all += weights[id];
   const mark = random * all;
   let sum = 0;
   let last = 0;
   for (let id = 0; id < weights.length; id++) {
     if (cutBy[id]) continue;
-    sum += weights[id] / total;
+    sum += weights[id];
     last = id;
-    if (sum > mark) return id;
+    if (sum > mark) break;
   }
   return last;
 }
 
 /* Where the probabilities of some tokens lie when all lie side by side in the order of the vocabulary. */
 function laidOut({ weights, total, cutBy }, ids) {
-  const wanted = new Set(ids);
   const places = new Map();
   let sum = 0;
-  for (let id = 0; id < weights.length; id++) {
-    if (cutBy[id]) continue;
-    const share = weights[id] / total;
-    if (wanted.has(id)) places.set(id, { start: sum, share });
-    sum += share;
+  let from = 0;
+  for (const id of [...ids].sort((one, other) => one - other)) {
+    for (; from < id; from++) sum += weights[from];
+    if (!cutBy[id]) places.set(id, { start: sum / total, share: weights[id] / total });
   }
   return places;
 }
@@ -451,7 +472,7 @@ function rarity(logProbability) {
   const share = Math.exp(logProbability);
   if (share >= 0.001) return percent(share);
   const digits = -logProbability / Math.LN10;
-  return digits < 6 ? `1 in ${Math.round(1 / share).toLocaleString("en")}` : `10^-${digits.toFixed(1)}`;
+  return digits < 6 ? `1 in ${grouped(Math.round(1 / share))}` : `10^-${digits.toFixed(1)}`;
 }
 
 /* A token to read: its space and its line break are visible. */
@@ -499,6 +520,13 @@ function themeOf(element) {
     if (alpha > 0.5) return 0.299 * red + 0.587 * green + 0.114 * blue < 128 ? "dark" : "light";
   }
   return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+}
+
+const NUMBER = new Intl.NumberFormat("en"); // made once: it is slow to make
+
+/* 50304 as 50,304. */
+function grouped(number) {
+  return NUMBER.format(number);
 }
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -1024,7 +1052,7 @@ class Lab {
       oninput: (event) => this.turn(name, Number(event.target.value)),
     });
     range.value = value;
-    const shown = h("output", { for: id });
+    const shown = h("span", { class: "dl-value" });
     const effect = h("span", { class: "dl-effect" });
     const bet = h(
       "button",
@@ -1046,7 +1074,7 @@ class Lab {
     const id = `${this.unique}-bet`;
     this.betQuestion = h("label", { for: id });
     this.betRange = h("input", { type: "range", id, min: 0, max: 100, step: 1, oninput: () => this.drawBet() });
-    this.betShown = h("output", { for: id });
+    this.betShown = h("span", { class: "dl-value" });
     this.betButton = h("button", { type: "button", onclick: () => this.settleBet() }, "Show");
     const inside = [this.betQuestion, h("div", { class: "dl-row" }, this.betRange, this.betShown, this.betButton)];
     this.betBox = h("div", { class: "dl-bet" }, ...inside);
@@ -1234,7 +1262,7 @@ class Lab {
     const id = reply.ids[at];
     write(chip, open ? "▁" : this.text(id));
     const chance = reply.chances[at];
-    const label = open ? "the next token" : `${this.text(id)}, ${percent(chance)}`;
+    const label = open ? "open slot" : `${this.text(id)}, ${percent(chance)}`;
     chip.setAttribute("aria-label", `${at + 1}: ${label}`);
     chip.title = open ? "the next token" : `${percent(chance)} by the model`;
     chip.style.setProperty("--chance", open ? 0 : chance.toFixed(3));
@@ -1287,25 +1315,30 @@ class Lab {
     if (!position || !this.info) return;
     const settings = this.settingsOf("B");
     this.now = filtered(position, settings, position.where);
+    const draws = settings.strategy === "sample" && this.draws;
+    this.now.drawn = draws ? landing(this.now.distribution, this.draws[this.at]) : null; // where the seed's number lands
     if (this.kept) this.keptNow ??= filtered(position, this.settingsOf("A"), position.where);
     this.drawRows(position, settings);
     this.drawStack(settings);
     this.drawEffects();
     this.drawStale();
-    this.announce(settings);
+    this.announce();
   }
 
   drawRows(position, settings) {
     const { distribution, stages, shaped } = this.now;
     const a = this.kept ? this.keptNow.distribution : null;
     const greedy = settings.strategy === "greedy" ? likeliest(distribution) : null;
-    const drawn = this.drawn(settings);
+    const { drawn } = this.now;
     let raw = 0;
     let now = 0;
     let summed = 0;
     let keptByA = 0;
     const points = [];
-    const uncut = (id) => (stages[distribution.cutBy[id] - 1]?.name === "min_new_tokens" ? 0 : distribution.weights[id] / shaped);
+    const uncut = (id) => {
+      if (stages[distribution.cutBy[id] - 1]?.name === "min_new_tokens") return 0;
+      return Math.exp(distribution.scores[id] - distribution.highest) / shaped;
+    };
     this.rows.forEach((row, rank) => {
       if (row.id == null) {
         this.drawBar(row, "", 0, 0, null, "");
@@ -1334,8 +1367,8 @@ class Lab {
     const others = total - this.rows.filter((row) => row.id != null).length;
     const left = distribution.alive.length - listed;
     const rest = a ? Math.max(0, 1 - keptByA) : null;
-    const word = left === others ? "all kept" : `${left.toLocaleString("en")} kept`;
-    this.drawBar(this.others, `${others.toLocaleString("en")} others`, Math.max(0, 1 - raw), left ? Math.max(0, 1 - now) : 0, rest, word);
+    const word = left === others ? "all kept" : `${grouped(left)} kept`;
+    this.drawBar(this.others, `${grouped(others)} others`, Math.max(0, 1 - raw), left ? Math.max(0, 1 - now) : 0, rest, word);
     points.push(`100,${ROWS + 1.5}`);
     this.sum.setAttribute("points", points.join(" "));
     const { top_p } = settings;
@@ -1358,17 +1391,11 @@ class Lab {
     write(row.fate, fate);
   }
 
-  /* The token on which the seed's random number lands here; null in greedy, and where nothing is known. */
-  drawn(settings) {
-    if (settings.strategy !== "sample" || !this.draws) return null;
-    return landing(this.now.distribution, this.draws[this.at]);
-  }
-
   drawStack(settings) {
     const { distribution } = this.now;
     const ids = this.rows.map((row) => row.id).filter((id) => id != null);
     const places = laidOut(distribution, ids);
-    const drawn = this.drawn(settings);
+    const { drawn } = this.now;
     this.segments.forEach((segment, index) => {
       const id = ids[index];
       const place = places.get(id);
@@ -1401,7 +1428,7 @@ class Lab {
       }
       const stage = stages[index];
       const cuts = CUTS.includes(name);
-      const done = cuts ? `cuts ${percent(stage.removed)}, ${stage.left.toLocaleString("en")} left` : this.shaped(stage);
+      const done = cuts ? `cuts ${percent(stage.removed)}, ${grouped(stage.left)} left` : this.shaped(stage);
       write(dial.effect, `${index + 1}. ${done}`);
     }
   }
@@ -1455,21 +1482,24 @@ class Lab {
   }
 
   /* One sentence for the status line, said when the dials rest. */
-  announce(settings) {
-    const { distribution, stages } = this.now;
-    const best = likeliest(distribution);
-    const last = stages.at(-1);
-    const cut = stages.map((stage) => stage.removed).some((removed) => removed > 0);
-    const removed = last && CUTS.includes(last.name) ? `${LABELS[last.name]} ${last.value} cuts ${percent(last.removed)}; ` : "";
-    const left = `${distribution.alive.length.toLocaleString("en")} of ${distribution.scores.length.toLocaleString("en")} tokens left`;
-    const likely = `likeliest ${this.text(best)} ${percent(distribution.probability(best))}`;
-    const text = `${cut ? removed : ""}${left}, ${likely}, entropy ${distribution.entropy().toFixed(2)} bits`;
+  announce() {
     clearTimeout(this.announcing);
     if (this.writing) return;
     this.announcing = setTimeout(() => {
-      if (!this.bet && !this.spoken) write(this.status, settings.strategy === "greedy" ? `greedy: ${text}` : text);
+      if (!this.bet && !this.spoken) write(this.status, this.sentence());
       this.spoken = false;
     }, 250);
+  }
+
+  sentence() {
+    const { distribution, stages } = this.now;
+    const best = likeliest(distribution);
+    const last = stages.at(-1);
+    const cut = last && CUTS.includes(last.name) ? `${LABELS[last.name]} ${last.value} cuts ${percent(last.removed)}; ` : "";
+    const all = grouped(distribution.scores.length);
+    const left = `${grouped(distribution.alive.length)} of ${all} tokens left`;
+    const likely = `likeliest ${this.text(best)} ${percent(distribution.probability(best))}`;
+    return `${cut}${left}, ${likely}, entropy ${distribution.entropy().toFixed(2)} bits`;
   }
 
   // --- the tree of replies -------------------------------------------------------------------------------------------

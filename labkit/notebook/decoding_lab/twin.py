@@ -116,9 +116,9 @@ def _logits_along(explorer: "DecodingExplorer", reply: Sequence[int]) -> np.ndar
 
 
 def _shortened(explorer: "DecodingExplorer", logits: np.ndarray, reply: Sequence[int]) -> "Content":
-    """Logits [V] in V characters and a little more: the likeliest as they are, the tail in 64 levels that keep its mass.
+    """Logits [V] in V characters and a little more: the likeliest as they are, the tail in 64 levels.
 
-    Each token has its own level: which one a random number lands on depends on what lies before it in the vocabulary.
+    A level keeps the mass of its tokens. Each token has its own: which one a random number lands on depends on what lies before it in the vocabulary.
     """
     order = np.argsort(-logits)  # [V]
     listed = list(dict.fromkeys([*order[:EXACT].tolist(), *reply]))
@@ -189,7 +189,8 @@ def page(explorer: "DecodingExplorer", title: str = "The decoding lab") -> str:
     """A page of its own with the recorded lab: one file, no server, no network."""
     twin = twin_html(explorer, start_of(explorer, recorded=True))
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-    look = "<style>:root{color-scheme:light dark}body{margin:0}@media(prefers-color-scheme:dark){body{background:#141414}}</style>"
+    dark = "@media(prefers-color-scheme:dark){body{background:#141414;color:#f0f0f0}}"
+    look = f"<style>:root{{color-scheme:light dark}}body{{margin:0}}{dark}</style>"
     body = f"<main><h1 style='font:600 1.4em system-ui;margin:.4em'>{escape(title)}</h1>{twin}</main>"
     return f'<!doctype html><html lang="en"><head>{head}{look}</head><body>{body}</body></html>'
 
