@@ -1300,7 +1300,7 @@ class Lab {
       row.button.disabled = row.id == null;
     });
     this.taken = taken;
-    const after = this.at ? `after ${this.at} token${this.at > 1 ? "s" : ""} of the reply` : "at the start of the reply";
+    const after = this.at ? `after ${this.at} of the reply` : "at the start of the reply";
     write(this.chartTitle, `The next token, ${after}`);
     this.spoken = false;
     this.update();
