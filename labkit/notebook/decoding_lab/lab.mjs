@@ -513,6 +513,13 @@ function roving(container) {
   };
 }
 
+/* A notebook takes arrow keys and letters for itself, unless it is told that they are for the widget. */
+function keepKeys(element) {
+  element.dataset.lmSuppressShortcuts = "true"; // JupyterLab and Notebook 7
+  window.Jupyter?.keyboard_manager?.register_events(element); // the classic notebook
+  element.addEventListener("keydown", (event) => event.stopPropagation());
+}
+
 /* "dark" or "light", by the first background behind the element that is not transparent. */
 function themeOf(element) {
   for (let node = element.parentElement; node; node = node.parentElement) {
@@ -825,6 +832,7 @@ class Lab {
     const { root } = this;
     root.className = "dl";
     root.dataset.theme = themeOf(root);
+    keepKeys(root);
     root.replaceChildren(
       h(
         "section",
