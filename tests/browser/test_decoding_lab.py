@@ -207,7 +207,9 @@ def test_one_question_at_a_time(opened):
         };
     }""")
     page.get_by_role("button", name="Write").click()
-    page.get_by_label("seed", exact=True).evaluate("(seed) => { seed.value = 3; seed.dispatchEvent(new Event('change')); }")
+    page.get_by_label("seed", exact=True).evaluate(
+        "(seed) => { seed.value = 3; seed.dispatchEvent(new Event('change')); }"
+    )
     written(page)
     assert page.evaluate("window.most") == 1
 

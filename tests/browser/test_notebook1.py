@@ -283,5 +283,9 @@ def test_a_notebook_opened_again_without_its_kernel_shows_the_recorded_lab_and_n
         again.get_by_label("top-k", exact=True).press("ArrowRight")
         assert "cut by top-k" in twin.inner_text()
         twin.get_by_role("button", name="Write", exact=True).click()
-        until(again, lambda: again.evaluate("document.querySelector('.dl').decodingLab.replies.B.ids.length") > 0, "a reply")
+        until(
+            again,
+            lambda: again.evaluate("document.querySelector('.dl').decodingLab.replies.B.ids.length") > 0,
+            "a reply",
+        )
         picture(again, "8-opened-again")

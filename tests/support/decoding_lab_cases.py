@@ -16,7 +16,7 @@ from labkit.decoding import DecodingConfig
 
 SIZES = (2_048, 50_304)  # of the stand-ins' vocabulary and of pythia's
 CUT = -1.0  # in place of a probability
-DRAWS = (0.0, 0.1, 0.5, 0.9, 0.999)
+DRAWS = (0.0, 0.10371, 0.49913, 0.87131, 0.99907)  # on no border between equal shares
 PROCESSORS = {
     "repetition_penalty": logits_process.RepetitionPenaltyLogitsProcessor,
     "temperature": logits_process.TemperatureLogitsWarper,
