@@ -155,7 +155,7 @@ def test_nothing_jumps_while_dials_move_and_a_reply_is_written(opened):
     page = opened(delay=5)
     places = """() => [...document.querySelectorAll(".dl-lab button:not(.dl-chip), .dl-stack, .dl-tree, .dl-status")]
         .filter((one) => !one.closest(".dl-tree") || one.matches(".dl-tree"))
-        .map((one) => { const { x, y, width, height } = one.getBoundingClientRect(); return [x, y, width, height].join(); })"""
+        .map((one) => JSON.stringify(one.getBoundingClientRect()))"""
     before = page.evaluate(places)
     for name, value in {"temperature": 0.3, "top-k": 5, "top-p": 0.5}.items():
         move(page, name, value)
@@ -260,7 +260,9 @@ def test_temperature_cuts_nothing_and_min_new_tokens_is_a_filter(opened):
     page.evaluate("""() => {
         const one = window.lab.positions.get("");
         one.order = window.module.descending(one.logits);
-        one.plain = window.module.filtered(one, { ...window.module.FILTERS, strategy: "sample" }, one.where).distribution;
+        one.plain = null;
+        const off = { ...window.module.FILTERS, strategy: "sample" };
+        one.plain = window.module.filtered(one, off, one.where).distribution;
         window.lab.drawPosition(one);
     }""")
     move(page, "at least … tokens", 3)
@@ -398,9 +400,11 @@ def test_every_control_has_a_name_and_changes_are_announced(opened):
     """Twelve sliders had none: a screen reader said "slider" twelve times."""
     page = opened()
     page.get_by_text("more dials").click()
-    nameless = page.evaluate("""() => [...document.querySelectorAll(".dl button, .dl input, .dl textarea")].filter((one) =>
-        !(one.getAttribute("aria-label") || one.textContent.trim() || [...(one.labels || [])].some((l) => l.textContent)))
-        .filter((one) => !one.classList.contains("dl-empty")).map((one) => one.outerHTML)""")
+    nameless = page.evaluate("""() => {
+        const named = (one) => one.getAttribute("aria-label") || one.textContent.trim() || one.labels?.[0]?.textContent;
+        const controls = [...document.querySelectorAll(".dl button:not(.dl-empty), .dl input, .dl textarea")];
+        return controls.filter((one) => !named(one)).map((one) => one.outerHTML);
+    }""")
     assert nameless == []
     move(page, "top-k", 5)
     page.wait_for_function("document.querySelector('[role=status]').textContent.includes('top-k 5 cuts')")

@@ -15,11 +15,13 @@ function madeUp(size, asked, delay) {
     if (delay) await new Promise((resolve) => setTimeout(resolve, delay));
     const { ask, reply, n } = question;
     if (ask === "place") {
-      const said = [["user", "is there a [hotel] ?"], ["bot", "the [hotel_name] is <b>nice</b> ."], ["user", "book it"]];
+      const bot = "the [hotel_name] is <b>nice</b> .";
+      const said = [["user", "is there a [hotel] ?"], ["bot", bot], ["user", "book it"]];
       return { content: { name: "made up", turn: Math.min(question.turn, 2), turns: 3, prompt: [5, 6, 7], said } };
     }
     if (ask === "draws") {
-      return { content: {}, buffers: [Float64Array.from({ length: n }, (_, at) => ((question.seed + at) * 0.37) % 1).buffer] };
+      const draws = Float64Array.from({ length: n }, (_, at) => ((question.seed + at) * 0.37) % 1);
+      return { content: {}, buffers: [draws.buffer] };
     }
     if (ask === "logits") {
       const key = reply.join();
@@ -31,7 +33,9 @@ function madeUp(size, asked, delay) {
       const gold = { inform: true, success: true };
       return { content: { text: "as written", lexical: "as read", inform: true, success: reply.length % 2 > 0, gold } };
     }
-    if (ask === "vocabulary") return { content: { texts: Array.from({ length: size }, (_, id) => id ? ` t${id}` : "\\n") } };
+    if (ask === "vocabulary") {
+      return { content: { texts: Array.from({ length: size }, (_, id) => id ? ` t${id}` : "\\n") } };
+    }
     return { content: {} };
   };
 }

@@ -97,7 +97,7 @@ def test_where_equal_logits_are_cut_apart_the_same_number_stays(by_node):
 
 
 def test_shares_entropy_and_choice_are_labkits(by_node):
-    for case, found, said in by_node:
+    for _, found, said in by_node:
         left = np.where(found == cases.CUT, 0, found)  # [V]
         some = left[left > 0]
         assert said["entropy"] == pytest.approx(abs((some * np.log2(some)).sum()), abs=1e-9)

@@ -118,8 +118,8 @@ def _logits_along(explorer: "DecodingExplorer", reply: Sequence[int]) -> np.ndar
 def _shortened(explorer: "DecodingExplorer", logits: np.ndarray, reply: Sequence[int]) -> "Content":
     """Logits [V] in V characters and a little more: the likeliest as they are, the tail in 64 levels.
 
-    A level keeps the mass of its tokens. Each token has a level of its own: on which token a random number lands depends
-    on what lies before it in the vocabulary.
+    A level keeps the mass of its tokens. Each token has its own: on which token a random number lands
+    depends on what lies before it in the vocabulary.
     """
     order = np.argsort(-logits)  # [V]
     listed = list(dict.fromkeys([*order[:EXACT].tolist(), *reply]))
