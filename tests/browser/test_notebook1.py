@@ -244,8 +244,8 @@ def test_two_settings_stand_side_by_side(page, widget):
     assert labels == ["bot, A: sample, top_k 3", "bot, B: sample, top_k 1"]
     boxes = [box.bounding_box() for box in widget.locator(".dl-reply").all()]
     assert all(box["x"] + box["width"] <= 1500 for box in boxes)
-    widget.get_by_role("button", name="Forget A").click()
     picture(page, "7-side-by-side")
+    widget.get_by_role("button", name="Forget A").click()
 
 
 def test_another_turn_an_instruction_and_what_does_not_fit(page, widget):

@@ -752,6 +752,7 @@ class Lab {
     }
     this.cursor = 0;
     this.focus = "B";
+    this.spoken = false;
     this.drawReplies();
     this.drawButtons();
   }
@@ -1388,7 +1389,7 @@ class Lab {
 
   drawBar(row, text, before, share, ofA, fate) {
     write(row.text, text);
-    row.bars.raw.style.transform = `scaleX(${before})`;
+    row.bars.raw.style.clipPath = `inset(0 ${100 - 100 * before}% 0 0)`; // scaled, its stripes would be squeezed
     row.bars.now.style.transform = `scaleX(${share})`;
     row.bars.a.style.transform = `translateX(${100 * (ofA ?? 0)}%)`;
     row.bars.a.style.visibility = ofA === null ? "hidden" : "visible";
