@@ -9,7 +9,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {  # public name -> the module that defines it
-    "start": "environment",
+    "start": "lab",
     "LabError": "errors",
     "load_corpus": "corpora",
     "load_model": "models",
@@ -20,12 +20,12 @@ _HOME = {  # public name -> the module that defines it
     "generate": "decoding",
     "predict": "decoding",
     "next_token_logits": "decoding",
-    "plan_memory": "memory",
-    "FinetuneConfig": "finetuning",
-    "finetune": "finetuning",
+    "plan_memory": "training.memory_plan",
+    "FinetuneConfig": "training.config",
+    "finetune": "training.run",
     "evaluate": "metrics",
-    "Board": "notebook.board",
-    "sweep": "notebook.sweep",
+    "Board": "results.board",
+    "sweep": "results.sweep",
     "check": "notebook.exercises",
     "hint": "notebook.exercises",
     "solution": "notebook.exercises",

@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import labkit
-from labkit import environment, failures
+from labkit import failures
+from labkit import lab as decisions
 from labkit.errors import LabError
+from labkit.machine.hardware import hardware
+from labkit.machine.paths import clone_root
 from labkit.storage import read_json, shipped, write_json, write_text
 
 
@@ -51,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def doctor(a: argparse.Namespace) -> int:
     """Print what this machine can do and what the lab uses on it; exit with 1 when something blocks it."""
-    lab = environment.decide()
+    lab = decisions.decide()
     print(lab)
     if a.json:
         write_json(a.json, lab.to_json())
@@ -91,7 +94,8 @@ def _predict(lm: Any, dialogues: list, config: Any, run: dict[str, Any], partial
 def evaluate(a: argparse.Namespace) -> None:
     """Score PREDICTIONS.json, print a table and add a row to the results board."""
     from labkit import metrics
-    from labkit.notebook.board import Board, result_row
+    from labkit.results.board import Board
+    from labkit.results.row import result_row
 
     corpus, predictions = labkit.load_corpus(a.corpus, splits=[a.split]), metrics.read_predictions(a.predictions)
     scores = metrics.evaluate(predictions, corpus, a.split, scorer=a.scorer, allow_lexical=a.allow_lexical)
@@ -153,7 +157,8 @@ def _words(flag: str, value: Any) -> list[str]:
 def merge(a: argparse.Namespace) -> None:
     """Merge an adapter into its model's 16- or 32-bit weights."""
     from labkit import models
-    from labkit.notebook.board import Board, model_card
+    from labkit.results.board import Board
+    from labkit.results.report import model_card
 
     merged = labkit.merge(labkit.load_model(a.model, adapter=a.adapter))
     print(f"merged model written to {models.save_model(merged, a.out)}")
@@ -164,19 +169,19 @@ def merge(a: argparse.Namespace) -> None:
 
 def pretrain(a: argparse.Namespace) -> None:
     """Train a stand-in model from scratch."""
-    from labkit.models.pretrain import pretrain
+    from labkit.course.standins.pretrain import pretrain
 
     print(f"written to {pretrain(a.size, a.out, steps=a.steps, minutes=a.minutes, seed=a.seed)}")
 
 
 def bench(a: argparse.Namespace) -> None:
     """Run the benchmarks of a clone's tests/benchmarks; every measurement is a line of JSON."""
-    folder = (environment.clone_root() or Path()) / "tests" / "benchmarks"
+    folder = (clone_root() or Path()) / "tests" / "benchmarks"
     known = [script.stem.removeprefix("bench_") for script in sorted(folder.glob("bench_*.py"))]
     only = a.only.split(",") if a.only else known
     if not known or set(only) - set(known):
         raise LabError(f"no benchmark {a.only or ''}", f"{folder} has {', '.join(known) or 'none'}", "run in a clone")
-    rows = [{"machine": asdict(environment.hardware())}]
+    rows = [{"machine": asdict(hardware())}]
     for name in only:
         with subprocess.Popen([sys.executable, folder / f"bench_{name}.py"], stdout=subprocess.PIPE, text=True) as run:
             for line in filter(lambda line: line.startswith('{"'), run.stdout):  # Trainer prints {'loss': …
@@ -199,7 +204,7 @@ def release(a: argparse.Namespace) -> None:
     """Make the student notebooks in notebooks/ from their sources in solutions/."""
     from labkit.course.release import release
 
-    root = environment.clone_root() or Path()
+    root = clone_root() or Path()
     written = release(root / "solutions", root / "notebooks", check=a.check, repository=a.repository, ref=a.ref)
     print("\n".join(f"wrote {path}" for path in written) or "notebooks/ is what solutions/ makes")
 

@@ -14,7 +14,7 @@ MULTIWOZ = Path(__file__).parents[2] / "shared" / "data" / "multiwoz"
 @cache
 def test_model() -> tuple[str, str]:
     """(model, reason): EleutherAI/pythia-70m where it is reachable or cached, LAB_MODEL's, else the stand-in."""
-    from labkit.environment import choose_model, look_outside
+    from labkit.lab import choose_model, look_outside
 
     name, reason, problems = choose_model(*look_outside()[1][:1])
     if problems:
@@ -69,7 +69,7 @@ def tiny_lm():
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     from labkit.models import LanguageModel
-    from labkit.prompts import TextCodec
+    from labkit.prompts.codec import TextCodec
 
     tokenizer = _tokenizer()
     size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}

@@ -9,8 +9,8 @@ import httpx
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from labkit.environment import cache_dir, multiwoz_url
 from labkit.errors import LabError
+from labkit.machine.paths import cache_dir
 from labkit.storage import read_json, shipped, write_text
 
 ATTEMPTS, BACKOFF, TIMEOUT = 4, 0.5, 15.0  # tries; seconds before the second, doubled each time; seconds of silence
@@ -115,3 +115,8 @@ def _stream(client: httpx.Client, url: str, partial: Path) -> bool:
             for chunk in response.iter_bytes():
                 file.write(chunk)
     return response.status_code == 206
+
+
+def multiwoz_url() -> str:
+    """The code host that MultiWOZ 2.2 is downloaded from; LAB_MULTIWOZ_URL names a mirror."""
+    return (os.environ.get("LAB_MULTIWOZ_URL") or "https://raw.githubusercontent.com").rstrip("/")

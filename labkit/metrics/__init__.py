@@ -3,10 +3,10 @@
 from labkit.corpora.types import Corpus
 from labkit.errors import LabError
 from labkit.metrics.evaluation import Evaluation, Predictions, gold_of
-from labkit.metrics.perplexity import reply_perplexity
 from labkit.metrics.predictions import constant_predictions, gold_predictions, read_predictions, write_predictions
 from labkit.metrics.referee import rescored
 from labkit.metrics.scores import Explanation, Scores, compare
+from labkit.models.likelihood import reply_perplexity
 
 __all__ = ["Explanation", "Predictions", "Scores", "compare", "constant_predictions", "evaluate", "gold_predictions"]
 __all__ += ["read_predictions", "reply_perplexity", "write_predictions"]

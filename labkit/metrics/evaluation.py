@@ -19,7 +19,7 @@ from labkit.metrics.predictions import Predictions, checked
 from labkit.metrics.richness import richness
 from labkit.metrics.scores import Explanation, Scores
 from labkit.metrics.success import TurnInput, Verdict, active_domains, change, follow, judge, passed
-from labkit.prompts import delexicalise
+from labkit.prompts.text import delexicalise
 
 TELLING = {"name", "phone", "postcode", "trainid", "trainID", "address", "ref"}  # what no delexicalised reply holds
 RATES = ("inform", "success")

@@ -7,7 +7,7 @@ from typing import Any
 
 from labkit.corpora.types import Dialogue, Predictions
 from labkit.errors import LabError
-from labkit.prompts import exchanges
+from labkit.prompts.format import exchanges
 from labkit.storage import read_json, write_json
 
 FORMAT = 'write {id: [{"response": text, "state": {domain: {slot: text}}}]}, as mwzeval reads it'

@@ -10,14 +10,16 @@ from html import escape
 from typing import Any
 
 from labkit.corpora.types import BOT, USER, Dialogue, State, Turn
-from labkit.decoding import DecodingConfig, answer
+from labkit.decoding.config import DecodingConfig
+from labkit.decoding.predict import answer
 from labkit.errors import LabError
 from labkit.metrics.database import DOMAINS
 from labkit.metrics.success import active_domains
 from labkit.models import LanguageModel
-from labkit.notebook.view import SMALL, Database, Shown, bubble, filled, matching
+from labkit.notebook.view import SMALL, Database, bubble, filled, matching
 from labkit.notebook.widgets import display_with_twin
-from labkit.prompts import one_line, state_text
+from labkit.prompts.text import one_line, state_text
+from labkit.shown import Shown
 
 LONGEST = 400  # characters of a user turn: more than anyone says to a clerk, and the history must fit, too
 

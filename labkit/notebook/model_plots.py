@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.corpora.types import Dialogue
 from labkit.notebook.plots import METRICS, PALETTE, _bars, _line, figure, named
-from labkit.notebook.view import BUBBLE, Shown, highlighted
-from labkit.prompts import exchanges
+from labkit.notebook.view import BUBBLE, highlighted
+from labkit.prompts.format import exchanges
+from labkit.shown import Shown
 
 if TYPE_CHECKING:
     import numpy as np

@@ -171,7 +171,7 @@ def named(row: Mapping[str, Any]) -> str:
 
 def _changed(settings: Mapping[str, Any] | None) -> str:
     """Decoding settings of a row in a few words: the strategy and the filters that are on."""
-    from labkit.decoding import FILTERS
+    from labkit.decoding.config import FILTERS
 
     settings = settings or {}
     on = [f"{name}={settings[name]}" for name, off in FILTERS.items() if settings.get(name, off) != off]

@@ -17,7 +17,7 @@ import plotly.express as px
 import plotly.graph_objects as go
 
 from labkit.notebook.plots import MARKERS, PALETTE
-from labkit.notebook.view import Shown
+from labkit.shown import Shown
 from labkit.structure import Words, cluster_names, umap_map
 
 Texts = Sequence[str]

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from labkit.corpora.types import BOT, Dialogue, State
 from labkit.metrics.database import DOMAINS, VenueDatabase
 from labkit.metrics.normalization import normalise_state
-from labkit.prompts import current_domain, delexicalise, lexicalise, state_text
+from labkit.prompts.format import current_domain
+from labkit.prompts.text import delexicalise, lexicalise, state_text
+from labkit.shown import Shown
 
 if TYPE_CHECKING:
     from labkit.metrics import Explanation
@@ -24,29 +25,6 @@ _BOT = BUBBLE + "align-self:flex-end;background:rgba(0,114,178,.18)"
 _PASSED, _FAILED = "rgba(0,158,115,.18)", "rgba(213,94,0,.25)"  # told by ✓, ✗ and words, too
 SMALL = "font-size:.8em;opacity:.8"
 _MARK = "background:rgba(230,159,0,.3);color:inherit;border-radius:.3em;padding:0 .2em"
-
-
-@dataclass(frozen=True)
-class Shown:
-    """Something to see: HTML in a notebook, `text` in a terminal and for a screen reader."""
-
-    html: str
-    text: str
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-def show(shown: Any) -> None:
-    """Display in IPython, print elsewhere."""
-    try:
-        from IPython import display, get_ipython
-    except ImportError:
-        return print(shown)
-    return display.display(shown) if get_ipython() else print(shown)
 
 
 def highlighted(text: str) -> str:

@@ -11,10 +11,10 @@ import sys
 import time
 
 from labkit.corpora import load_corpus
-from labkit.decoding import DecodingConfig
+from labkit.decoding.config import DecodingConfig
+from labkit.decoding.speculative import speculative
 from labkit.models import load_model
-from labkit.prompts import prompts
-from labkit.speculative import speculative
+from labkit.prompts.build import prompts
 
 GREEDY = DecodingConfig(max_new_tokens=64)
 

@@ -15,10 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from labkit.corpora import load_corpus
-from labkit.decoding import DecodingConfig, filter_stages, predict
-from labkit.finetuning import FinetuneConfig, finetune
+from labkit.decoding.config import DecodingConfig
+from labkit.decoding.filters import filter_stages
+from labkit.decoding.predict import predict
 from labkit.metrics import evaluate
 from labkit.models import load_model
+from labkit.training.config import FinetuneConfig
+from labkit.training.run import finetune
 
 PROMISED = {"load": 1, "slider": 0.1, "zero-shot evaluation": 60, "QLoRA": 180, "tuned evaluation": 60}  # seconds
 

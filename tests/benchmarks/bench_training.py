@@ -24,11 +24,15 @@ import torch
 from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from labkit.corpora import load_corpus
-from labkit.decoding import DecodingConfig, predict
-from labkit.finetuning import Collator, target_loss
+from labkit.decoding.config import DecodingConfig
+from labkit.decoding.predict import predict
 from labkit.models import LanguageModel, attach_adapter, merge
-from labkit.models.loading import WEIGHTS
-from labkit.prompts import IGNORED, TextCodec, examples, prompts
+from labkit.models.find import WEIGHTS
+from labkit.models.likelihood import target_loss
+from labkit.prompts.build import examples, prompts
+from labkit.prompts.codec import TextCodec
+from labkit.prompts.sequences import IGNORED
+from labkit.training.data import Collator
 
 PYTHIA_70M = {"vocab_size": 50304, "hidden_size": 512, "num_hidden_layers": 6, "num_attention_heads": 8}
 SMALL = {"vocab_size": 2048, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -15,17 +15,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labkit import environment
 from labkit.corpora import load_corpus
 from labkit.corpora.miniwoz.pretraining import pretraining_texts
-from labkit.decoding import DecodingConfig, predict
+from labkit.course.standins.pretrain import blocks
+from labkit.decoding.config import DecodingConfig
+from labkit.decoding.predict import predict
 from labkit.errors import LabError
-from labkit.finetuning import FinetuneConfig, finetune
+from labkit.machine.hardware import hardware
 from labkit.metrics import constant_predictions, evaluate
-from labkit.metrics.perplexity import reply_perplexity
 from labkit.models import load_model
-from labkit.models.pretrain import blocks
+from labkit.models.likelihood import reply_perplexity
 from labkit.storage import read_json, write_json
+from labkit.training.config import FinetuneConfig
+from labkit.training.run import finetune
 
 SIZES = ("mini-pythia-500k", "mini-pythia-2m", "mini-pythia-8m")
 MIDDLE = FinetuneConfig(model="mini-pythia-2m", bits=4, max_steps=440, batch_size=2, learning_rate=4e-3, eval_steps=0)
@@ -130,7 +132,7 @@ def main(folder: Path) -> None:
             except LabError as error:
                 print(f"{name}: {error}", file=sys.stderr)
     print(table.markdown())
-    print(f"\n{environment.hardware()}")
+    print(f"\n{hardware()}")
 
 
 if __name__ == "__main__":

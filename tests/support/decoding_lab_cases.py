@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers.generation import logits_process
 
-from labkit.decoding import DecodingConfig
+from labkit.decoding.config import DecodingConfig
 
 SIZES = (2_048, 50_304)  # of the stand-ins' vocabulary and of pythia's
 CUT = -1.0  # in place of a probability

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from labkit.corpora.types import Corpus
-from labkit.decoding import DecodingConfig
+from labkit.decoding.config import DecodingConfig
 from labkit.errors import LabError
-from labkit.notebook import board as board_module
-from labkit.notebook.board import Board, result_row
+from labkit.results import board as board_module
+from labkit.results.board import Board
+from labkit.results.row import result_row
 
 SCORES = SimpleNamespace(
     bleu=11.6,

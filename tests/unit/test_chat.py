@@ -1,9 +1,10 @@
 """Chat: a conversation without widgets, the same in a browser's place, and inputs that nobody should type."""
 
+from importlib import import_module
+
 import pytest
 
-from labkit import decoding
-from labkit.decoding import DecodingConfig
+from labkit.decoding.config import DecodingConfig
 from labkit.errors import LabError
 from labkit.notebook import chat
 from labkit.notebook.chat import LONGEST, Conversation
@@ -150,8 +151,8 @@ def test_a_turn_that_is_too_many_tokens_is_one_line(tiny_lm):
 
 
 def test_a_tracked_state_stands_in_the_prompt(tiny_lm, monkeypatch):
-    read = []
-    monkeypatch.setattr(decoding, "generate", lambda lm, prompts, config: read.extend(prompts) or [[]])
+    read, module = [], import_module("labkit.decoding.predict")
+    monkeypatch.setattr(module, "generate", lambda lm, prompts, config: read.extend(prompts) or [[]])
     talk = Conversation(tiny_lm, DATABASE, track=lambda *_: ITALIAN)
     talk.say("italian food")
     assert tiny_lm.tokenizer.decode(read[0]) == "user> italian food\nstate> restaurant food=italian\nbot>"

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,8 +73,8 @@ def test_every_subcommand_has_help(command, capsys):
 def test_every_field_of_the_configurations_is_a_flag_with_its_help(capsys):
     from dataclasses import fields
 
-    from labkit.decoding import DecodingConfig
-    from labkit.finetuning import FinetuneConfig
+    from labkit.decoding.config import DecodingConfig
+    from labkit.training.config import FinetuneConfig
 
     for command, config in (("generate", DecodingConfig), ("finetune", FinetuneConfig)):
         with pytest.raises(SystemExit):
@@ -135,7 +136,7 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys):
     def interrupted(**_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("labkit.environment.decide", interrupted)
+    monkeypatch.setattr("labkit.lab.decide", interrupted)
     assert main(["doctor"]) == 130
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -166,7 +167,7 @@ def test_an_interrupted_generation_goes_on_where_it_stopped(shipped, monkeypatch
     assert generate("--limit", "3") == 0
     whole = json.loads(Path("predictions.json").read_text())
     Path("predictions.json").unlink()
-    from labkit import decoding
+    decoding = import_module("labkit.decoding")
 
     real, asked = decoding.predict, []
 
@@ -221,7 +222,7 @@ def test_predictions_of_others_get_a_row_under_the_files_name(corpus):
 
 
 def test_finetune_passes_its_flags_on(monkeypatch, corpus, capsys):
-    from labkit import finetuning
+    finetuning = import_module("labkit.training.run")
 
     seen = {}
 

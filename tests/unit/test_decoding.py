@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -11,25 +12,16 @@ import pytest
 import tiny_models
 import torch
 
-from labkit import decoding
 from labkit.corpora.types import BOT, USER, Dialogue, Turn
-from labkit.decoding import (
-    DecodingConfig,
-    filter_stages,
-    find_max_batch,
-    generate,
-    next_token_logits,
-    predict,
-    remaining,
-    reply_steps,
-    stream,
-    transformers_call,
-    transformers_options,
-)
+from labkit.decoding.config import DecodingConfig, transformers_call, transformers_options
+from labkit.decoding.filters import filter_stages, remaining
+from labkit.decoding.generate import generate, next_token_logits, reply_steps, stream
+from labkit.decoding.limits import find_max_batch
+from labkit.decoding.predict import predict
 from labkit.errors import LabError
 from labkit.models import attach_adapter, load_model
-from labkit.prompts import exchanges
-from labkit.prompts import prompts as prompts_of
+from labkit.prompts.build import prompts as prompts_of
+from labkit.prompts.format import exchanges
 
 NEW = 12
 
@@ -274,7 +266,8 @@ def test_steps_say_from_how_many_tokens_each_was_drawn(lm, prompts):
 @pytest.mark.parametrize("most", [1, 37, 64, 99])
 def test_the_largest_batch_is_found_between_what_fits_and_what_does_not(lm, monkeypatch, most):
     """A search by doubling alone says 32 where 37 fit; one that stops at the first error has lost the kernel."""
-    original, tried = decoding._steps, []
+    module = import_module("labkit.decoding.generate")
+    original, tried = module._steps, []
 
     def crowded(lm, groups, config):
         tried.append(sum(map(len, groups)))
@@ -282,7 +275,7 @@ def test_the_largest_batch_is_found_between_what_fits_and_what_does_not(lm, monk
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(lm, groups, config)
 
-    monkeypatch.setattr(decoding, "_steps", crowded)
+    monkeypatch.setattr(module, "_steps", crowded)
     best, speeds = find_max_batch(lm, prompt_tokens=4, new_tokens=2, limit=64)
     assert best == min(most, 64) and tried[:2] == [1, 2]
     assert {rows for rows, speed in speeds.items() if not speed} == {rows for rows in tried if rows > most}
@@ -352,7 +345,7 @@ def test_no_annotated_state_is_in_the_history_of_a_predicted_one(tiny_lm, monkey
         read.extend(lm.tokenizer.decode(ids) for ids in prompts)
         return [written if key.endswith("state") else lm.codec.encode(" ok") for key in keys]
 
-    monkeypatch.setattr("labkit.decoding.generate", generate)
+    monkeypatch.setattr(import_module("labkit.decoding.predict"), "generate", generate)
     predictions = predict(lm, DIALOGUES, format="state")
     assert predictions["mul1"] == [{"response": "ok", "state": {"hotel": {"stars": "4"}}}] * 4
     assert not [prompt for prompt in read if "area=north" in prompt]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from labkit.corpora.types import BOT, USER, Dialogue, Turn
-from labkit.decoding import FILTERS, DecodingConfig, generate, next_token_logits, stream
+from labkit.decoding.config import FILTERS, DecodingConfig
+from labkit.decoding.generate import generate, next_token_logits, stream
 from labkit.notebook.decoding_lab import explorer as explorer_module
 from labkit.notebook.decoding_lab.core import CoreLab
 from labkit.notebook.decoding_lab.files import MODULE

@@ -193,7 +193,7 @@ def test_every_option_of_decoding_is_one_of_generate(changes):
     """They go to generate as keywords, where an unknown one is an error at run time only."""
     from transformers import GenerationConfig
 
-    from labkit.decoding import DecodingConfig, transformers_options
+    from labkit.decoding.config import DecodingConfig, transformers_options
 
     config = DecodingConfig(min_new_tokens=1, **changes)
     assert set(transformers_options(config)) | {"eos_token_id", "pad_token_id"} <= set(vars(GenerationConfig()))
@@ -202,9 +202,9 @@ def test_every_option_of_decoding_is_one_of_generate(changes):
 @pytest.mark.parametrize("bits", [4, 8])
 def test_every_option_of_quantisation_arrives(bits):
     """BitsAndBytesConfig takes **kwargs and drops what it does not know."""
-    from labkit.models.loading import _quantisation
+    from labkit.models.base import _quantisation
 
-    config = _quantisation(bits, "float32", "cpu", "fp4", False)["quantization_config"]
+    config = _quantisation(bits, "float32", "fp4", False)
     if bits == 8:
         assert config.load_in_8bit and not config.load_in_4bit
     else:
@@ -215,7 +215,7 @@ def test_every_option_of_quantisation_arrives(bits):
 def test_every_field_of_finetuning_that_goes_by_its_own_name_is_one_of_trainings():
     from transformers import TrainingArguments
 
-    from labkit.finetuning import STEPPING, FinetuneConfig
+    from labkit.training.config import STEPPING, FinetuneConfig
 
     known = {field.name for field in fields(TrainingArguments)}
     assert {*STEPPING, "seed", "report_to"} <= known & {field.name for field in fields(FinetuneConfig)}
@@ -241,6 +241,6 @@ def test_what_labkit_looks_up_in_bitsandbytes_is_there():
 def test_trainers_optimisers_have_the_names_that_the_configuration_offers():
     from transformers.training_args import OptimizerNames
 
-    from labkit.finetuning import OPTIMIZERS, PAGED
+    from labkit.training.config import OPTIMIZERS, PAGED
 
     assert {*OPTIMIZERS, *PAGED, *PAGED.values()} <= {name.value for name in OptimizerNames}

@@ -9,12 +9,19 @@ import time
 import types
 from dataclasses import fields, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
-from labkit import environment
-from labkit.environment import PROFILES, STAND_IN_SIZES, Hub, Problem, Version, decide, hub_status, start
+import labkit.machine.hardware as hardware_module
+import labkit.machine.versions as versions_module
+from labkit import lab as environment
 from labkit.errors import LabError
+from labkit.lab import PROFILES, decide, start
+from labkit.machine.network import Hub, hub_status
+from labkit.machine.problem import Problem
+from labkit.machine.versions import Version
+from labkit.models.names import STAND_IN_SIZES
 
 NOWHERE = "http://127.0.0.1:9"  # a port that nothing listens on
 
@@ -252,22 +259,22 @@ def test_a_t4_emulates_bfloat16_and_does_not_get_it(capability, dtype, monkeypat
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)  # what torch says on a T4
-    chosen, reason = environment.choose_dtype("cuda")
+    chosen, reason = hardware_module.choose_dtype("cuda")
     assert chosen == dtype and f"{capability[0]}.{capability[1]}" in reason
 
 
 @pytest.mark.parametrize(("speedup", "said"), [(0.02, "0.02x"), (2.5, "bits=16")])
 def test_a_cpu_computes_in_float32_and_says_what_it_measured(speedup, said, monkeypatch):
-    monkeypatch.setattr(environment, "bf16_speedup", lambda: speedup)
-    dtype, reason = environment.choose_dtype("cpu")
+    monkeypatch.setattr(hardware_module, "bf16_speedup", lambda: speedup)
+    dtype, reason = hardware_module.choose_dtype("cpu")
     assert dtype == "float32" and said in reason
 
 
 def test_the_dtype_probe_is_bounded_and_runs_once():
     before = time.monotonic()
-    first = environment.bf16_speedup()
+    first = hardware_module.bf16_speedup()
     assert first > 0 and time.monotonic() - before < 3
-    assert environment.bf16_speedup() == first  # a second timing would not be equal to the last digit
+    assert hardware_module.bf16_speedup() == first  # a second timing would not be equal to the last digit
 
 
 def test_a_package_upgraded_under_a_running_kernel_asks_for_a_restart(monkeypatch):
@@ -306,7 +313,7 @@ def test_requirements_are_known_without_an_installed_labkit(monkeypatch, tmp_pat
     installed = {version.package for version in environment.versions()}
     monkeypatch.setattr(metadata, "requires", nothing)
     assert {version.package for version in environment.versions()} == installed
-    monkeypatch.setattr(environment, "clone_root", lambda: tmp_path)  # and no pyproject.toml in it
+    monkeypatch.setattr(versions_module, "clone_root", lambda: tmp_path)  # and no pyproject.toml in it
     assert environment.versions() == ()
 
 
@@ -326,7 +333,7 @@ def test_a_full_disk_and_a_folder_that_cannot_be_are_problems(monkeypatch, tmp_p
     (tmp_path / "file").touch()
     monkeypatch.setenv("LAB_HOME", str(tmp_path / "file" / "out"))
     assert "LAB_HOME" in decide().problems[0].action
-    nearly_full = replace(environment.hardware(), disk_gb=0.1)
+    nearly_full = replace(hardware_module.hardware(), disk_gb=0.1)
     assert [p for p in environment._disk_problems(tmp_path, nearly_full) if "0.10 GiB" in p.what]
 
 
@@ -361,11 +368,11 @@ def test_results_go_to_the_clone_from_whatever_folder_a_notebook_is_started_in(m
     monkeypatch.delenv("LAB_HOME")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        environment.Path,
+        Path,
         "is_dir",
         lambda self: os.path.isdir(self) and not str(self).startswith(("/content", "/kaggle")),
     )
-    root = environment.Path(environment.__file__).resolve().parents[1]
+    root = Path(environment.__file__).resolve().parents[1]
     assert environment.lab_home() == root / "outputs"
     monkeypatch.setenv("LAB_HOME", "here")
     assert environment.lab_home() == tmp_path / "here"
@@ -379,7 +386,7 @@ def test_a_seed_seeds_all_three_generators():
 
     draws = []
     for _ in range(2):
-        environment.seed_everything(7)
+        hardware_module.seed_everything(7)
         draws.append((random.random(), np.random.rand(), torch.rand(1).item()))
     assert draws[0] == draws[1]
 
@@ -391,5 +398,5 @@ def test_a_seed_seeds_all_three_generators():
 def test_results_are_where_a_dropped_session_does_not_lose_them(place, home, monkeypatch):
     """Colab's disk is gone with its session, Drive is not; of Kaggle's only /kaggle/working is kept."""
     monkeypatch.delenv("LAB_HOME", raising=False)
-    monkeypatch.setattr(environment.Path, "is_dir", lambda self: str(self) == place)
-    assert environment.lab_home() == environment.Path(home)
+    monkeypatch.setattr(Path, "is_dir", lambda self: str(self) == place)
+    assert environment.lab_home() == Path(home)

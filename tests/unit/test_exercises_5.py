@@ -5,7 +5,7 @@ import pytest
 from labkit.corpora.types import Span
 from labkit.metrics.spans import bio_tags, span_f1, tagged_spans, words
 from labkit.notebook.exercises import BLANK, RAISED, RIGHT, WRONG, every_exercise, judge
-from labkit.prompts import dialogue_header
+from labkit.prompts.format import dialogue_header
 
 
 def kept(scores, patience):

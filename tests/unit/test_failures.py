@@ -135,7 +135,7 @@ def test_contrastive_search_requires_trust_remote_code(tiny_lm):
 
 def test_restart_needed_after_install(monkeypatch):
     """The newer version is on the disk, the older one in use: what `start()` says, and what an import says."""
-    from labkit.environment import Version, _version_problems
+    from labkit.machine.versions import Version, _version_problems
 
     problem = next(_version_problems((Version("torch", ">=2.6", "", "2.13.0", "2.12.0"),)))
     assert anchor(LabError("the lab is BLOCKED", problem.what, problem.action)) == "restart-kernel"
@@ -148,7 +148,7 @@ def test_no_module_named_pkg_resources():
 
 
 def test_kernel_of_another_environment(monkeypatch):
-    import labkit.environment as environment
+    import labkit.lab as environment
 
     missing = environment.Version("peft", ">=0.18", "", "", "")
     monkeypatch.setattr(environment, "versions", lambda: (missing,))
@@ -215,7 +215,7 @@ def test_hub_unreachable(offline):
 )
 def test_lab_model_is_not_to_be_had(answer, section, monkeypatch):
     """What `start()` says of a model that was asked for leads to the right section."""
-    from labkit.environment import choose_model
+    from labkit.lab import choose_model
 
     monkeypatch.setenv("LAB_MODEL", "nobody/nothing")
     problem = choose_model(answer)[2][0]
@@ -373,7 +373,7 @@ def test_the_command_line_uses_the_same_table(monkeypatch, capsys):
     def full(*_):
         raise MemoryError("Bearer hf_abcdefghijklmnopqrstuvwx")
 
-    monkeypatch.setattr(cli.environment, "decide", full)
+    monkeypatch.setattr(cli.decisions, "decide", full)
     assert cli.main(["doctor"]) == 2
     said = capsys.readouterr().err
     assert (
@@ -396,7 +396,7 @@ def test_a_card_escapes_what_it_shows():
 
 
 def test_start_turns_it_on_before_anything_can_fail(monkeypatch):
-    import labkit.environment as environment
+    import labkit.lab as environment
 
     on = []
     monkeypatch.setattr(environment.failures, "install", lambda: on.append(True))

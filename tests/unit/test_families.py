@@ -13,12 +13,15 @@ from tiny_models import FAMILIES, family
 from transformers import AutoModelForCausalLM
 
 from labkit.corpora.types import BOT, USER, Dialogue, Turn
-from labkit.decoding import DecodingConfig, generate, next_token_logits, predict
+from labkit.decoding.config import DecodingConfig
+from labkit.decoding.generate import generate, next_token_logits
+from labkit.decoding.predict import predict
 from labkit.errors import LabError
-from labkit.memory import plan_memory
 from labkit.models import attach_adapter, inside, load_model, lora_targets
-from labkit.notebook.sweep import ladder
-from labkit.prompts import TextCodec, prompts
+from labkit.prompts.build import prompts
+from labkit.prompts.codec import TextCodec
+from labkit.results.sweep import ladder
+from labkit.training.memory_plan import plan_memory
 
 PUBLISHED = {  # parameters, as the models' cards and papers give them
     "pythia": "14067712 30494720 70426624 162322944 405334016 1011781632 1414647808 2775208960 6857302016 11846072320",

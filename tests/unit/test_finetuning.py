@@ -2,61 +2,28 @@
 
 import signal
 from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny_training import SHAPE, TINY, plain_dialogue, tiny_lm
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from labkit.corpora.types import BOT, USER, Corpus, Dialogue, Turn
-from labkit.decoding import next_token_logits
-from labkit.environment import GIB, hardware
+from labkit.corpora.types import Corpus
+from labkit.decoding.generate import next_token_logits
 from labkit.errors import LabError
-from labkit.finetuning import (
-    Collator,
-    FinetuneConfig,
-    _compute_in,
-    _computes_in,
-    _smaller,
-    _trainable,
-    finetune,
-    split_dialogues,
-    target_loss,
-)
-from labkit.models import LanguageModel, attach_adapter, load_adapter, load_model, merge, save_model
-from labkit.prompts import Example, TextCodec, examples
-
-TINY = FinetuneConfig(
-    max_steps=6, batch_size=2, eval_steps=3, save_steps=2, max_length=128, lora_r=2, warmup_steps=1, learning_rate=1e-2
-)
-SHAPE = {"vocab_size": 257, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-SHAPE |= {"intermediate_size": 32, "max_position_embeddings": 256}
-
-
-def _tokenizer(bos: bool = False) -> PreTrainedTokenizerFast:
-    """One token a byte, and an end token; `bos` as in Llama."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate([*alphabet, "<end>"])}, merges=[]))
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<end>", **({"bos_token": "<end>"} if bos else {})
-    )
-
-
-def _lm(family: str = "gpt_neox") -> LanguageModel:
-    torch.manual_seed(0)
-    kinds = {"gpt_neox": (GPTNeoXForCausalLM, GPTNeoXConfig), "llama": (LlamaForCausalLM, LlamaConfig)}
-    model, config = kinds[family]
-    tokenizer = _tokenizer(bos=family == "llama")
-    model = model(config(**SHAPE, initializer_range=0.2)).eval()
-    return LanguageModel(family, model, tokenizer, TextCodec(tokenizer), 32, "float32", "cpu", True)
-
-
-def _dialogue(name: str, n: int) -> Dialogue:
-    pairs = [(Turn(USER, f"question {i} of {name}"), Turn(BOT, f"answer {i} " + "x" * i)) for i in range(n)]
-    return Dialogue(name, (), [turn for pair in pairs for turn in pair])
+from labkit.machine.hardware import GIB, hardware
+from labkit.models import attach_adapter, load_adapter, load_model, merge, save_model
+from labkit.models.likelihood import target_loss
+from labkit.prompts.build import examples
+from labkit.prompts.sequences import Example
+from labkit.training.advice import _smaller
+from labkit.training.config import FinetuneConfig
+from labkit.training.data import Collator, split_dialogues
+from labkit.training.loop import _compute_in, _computes_in, _trainable
+from labkit.training.run import finetune
 
 
 def _row(example: Example) -> dict[str, list[int]]:
@@ -65,7 +32,9 @@ def _row(example: Example) -> dict[str, list[int]]:
 
 @pytest.fixture(scope="module")
 def corpus() -> Corpus:
-    splits = {split: [_dialogue(f"{split}{i}", 1 + i % 3) for i in range(10)] for split in ("train", "dev", "test")}
+    splits = {
+        split: [plain_dialogue(f"{split}{i}", 1 + i % 3) for i in range(10)] for split in ("train", "dev", "test")
+    }
     return Corpus("tiny", splits, "test")
 
 
@@ -73,10 +42,10 @@ def corpus() -> Corpus:
 @pytest.mark.parametrize("adapter", [False, True])
 def test_loss_of_target_positions_is_the_loss_of_full_logits(family: str, adapter: bool) -> None:
     """Trap: a shift by one, or padding that counts, in the shortcut around the output head."""
-    lm = _lm(family)
+    lm = tiny_lm(family)
     if adapter:
         lm = attach_adapter(lm, r=2)
-    rows = [_row(row) for d in (_dialogue("a", 3), _dialogue("b", 1)) for row in examples(d, lm.codec)]
+    rows = [_row(row) for d in (plain_dialogue("a", 3), plain_dialogue("b", 1)) for row in examples(d, lm.codec)]
     batch = Collator(lm.codec.pad_id)(rows)
     assert (batch["attention_mask"] == 0).any()
     logits = lm.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
@@ -89,7 +58,7 @@ def test_loss_of_target_positions_is_the_loss_of_full_logits(family: str, adapte
 @pytest.mark.parametrize("family", ["gpt_neox", "llama"])
 def test_one_pass_a_dialogue_is_turn_by_turn(family: str) -> None:
     """Trap: history repeated in the target, or a reply that sees what came after it."""
-    lm, dialogue = _lm(family), _dialogue("a", 4)
+    lm, dialogue = tiny_lm(family), plain_dialogue("a", 4)
 
     def total(recipe: str, batch_size: int) -> torch.Tensor:
         rows = [_row(row) for row in examples(dialogue, lm.codec, recipe=recipe)]
@@ -104,13 +73,13 @@ def test_gradient_accumulation_is_one_large_batch(corpus: Corpus, tmp_path: Path
     """Trap: the mean of batch means, which weighs a token in a short batch more."""
     one = replace(TINY, max_steps=1, batch_size=4, eval_steps=0, warmup_steps=0)
     many = replace(one, batch_size=1, gradient_accumulation_steps=4)
-    first = finetune(_lm(), corpus, one, tmp_path / "one").history[0]["loss"]
-    assert finetune(_lm(), corpus, many, tmp_path / "many").history[0]["loss"] == pytest.approx(first, rel=1e-4)
+    first = finetune(tiny_lm(), corpus, one, tmp_path / "one").history[0]["loss"]
+    assert finetune(tiny_lm(), corpus, many, tmp_path / "many").history[0]["loss"] == pytest.approx(first, rel=1e-4)
 
 
 def test_training_learns_and_gives_the_base_model_back(corpus: Corpus, tmp_path: Path) -> None:
     """Trap: zero-shot numbers computed after training with the adapter still on the model."""
-    lm = _lm()
+    lm = tiny_lm()
     before = {name: weight.clone() for name, weight in lm.model.state_dict().items()}
     result = finetune(lm, corpus, replace(TINY, max_steps=20), tmp_path)
     losses = [row["eval_loss"] for row in result.history if "eval_loss" in row]
@@ -120,7 +89,7 @@ def test_training_learns_and_gives_the_base_model_back(corpus: Corpus, tmp_path:
 
 
 def test_saved_adapter_is_the_trained_one(corpus: Corpus, tmp_path: Path) -> None:
-    lm = _lm()
+    lm = tiny_lm()
     save_model(lm, tmp_path / "base")
     finetune(load_model(str(tmp_path / "base")), corpus, TINY, tmp_path / "out")
     tuned = load_model(str(tmp_path / "base"), adapter=tmp_path / "out")
@@ -129,18 +98,18 @@ def test_saved_adapter_is_the_trained_one(corpus: Corpus, tmp_path: Path) -> Non
 
 
 def test_full_finetuning_saves_a_model(corpus: Corpus, tmp_path: Path) -> None:
-    result = finetune(_lm(), corpus, replace(TINY, full_finetune=True), tmp_path)
+    result = finetune(tiny_lm(), corpus, replace(TINY, full_finetune=True), tmp_path)
     assert result.trainable == result.total
     assert load_model(str(tmp_path)).n_parameters == result.total
 
 
 def test_finished_run_is_returned_and_another_configuration_refused(corpus: Corpus, tmp_path: Path) -> None:
-    first = finetune(_lm(), corpus, TINY, tmp_path)
+    first = finetune(tiny_lm(), corpus, TINY, tmp_path)
     stamp = (tmp_path / "adapter_model.safetensors").stat().st_mtime_ns
-    assert finetune(_lm(), corpus, TINY, tmp_path) == first
+    assert finetune(tiny_lm(), corpus, TINY, tmp_path) == first
     assert (tmp_path / "adapter_model.safetensors").stat().st_mtime_ns == stamp
     with pytest.raises(LabError, match="learning_rate 0\\.01 → 0\\.5"):
-        finetune(_lm(), corpus, replace(TINY, learning_rate=0.5), tmp_path)
+        finetune(tiny_lm(), corpus, replace(TINY, learning_rate=0.5), tmp_path)
 
 
 @pytest.mark.slow
@@ -148,20 +117,20 @@ def test_finished_run_is_returned_and_another_configuration_refused(corpus: Corp
 def test_interrupted_run_goes_on_to_the_same_weights(full: bool, corpus: Corpus, tmp_path: Path) -> None:
     """Traps: no resume; a step lost or made twice; other dialogues; GPT-NeoX's output head left out by Trainer."""
     config = replace(TINY, full_finetune=full, eval_steps=0)
-    finetune(_lm(), corpus, config, tmp_path / "whole")
+    finetune(tiny_lm(), corpus, config, tmp_path / "whole")
     with pytest.raises(LabError, match="the same call again goes on"):
-        _interrupted_at(4, lambda: finetune(_lm(), corpus, config, tmp_path / "parts"))
+        _interrupted_at(4, lambda: finetune(tiny_lm(), corpus, config, tmp_path / "parts"))
     assert not (tmp_path / "parts" / "result.json").exists()
-    finetune(_lm(), corpus, config, tmp_path / "parts")
+    finetune(tiny_lm(), corpus, config, tmp_path / "parts")
     whole, parts = (next((tmp_path / run).glob("*model.safetensors")).read_bytes() for run in ("whole", "parts"))
     assert whole == parts
 
 
 def _interrupted_at(step: int, call) -> None:
     """Ctrl-C in the middle of a step."""
-    from labkit import finetuning
+    from labkit.training import loop
 
-    original, seen = finetuning.target_loss, []
+    original, seen = loop.target_loss, []
 
     def counting(*args, **kwargs):
         if torch.is_grad_enabled():
@@ -170,20 +139,20 @@ def _interrupted_at(step: int, call) -> None:
             signal.raise_signal(signal.SIGINT)
         return original(*args, **kwargs)
 
-    finetuning.target_loss = counting
+    loop.target_loss = counting
     try:
         call()
     finally:
-        finetuning.target_loss = original
+        loop.target_loss = original
 
 
 def test_half_written_checkpoint_is_passed_over(corpus: Corpus, tmp_path: Path) -> None:
     """Trap: a process killed while it saved leaves a folder that Trainer would load."""
     with pytest.raises(LabError):
-        _interrupted_at(5, lambda: finetune(_lm(), corpus, TINY, tmp_path))
+        _interrupted_at(5, lambda: finetune(tiny_lm(), corpus, TINY, tmp_path))
     last = max((tmp_path / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     (last / "trainer_state.json").write_text('{"epoch": 1')
-    assert len(finetune(_lm(), corpus, TINY, tmp_path).history) > 0
+    assert len(finetune(tiny_lm(), corpus, TINY, tmp_path).history) > 0
 
 
 def test_caps_count_whole_dialogues_and_no_split_leaks(corpus: Corpus) -> None:
@@ -208,23 +177,23 @@ def test_caps_count_whole_dialogues_and_no_split_leaks(corpus: Corpus) -> None:
 )
 def test_bad_configuration_is_one_line(change: dict, message: str, corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(LabError, match=message):
-        finetune(_lm(), corpus, replace(TINY, **change), tmp_path / "out")
+        finetune(tiny_lm(), corpus, replace(TINY, **change), tmp_path / "out")
 
 
 def test_quantised_weights_are_not_trained_in_full(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(LabError, match="bits=4"):
-        finetune(replace(_lm(), bits=4), corpus, replace(TINY, full_finetune=True), tmp_path / "out")
+        finetune(replace(tiny_lm(), bits=4), corpus, replace(TINY, full_finetune=True), tmp_path / "out")
 
 
 def test_paged_optimiser_on_cpu_is_substituted(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="adamw_torch it is"):
-        finetune(_lm(), corpus, replace(TINY, max_steps=1, eval_steps=0, optim="paged_adamw_32bit"), tmp_path)
+        finetune(tiny_lm(), corpus, replace(TINY, max_steps=1, eval_steps=0, optim="paged_adamw_32bit"), tmp_path)
 
 
 def test_a_regular_expression_shows_what_it_matched(corpus: Corpus, tmp_path: Path, capsys) -> None:
     """Trap of the original: an option of LoRA modules without effect, which nothing on the screen gave away."""
     config = replace(TINY, max_steps=1, eval_steps=0, lora_modules=r"layers\.1\.attention|dense_h")
-    finetune(_lm(), corpus, config, tmp_path)
+    finetune(tiny_lm(), corpus, config, tmp_path)
     block = "gpt_neox.layers.N."
     shown = f"{block}attention.dense (1), {block}attention.query_key_value (1), {block}mlp.dense_h_to_Nh (2)"
     assert f"LoRA on {shown}\n" in capsys.readouterr().out
@@ -236,14 +205,14 @@ def test_a_reporter_that_is_not_there_is_one_line(name: str, corpus: Corpus, tmp
     if find_spec(name) or (name == "tensorboard" and find_spec("tensorboardX")):
         pytest.skip(f"{name} is installed here, and works")
     with pytest.raises(LabError, match=f"cannot report to '{name}'"):
-        finetune(_lm(), corpus, replace(TINY, report_to=name), tmp_path)
+        finetune(tiny_lm(), corpus, replace(TINY, report_to=name), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_reports_go_to_tensorboard(corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
     pytest.importorskip("tensorboardX", reason="no TensorBoard writer is installed")
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
-    finetune(_lm(), corpus, replace(TINY, report_to="tensorboard"), tmp_path / "run")
+    finetune(tiny_lm(), corpus, replace(TINY, report_to="tensorboard"), tmp_path / "run")
     (events,) = (tmp_path / "logs").rglob("events.out.tfevents.*")
     assert b"eval/loss" in events.read_bytes()
 
@@ -252,9 +221,9 @@ def test_out_of_memory_names_the_smallest_change(corpus: Corpus, tmp_path: Path,
     def full(*_, **__):
         raise torch.OutOfMemoryError("tried to allocate 2 GiB")
 
-    monkeypatch.setattr("labkit.finetuning.target_loss", full)
+    monkeypatch.setattr("labkit.training.loop.target_loss", full)
     with pytest.raises(LabError, match=r"batch_size=1, gradient_accumulation_steps=2: planned .* MB did not fit"):
-        finetune(_lm(), corpus, TINY, tmp_path)
+        finetune(tiny_lm(), corpus, TINY, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -271,15 +240,15 @@ def test_out_of_memory_names_the_smallest_change(corpus: Corpus, tmp_path: Path,
 def test_what_fits_is_the_memory_plan(change: dict, memory_mb: int, said: str, monkeypatch) -> None:
     """Trap: advice that was not checked, and fails as well. The device is a made-up one."""
     size = SHAPE | {"vocab_size": 8192, "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
-    lm = replace(_lm(), model=GPTNeoXForCausalLM(GPTNeoXConfig(**size | {"num_hidden_layers": 6})), stand_in=False)
+    lm = replace(tiny_lm(), model=GPTNeoXForCausalLM(GPTNeoXConfig(**size | {"num_hidden_layers": 6})), stand_in=False)
     device = replace(hardware(), gpu_memory_gb=(memory_mb + 500) * 1e6 / GIB)
-    monkeypatch.setattr("labkit.finetuning.hardware", lambda: device)
+    monkeypatch.setattr("labkit.training.advice.hardware", lambda: device)
     assert _smaller(lm, FinetuneConfig(**change)).startswith(said)
 
 
 def test_trained_embeddings_are_in_the_adapter_and_not_in_the_base(corpus: Corpus, tmp_path: Path) -> None:
     """A stand-in's placeholders were never seen in pre-training: a LoRA alone cannot tell them apart."""
-    lm = _lm()
+    lm = tiny_lm()
     prompt = lm.codec.encode("user> hello\nbot>")
     before = next_token_logits(lm, prompt)
     config = replace(TINY, train_embeddings=True)
@@ -290,14 +259,14 @@ def test_trained_embeddings_are_in_the_adapter_and_not_in_the_base(corpus: Corpu
     assert run.trainable == plain.trainable + embeddings
     tuned = load_adapter(lm, run.adapter)
     trained = tuned.model.get_output_embeddings().weight
-    assert not torch.equal(trained, _lm().model.get_output_embeddings().weight)
+    assert not torch.equal(trained, tiny_lm().model.get_output_embeddings().weight)
     merged, unmerged = next_token_logits(merge(tuned), prompt), next_token_logits(tuned, prompt)
     torch.testing.assert_close(torch.tensor(merged), torch.tensor(unmerged), atol=1e-4, rtol=0)
 
 
 def test_what_is_trained_is_in_float32_whatever_the_base_is_in():
     """Trap: embeddings trained in bfloat16, whose 8 bits swallow the steps of a small learning rate."""
-    lm = _lm()
+    lm = tiny_lm()
     lm.model.to(torch.bfloat16)
     tuned = _trainable(replace(lm, dtype="bfloat16"), replace(TINY, train_embeddings=True), None)
     trained = {str(p.dtype) for p in tuned.model.parameters() if p.requires_grad}
@@ -308,7 +277,7 @@ def test_what_is_trained_is_in_float32_whatever_the_base_is_in():
 @pytest.mark.parametrize(("speedup", "dtype"), [(0.05, "float32"), (1.9, "bfloat16")])
 def test_four_bits_train_in_what_this_cpu_is_fast_in(monkeypatch, speedup, dtype):
     """Trap: bfloat16 on a CPU that has to emulate it, sixty times slower; or float32 where bfloat16 is fast."""
-    monkeypatch.setattr("labkit.finetuning.bf16_speedup", lambda: speedup)
+    monkeypatch.setattr("labkit.training.loop.bf16_speedup", lambda: speedup)
     lm = load_model("mini-pythia-500k", bits=4, device="cpu")
     assert _computes_in(lm) == dtype and _computes_in(replace(lm, bits=32)) == lm.dtype == "float32"
     layers = [module for module in lm.model.modules() if hasattr(module, "compute_type_is_set")]
@@ -325,13 +294,12 @@ WATCHED = replace(TINY, max_steps=8, eval_steps=2, score_dialogues=2, metric_for
 
 def test_validation_scores_replies_of_the_dev_split_only(corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
     """Traps: scores on test dialogues; a figure that is told only at the end; a score lost on its way."""
-    from labkit import decoding
-
+    decoding = import_module("labkit.decoding.predict")
     asked, told, real = [], [], decoding.predict
     monkeypatch.setattr(
         decoding, "predict", lambda lm, dialogues, *a, **k: asked.append(dialogues) or real(lm, dialogues, *a, **k)
     )
-    result = finetune(_lm(), corpus, WATCHED, tmp_path, watch=lambda history: told.append(len(history)))
+    result = finetune(tiny_lm(), corpus, WATCHED, tmp_path, watch=lambda history: told.append(len(history)))
     assert len(asked) == 4 and all(
         len(some) == 2 and {d.key for d in some} <= {d.key for d in corpus["dev"]} for some in asked
     )
@@ -345,16 +313,16 @@ def test_a_score_of_ones_own_chooses_the_adapter_and_stops_the_run(corpus: Corpu
     """Traps: a score that is shown and decides nothing; one that nobody gave."""
     given, seen = iter([2.0, 1.0, 9.0, 9.0]), []
     config = replace(WATCHED, metric_for_best_model="own", early_stopping_patience=1)
-    result = finetune(_lm(), corpus, config, tmp_path, own_score=lambda said: seen.append(said) or next(given))
+    result = finetune(tiny_lm(), corpus, config, tmp_path, own_score=lambda said: seen.append(said) or next(given))
     assert [row["eval_own"] for row in result.history if "eval_own" in row] == [2.0, 1.0]
     assert all(len(said) == 2 and all("response" in turn for turns in said.values() for turn in turns) for said in seen)
     with pytest.raises(LabError, match="own_score"):
-        finetune(_lm(), corpus, config, tmp_path / "other")
+        finetune(tiny_lm(), corpus, config, tmp_path / "other")
 
 
 def _scripted(monkeypatch, scores: list[float]) -> None:
     """Validation gives these BLEU scores, one after the other by step."""
-    from labkit import finetuning
+    from labkit.training import run
 
     def score(lm, dialogues, corpus, config, own):
         return {"eval_bleu": scores[_scripted.trainer.state.global_step // config.eval_steps - 1], "eval_sample": ""}
@@ -363,9 +331,9 @@ def _scripted(monkeypatch, scores: list[float]) -> None:
         _scripted.trainer = real(*args)
         return _scripted.trainer
 
-    real = finetuning._trainer
-    monkeypatch.setattr(finetuning, "_trainer", kept)
-    monkeypatch.setattr(finetuning, "_scores", score)
+    real = run._trainer
+    monkeypatch.setattr(run, "_trainer", kept)
+    monkeypatch.setattr(run, "_scores", score)
 
 
 def test_the_best_adapter_is_kept_and_a_run_that_gets_no_better_stops(
@@ -374,17 +342,17 @@ def test_the_best_adapter_is_kept_and_a_run_that_gets_no_better_stops(
     """Traps: the last adapter instead of the best; patience counted from the start; an early stop taken for Ctrl-C."""
     _scripted(monkeypatch, [1, 3, 2, 3, 9])
     config = replace(WATCHED, max_steps=10, early_stopping_patience=2)
-    result = finetune(_lm(), corpus, config, tmp_path / "early")
+    result = finetune(tiny_lm(), corpus, config, tmp_path / "early")
     assert [row["eval_bleu"] for row in result.history if "eval_bleu" in row] == [1, 3, 2, 3]
     finetune(
-        _lm(), corpus, replace(config, early_stopping_patience=None, metric_for_best_model=None), tmp_path / "last"
+        tiny_lm(), corpus, replace(config, early_stopping_patience=None, metric_for_best_model=None), tmp_path / "last"
     )
     checkpoint = tmp_path / "early" / "checkpoints" / "checkpoint-8" / "adapter_model.safetensors"
     weights = {run: (tmp_path / run / "adapter_model.safetensors").read_bytes() for run in ("early", "last")}
     assert weights["early"] not in (weights["last"], checkpoint.read_bytes())
     monkeypatch.undo()
     _scripted(monkeypatch, [1, 3, 2, 1, 1])  # the same steps, so that the best is step 4 again
-    finetune(_lm(), corpus, replace(config, early_stopping_patience=3), tmp_path / "again")
+    finetune(tiny_lm(), corpus, replace(config, early_stopping_patience=3), tmp_path / "again")
     assert (tmp_path / "again" / "adapter_model.safetensors").read_bytes() == weights["early"]
 
 
@@ -392,10 +360,10 @@ def test_a_run_killed_after_its_early_stop_does_not_train_on(corpus: Corpus, tmp
     """Trap: transformers resumes past the stop, and may find another best adapter there."""
     _scripted(monkeypatch, [3, 2, 1, 99, 99])
     config = replace(WATCHED, max_steps=10, early_stopping_patience=2)
-    first = finetune(_lm(), corpus, config, tmp_path)
+    first = finetune(tiny_lm(), corpus, config, tmp_path)
     before = (tmp_path / "adapter_model.safetensors").read_bytes()
     (tmp_path / "result.json").unlink()
-    assert finetune(_lm(), corpus, config, tmp_path).history == first.history
+    assert finetune(tiny_lm(), corpus, config, tmp_path).history == first.history
     assert (tmp_path / "adapter_model.safetensors").read_bytes() == before
 
 
@@ -405,7 +373,7 @@ def test_a_run_killed_after_its_early_stop_does_not_train_on(corpus: Corpus, tmp
 def test_a_choice_that_no_score_can_make_is_one_line(change: dict, corpus: Corpus, tmp_path: Path) -> None:
     """Trap: a run that stops, or keeps an adapter, by a score that nobody computes."""
     with pytest.raises(LabError, match="score"):
-        finetune(_lm(), corpus, replace(WATCHED, **change), tmp_path)
+        finetune(tiny_lm(), corpus, replace(WATCHED, **change), tmp_path)
 
 
 def test_the_live_figure_grows_with_the_history(monkeypatch) -> None:

@@ -19,9 +19,9 @@ import server
 import world
 from tiny_models import FAMILIES, family
 
-from labkit import environment
+from labkit import lab as environment
 from labkit.corpora import download, load_corpus
-from labkit.decoding import next_token_logits
+from labkit.decoding.generate import next_token_logits
 from labkit.errors import LabError
 from labkit.models import load_model
 

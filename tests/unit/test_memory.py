@@ -11,9 +11,11 @@ from transformers import GPTNeoXConfig, LlamaConfig, OPTConfig
 
 from labkit import plan_memory
 from labkit.errors import LabError
-from labkit.finetuning import FinetuneConfig, _smaller, finetune
 from labkit.models import load_model
 from labkit.notebook import plots
+from labkit.training.advice import _smaller
+from labkit.training.config import FinetuneConfig
+from labkit.training.run import finetune
 
 T4 = 15_800  # MB that a process can have of its 16 GB
 SEVEN = LlamaConfig(hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, intermediate_size=11008)
@@ -24,7 +26,7 @@ SEVEN = LlamaConfig(hidden_size=4096, num_hidden_layers=32, num_attention_heads=
 def test_the_plan_is_what_this_cpu_takes():
     """Traps: the output head's logits, the optimiser's state or trained embeddings forgotten. Measured: by how much
     the resident memory of a process grew, at its peak, while it loaded a model and made two optimiser steps."""
-    script = Path(__file__).with_name("measure_memory.py")
+    script = Path(__file__).parents[1] / "support" / "measure_memory.py"
     root = str(script.parents[2])
     env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     run = subprocess.run(
@@ -95,5 +97,5 @@ def test_an_architecture_that_cannot_be_planned_is_one_line_and_does_not_hide_ru
     with pytest.raises(LabError, match="no memory plan for opt models"):
         plan_memory(config, bits=32, batch=1, length=16)
     lm = load_model("mini-pythia-500k")
-    monkeypatch.setattr("labkit.finetuning._planned", lambda *_: plan_memory(config, bits=32, batch=1, length=16))
+    monkeypatch.setattr("labkit.training.advice._planned", lambda *_: plan_memory(config, bits=32, batch=1, length=16))
     assert _smaller(lm, FinetuneConfig()).startswith("choose a smaller batch_size")

@@ -25,7 +25,7 @@ from labkit.corpora.miniwoz.wording import phrases
 from labkit.corpora.slots import CLASS_OF
 from labkit.errors import LabError
 from labkit.metrics import constant_predictions, evaluate, gold_predictions
-from labkit.prompts import delexicalise
+from labkit.prompts.text import delexicalise
 
 SIZES = {"train": 120, "dev": 10, "test": 40}
 ROOT = Path(__file__).parents[2]

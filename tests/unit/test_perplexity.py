@@ -21,7 +21,7 @@ def test_a_model_without_a_preference_is_as_unsure_as_its_vocabulary_is_large(ti
 def test_it_is_the_loss_of_the_trainer(tiny_lm, miniwoz):
     import torch
 
-    from labkit.prompts import examples
+    from labkit.prompts.build import examples
 
     dialogue = miniwoz["test"][0]
     (example,) = examples(dialogue, tiny_lm.codec)

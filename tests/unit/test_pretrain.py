@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from labkit.corpora.miniwoz.pretraining import pretraining_texts
+from labkit.course.standins import pretrain
 from labkit.errors import LabError
-from labkit.models import load_model, pretrain
-from labkit.models.loading import WEIGHTS
+from labkit.models import load_model
+from labkit.models.find import WEIGHTS
 
 SHIPPED = [WEIGHTS / f"mini-pythia-{size}" for size in pretrain.SIZES]
 

@@ -9,19 +9,11 @@ import pytest
 from labkit.corpora.slots import CLASS_OF
 from labkit.corpora.types import BOT, USER, Dialogue, Span, Turn
 from labkit.errors import LabError
-from labkit.prompts import (
-    FORMATS,
-    IGNORED,
-    TextCodec,
-    current_domain,
-    delexicalise,
-    examples,
-    exchanges,
-    lexicalise,
-    parse_state,
-    prompts,
-    state_text,
-)
+from labkit.prompts.build import examples, prompts
+from labkit.prompts.codec import TextCodec
+from labkit.prompts.format import FORMATS, current_domain, exchanges
+from labkit.prompts.sequences import IGNORED
+from labkit.prompts.text import delexicalise, lexicalise, parse_state, state_text
 
 PHRASE = "i want an italian place in the centre of town for two people on friday please how about this one ?"
 WORDS = PHRASE.split()

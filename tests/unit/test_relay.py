@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from labkit.environment import PROFILES
+from labkit.lab import PROFILES
 from labkit.models import load_adapter
 from labkit.notebook import relay
 from labkit.storage import read_json, write_json

@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 from labkit.cli import FSDP
-from labkit.finetuning import FinetuneConfig, finetune
+from labkit.training.config import FinetuneConfig
+from labkit.training.run import finetune
 
-HERE = Path(__file__).parent
-ENV = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HERE.parents[1])}
+SUPPORT = Path(__file__).parents[1] / "support"
+ENV = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(SUPPORT.parents[1])}
 
 
 @pytest.mark.slow
@@ -23,7 +24,7 @@ ENV = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH":
 def test_killed_at_any_moment_a_run_ends_with_the_same_weights(tmp_path):
     """Traps: a half-written checkpoint that is gone on with; a random state, a best score or a step that is lost; a
     last adapter in the place of the best. The moments are in kill_and_resume.py; all weights must agree bit for bit."""
-    command = [sys.executable, str(HERE / "kill_and_resume.py"), str(tmp_path)]
+    command = [sys.executable, str(SUPPORT / "kill_and_resume.py"), str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=280, env=ENV)
     told = dict(line[7:].split(": ") for line in run.stdout.splitlines() if line.startswith("MOMENT"))
     assert len(told) == 7 and told.pop("whole") == "False 0", run.stderr[-2000:]
@@ -52,7 +53,7 @@ def test_two_processes_give_the_loss_of_one(launch, tmp_path, miniwoz):
     launched = LAUNCHED[launch].format(machines + str(29500 + os.getpid() % 1000))
     command = f"-m accelerate.commands.launch {launched} finetune {flags} --out {tmp_path / 'two'}"
     run = subprocess.run(
-        [sys.executable, *command.split()], capture_output=True, text=True, timeout=240, env=ENV, cwd=HERE
+        [sys.executable, *command.split()], capture_output=True, text=True, timeout=240, env=ENV, cwd=SUPPORT
     )
     assert run.returncode == 0, run.stderr[-3000:]
     together = finetune(None, miniwoz, replace(config, batch_size=2), tmp_path / "two")  # it is finished: read only
@@ -69,7 +70,7 @@ def test_two_processes_give_the_loss_of_one(launch, tmp_path, miniwoz):
 def test_two_notebooks_that_train_into_one_folder_take_turns(tmp_path):
     """Trap: a student's notebook and its solution, side by side, write the same checkpoints. The second waits, says so,
     and then trains nothing: it finds the first one's result."""
-    script = HERE / "train_side_by_side.py"
+    script = SUPPORT / "train_side_by_side.py"
     run = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, env=ENV)
     assert run.stdout.splitlines() == [
         f"another process works in {tmp_path}: waiting until it is done",

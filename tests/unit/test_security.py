@@ -14,11 +14,12 @@ import pytest
 
 from labkit import cli
 from labkit.corpora.types import BOT, USER, Dialogue, Span, Turn
-from labkit.decoding import DecodingConfig
+from labkit.decoding.config import DecodingConfig
 from labkit.errors import LabError
 from labkit.failures import card, explain
 from labkit.notebook import plots, view
-from labkit.notebook.board import Board, model_card
+from labkit.results.board import Board
+from labkit.results.report import model_card
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "labkit").rglob("*.py"))

@@ -7,9 +7,11 @@ import pytest
 import tiny_models
 import torch
 
-from labkit.decoding import DecodingConfig, filter_stages, generate, next_token_logits, remaining
+from labkit.decoding.config import DecodingConfig
+from labkit.decoding.filters import filter_stages, remaining
+from labkit.decoding.generate import generate, next_token_logits
+from labkit.decoding.speculative import speculative
 from labkit.errors import LabError
-from labkit.speculative import speculative
 
 PROMPTS = [list(range(40, 64)), [5], [9, 8, 7] * 6]
 

@@ -9,13 +9,15 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import family
 
-from labkit.decoding import DecodingConfig
+from labkit.decoding.config import DecodingConfig
 from labkit.errors import Interrupted, LabError
-from labkit.finetuning import FinetuneConfig, split_dialogues
-from labkit.notebook import sweep as module
-from labkit.notebook.board import Board
-from labkit.notebook.sweep import sweep
-from labkit.prompts import TextCodec, examples
+from labkit.prompts.build import examples
+from labkit.prompts.codec import TextCodec
+from labkit.results import sweep as module
+from labkit.results.board import Board
+from labkit.results.sweep import sweep
+from labkit.training.config import FinetuneConfig
+from labkit.training.data import split_dialogues
 
 SHORT = DecodingConfig(max_new_tokens=8)
 STEPS = FinetuneConfig(max_steps=2, eval_steps=0, batch_size=1, max_length=128, max_train_dialogues=2)

@@ -6,7 +6,8 @@ import pytest
 from labkit.corpora.types import BOT, USER, Dialogue, Span, Turn
 from labkit.metrics import evaluate, gold_predictions
 from labkit.notebook import plots
-from labkit.notebook.view import highlighted, lexical_view, show, show_dialogue, show_explanation, side_by_side
+from labkit.notebook.view import highlighted, lexical_view, show_dialogue, show_explanation, side_by_side
+from labkit.shown import show
 
 EVIL = "<script>alert(1)</script>"
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from labkit.decoding import FILTERS, DecodingConfig, filter_stages
+from labkit.decoding.config import FILTERS, DecodingConfig
+from labkit.decoding.filters import filter_stages
 from labkit.errors import LabError
 from labkit.notebook.decoding_lab.tables import next_token_chart, settings_code
-from labkit.notebook.view import Shown, highlighted
+from labkit.notebook.view import highlighted
+from labkit.shown import Shown
 
 if TYPE_CHECKING:
     from labkit.notebook.decoding_lab.explorer import DecodingExplorer

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labkit.corpora.types import Corpus, Dialogue, Predictions
-from labkit.decoding import DecodingConfig, next_token_logits
+from labkit.decoding.config import DecodingConfig
+from labkit.decoding.generate import next_token_logits
 from labkit.errors import LabError
 from labkit.metrics import evaluate, gold_predictions
 from labkit.notebook.decoding_lab.tables import next_token_chart, room_for_prompt
-from labkit.notebook.view import Database, Shown, highlighted, lexical_view
-from labkit.prompts import Prompt, exchanges, prompts
+from labkit.notebook.view import Database, highlighted, lexical_view
+from labkit.prompts.build import prompts
+from labkit.prompts.format import exchanges
+from labkit.prompts.sequences import Prompt
+from labkit.shown import Shown
 
 if TYPE_CHECKING:
     from labkit.models import LanguageModel

@@ -8,20 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labkit.corpora.types import Dialogue
-from labkit.decoding import (
-    FILTERS,
-    DecodingConfig,
-    Stage,
-    entropy,
-    filter_stages,
-    generate,
-    next_token_logits,
-    remaining,
-    reply_steps,
-    transformers_call,
-)
-from labkit.notebook.view import Shown, highlighted
-from labkit.prompts import prompts
+from labkit.decoding.config import FILTERS, DecodingConfig, transformers_call
+from labkit.decoding.filters import Stage, entropy, filter_stages, remaining
+from labkit.decoding.generate import generate, next_token_logits, reply_steps
+from labkit.notebook.view import highlighted
+from labkit.prompts.build import prompts
+from labkit.shown import Shown
 
 if TYPE_CHECKING:
     from labkit.models import LanguageModel

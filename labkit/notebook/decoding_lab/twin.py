@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labkit.decoding import DecodingConfig, stream
+from labkit.decoding.config import DecodingConfig
+from labkit.decoding.generate import stream
 from labkit.notebook.decoding_lab.files import MODULE, STYLE
-from labkit.notebook.view import Shown
+from labkit.shown import Shown
 
 if TYPE_CHECKING:
     from ipywidgets import Widget

@@ -26,7 +26,7 @@ from typing import Any
 
 from labkit.errors import LabError
 from labkit.notebook.exercises.record import note, progress, recorded, solution_text
-from labkit.notebook.view import Shown, show
+from labkit.shown import Shown, show
 from labkit.storage import shipped
 
 __all__ = ["check", "choice", "every_exercise", "exercise", "hint", "judge", "progress", "solution"]

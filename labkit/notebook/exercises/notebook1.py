@@ -7,7 +7,7 @@ import numpy as np
 
 from labkit.corpora.types import BOT, Span, Turn
 from labkit.notebook.exercises import Wrong, exercise
-from labkit.prompts import delexicalise as reference_delexicalise
+from labkit.prompts.text import delexicalise as reference_delexicalise
 
 LOGITS = np.array([2.0, -1.0, 0.5, 3.0, -2.5, 1.0])
 

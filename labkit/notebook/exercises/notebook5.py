@@ -7,7 +7,7 @@ import numpy as np
 from labkit.corpora.types import Span
 from labkit.metrics import spans
 from labkit.notebook.exercises import Wrong, exercise
-from labkit.prompts import dialogue_header
+from labkit.prompts.format import dialogue_header
 
 
 def kept_validation(scores: Sequence[float], patience: int) -> int:

@@ -5,9 +5,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from labkit.environment import lab_home
 from labkit.errors import LabError
-from labkit.notebook.view import Shown
+from labkit.machine.paths import lab_home
+from labkit.shown import Shown
 from labkit.storage import read_json, write_json, write_text
 
 
@@ -42,8 +42,8 @@ def progress(save: Path | str | None = None) -> Shown:
     """How far you are: a bar, what waits to be gone on with, a row an exercise; saved as .csv or Markdown, too."""
     import pandas
 
-    from labkit.notebook.board import markdown_table
     from labkit.notebook.exercises import every_exercise
+    from labkit.results.report import markdown_table
 
     done, tasks = recorded(), every_exercise()
     entries = {id: {"outcome": "not attempted", "tries": 0, "hints": 0} | done.get(id, {}) for id in tasks}
