@@ -48,7 +48,8 @@ class CoreLab:
 
     def _controls(self) -> dict[str, Any]:  # widgets of several classes
         mode = "greedy" if self.config.strategy == "greedy" else "sample"
-        controls = {"strategy": w.Dropdown(options=["sample", "greedy"], value=mode, description="mode", style=STYLE)}
+        modes = w.Dropdown(options=["sample", "greedy"], value=mode, description="mode", style=STYLE)
+        controls = {"strategy": modes}
         for name, (low, high, step) in SLIDERS.items():
             value = getattr(self.config, name)
             kind = w.IntSlider if isinstance(step, int) else w.FloatSlider
@@ -72,21 +73,25 @@ class CoreLab:
         for control in self.controls.values():
             control.observe(lambda _: self.redraw(), names="value")
         question = w.HTML(self.explorer.question().html)
-        sliders = w.VBox(list(self.controls.values()), layout={"min_width": "20em"})
+        controls = list(self.controls.values())
+        sliders = w.VBox(controls, layout={"min_width": "20em"})
         both = w.HBox([sliders, self.chart], layout={"flex_flow": "row wrap"})
-        return w.VBox([question, both, w.HBox([self.play, again, use]), self.text, self.code])
+        buttons = w.HBox([self.play, again, use])
+        return w.VBox([question, both, buttons, self.text, self.code])
 
     def redraw(self) -> None:
         """The chart and the reply with the settings of the controls."""
+        greedy = self.controls["strategy"].value == "greedy"
         for name in SLIDERS:
-            idle = self.controls["strategy"].value == "greedy" and name != "repetition_penalty"
-            self.controls[name].disabled = idle
+            has_effect = not greedy or name == "repetition_penalty"
+            self.controls[name].disabled = not has_effect
         self.config = self._settings()
         try:
             self.chart.value = self._chart().html
         except LabError as error:  # a front end would swallow it
             self.chart.value = f"⚠ {highlighted(str(error))}"
-        self.text.value = f"<p>bot&gt; {highlighted(self.explorer.lm.codec.decode(self.reply))}</p>"
+        reply = self.explorer.lm.codec.decode(self.reply)
+        self.text.value = f"<p>bot&gt; {highlighted(reply)}</p>"
 
     def _settings(self) -> DecodingConfig:
         values = {name: control.value for name, control in self.controls.items()}
@@ -98,14 +103,18 @@ class CoreLab:
 
     def _chart(self) -> Shown:
         logits = self.explorer.logits(self.place, self.reply)
-        context = [*self.explorer.prompt_at(self.place), *self.reply]
-        return next_token_chart(self.explorer.lm, logits, self.config, context)
+        return next_token_chart(self.explorer.lm, logits, self.config, self._context())
+
+    def _context(self) -> list[int]:
+        """The ids before the next token."""
+        prompt = self.explorer.prompt_at(self.place)
+        return [*prompt, *self.reply]
 
     def write_token(self) -> None:
         """One token more, unless the reply is finished."""
         stop = self.explorer.lm.codec.stop_ids
-        finished = bool(self.reply) and self.reply[-1] in stop
-        if finished or len(self.reply) >= self.config.max_new_tokens:
+        last = self.reply[-1] if self.reply else None
+        if last in stop or len(self.reply) >= self.config.max_new_tokens:
             return
         self.reply.append(self.next_token())
         self.redraw()
@@ -115,16 +124,18 @@ class CoreLab:
         import torch
 
         logits = self.explorer.logits(self.place, self.reply)  # [V]
-        context = [*self.explorer.prompt_at(self.place), *self.reply]
-        stages = filter_stages(logits, self.config, context)
-        scores = torch.as_tensor(logits).double().softmax(-1)  # [V]
+        stages = filter_stages(logits, self.config, self._context())
         if stages:
-            scores = torch.as_tensor(stages[-1].probabilities).double()
+            probabilities = torch.as_tensor(stages[-1].probabilities).double()  # [V]
+        else:
+            probabilities = torch.as_tensor(logits).double().softmax(-1)  # [V]
         if self.config.strategy == "greedy":
-            return int(scores.argmax())
-        drawn = self.explorer.draws(self.place, self.config.seed, len(self.reply) + 1)[-1]
-        cumulative = scores.cumsum(-1)  # [V]
-        return int((cumulative <= drawn * cumulative[-1]).sum().clamp(max=len(scores) - 1))
+            return int(probabilities.argmax())
+        needed = len(self.reply) + 1
+        *_, drawn = self.explorer.draws(self.place, self.config.seed, needed)
+        cumulative = probabilities.cumsum(-1)  # [V]
+        before = cumulative <= drawn * cumulative[-1]  # [V] bool
+        return min(int(before.sum()), len(probabilities) - 1)
 
     def start_over(self) -> None:
         """Forget the reply."""
@@ -134,4 +145,5 @@ class CoreLab:
     def use(self) -> None:
         """Hand the settings to the notebook as `explorer.chosen`, and say them as Python."""
         self.explorer.chosen = self.config
-        self.code.value = f"<pre>{highlighted(settings_code(self.config))}</pre>"
+        code = highlighted(settings_code(self.config))
+        self.code.value = f"<pre>{code}</pre>"

@@ -109,7 +109,8 @@ class DecodingExplorer:
     def _go(self, place: Place) -> None:
         """To another place; a turn after the last one is the last."""
         if not 0 <= place.dialogue < len(self.dialogues):
-            found = f"there are {len(self.dialogues)}, and number {place.dialogue + 1} was asked for"
+            number = place.dialogue + 1
+            found = f"there are {len(self.dialogues)}, and number {number} was asked for"
             raise LabError("no such dialogue", found, "choose one of these")
         asked = self.prompts_at(place)
         if not asked:
@@ -185,7 +186,10 @@ class DecodingExplorer:
         said = []
         for index, turn in enumerate(self.dialogue.turns[:last]):
             is_bot = index % 2 == 1
-            text = replies[index // 2][-1].text.strip() if is_bot else turn.utterance
+            text = turn.utterance
+            if is_bot:
+                *_, reply = replies[index // 2]
+                text = reply.text.strip()
             said.append([turn.speaker, text])
         return {
             "name": self.dialogue.dialogue_id,
@@ -199,24 +203,31 @@ class DecodingExplorer:
         reply = [int(token) for token in question["reply"]]
         logits = self.logits(Place.of(question), reply)  # [V]
         likely = np.argsort(-logits)[:NAMED].tolist()
-        return {"texts": self.texts([*likely, *reply])}, [logits.tobytes()]
+        texts = self.texts([*likely, *reply])
+        return {"texts": texts}, [logits.tobytes()]
 
     def texts(self, ids: Sequence[int]) -> dict[str, str]:
         """{id: text}; JSON has no numbers as keys."""
-        return {str(token): self.lm.tokenizer.decode([token]) for token in dict.fromkeys(ids)}
+        decode = self.lm.tokenizer.decode
+        return {str(token): decode([token]) for token in ids}
 
     def _answer_draws(self, question: Content) -> Answer:
-        numbers = self.draws(Place.of(question), int(question["seed"]), int(question["n"]))
+        seed = int(question["seed"])
+        n = int(question["n"])
+        numbers = self.draws(Place.of(question), seed, n)
         return {}, [np.array(numbers, dtype=np.float64).tobytes()]
 
     def draws(self, place: Place, seed: int, n: int) -> list[float]:
         """The random numbers with which `labkit.generate` draws the tokens of one reply, in [0, 1)."""
-        source = random.Random(f"{seed}/{self.prompt_at(place)}/0")
+        prompt = self.prompt_at(place)
+        source = random.Random(f"{seed}/{prompt}/0")
         return [source.random() for _ in range(n)]
 
     def _answer_vocabulary(self, question: Content) -> Answer:
         tokenizer = self.lm.tokenizer
-        return {"texts": tokenizer.batch_decode([[token] for token in range(len(tokenizer))])}, []
+        ids = range(len(tokenizer))
+        texts = tokenizer.batch_decode([[token] for token in ids])
+        return {"texts": texts}, []
 
     def _answer_use(self, question: Content) -> Answer:
         self.chosen = DecodingConfig(**question["config"])
@@ -224,10 +235,12 @@ class DecodingExplorer:
 
     def _answer_score(self, question: Content) -> Answer:
         place = Place.of(question)
-        text = self.lm.codec.decode(int(token) for token in question["reply"])
+        ids = [int(token) for token in question["reply"]]
+        text = self.lm.codec.decode(ids)
         dialogue = self.dialogues[place.dialogue]
         lexical = lexical_view(text, dialogue, place.turn, self.database) if self.database else text
-        return {"text": text, "lexical": lexical} | self.scored(dialogue, place.turn, text), []
+        score = self.scored(dialogue, place.turn, text)
+        return {"text": text, "lexical": lexical, **score}, []
 
     def scored(self, dialogue: Dialogue, turn: int, reply: str) -> Content:
         """Inform and Success of the dialogue with `reply` at a turn and the corpus's replies elsewhere.
@@ -238,8 +251,8 @@ class DecodingExplorer:
             return {}
         replies = gold_predictions([dialogue])
         gold = self._passed(dialogue, replies)
-        replies[dialogue.key][turn] = {**replies[dialogue.key][turn], "response": reply}
-        return self._passed(dialogue, replies) | {"gold": gold}
+        replies[dialogue.key][turn] = {"response": reply}
+        return {**self._passed(dialogue, replies), "gold": gold}
 
     def _passed(self, dialogue: Dialogue, predictions: Predictions) -> Content:
         split = self._split_of(dialogue)
@@ -270,12 +283,15 @@ class DecodingExplorer:
     def chart(self, config: DecodingConfig | None = None, n: int = 12) -> Shown:
         """The next-token chart at the start of the reply, as a table."""
         prompt = self.prompt_at(self.place)
-        return next_token_chart(self.lm, self.logits(self.place), config or self.config, prompt, n=n)
+        logits = self.logits(self.place)  # [V]
+        return next_token_chart(self.lm, logits, config or self.config, prompt, n=n)
 
     def static(self) -> Shown:
         """What a code host shows, which runs no script."""
-        chart, question = self.chart(), self.question()
-        return Shown(question.html + chart.html, f"{question.text}\n{chart.text}")
+        chart = self.chart()
+        question = self.question()
+        text = f"{question.text}\n{chart.text}"
+        return Shown(question.html + chart.html, text)
 
     def box(self) -> Any:  # an ipywidgets.Widget, which is not imported before it is asked for
         """The lab in core widgets, for a front end where custom widgets are off."""
@@ -284,7 +300,8 @@ class DecodingExplorer:
         return CoreLab(self).box()
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>{self.static().html}"
+        name = escape(repr(self))
+        return f"<p>{name}</p>{self.static().html}"
 
     def __repr__(self) -> str:
         return f"<decoding lab: {self.lm.name}, {len(self.dialogues)} dialogue(s)>"
@@ -300,4 +317,6 @@ class DecodingExplorer:
 
 def has_custom_widgets() -> bool:
     """Whether the lab is shown by anywidget: LAB_WIDGETS=core asks for core widgets instead."""
-    return os.environ.get("LAB_WIDGETS") != "core" and importlib.util.find_spec("anywidget") is not None
+    if os.environ.get("LAB_WIDGETS") == "core":
+        return False
+    return importlib.util.find_spec("anywidget") is not None

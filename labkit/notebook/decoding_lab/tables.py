@@ -38,12 +38,13 @@ class Row:
 
     def html(self, widest: float) -> str:
         """A table row; bars are drawn relative to the probability `widest`."""
-        bars = _bar(self.before / widest, STRIPES) + _bar(self.after / widest, PLAIN)
+        striped = _bar(self.before / widest, STRIPES)
+        plain = _bar(self.after / widest, PLAIN)
         cells = [
             f'<th scope="row" style="{CELL};font-family:monospace">{escape(self.token)}</th>',
             f'<td style="{CELL}">{self.before:.1%}</td>',
             f'<td style="{CELL}">{self.after:.1%}</td>',
-            f'<td style="{CELL};width:16em">{bars}</td>',
+            f'<td style="{CELL};width:16em">{striped}{plain}</td>',
             f'<td style="{CELL}">{escape(self.fate)}</td>',
         ]
         return f"<tr>{''.join(cells)}</tr>"
@@ -86,11 +87,15 @@ def next_token_chart(
         fate = _fate(token, config, stages, after)
         if token == drawn:
             fate += " ← drawn"
-        rows.append(Row(_quoted(lm, token), float(before[token]), float(after[token]), fate))
-    lines = [f"{stage.name} {stage.value:g} {_effect(stage)}" for stage in stages]
-    lines.append(f"{_n_left(stages, len(logits)):,} of {len(logits):,} tokens left, entropy {entropy(after):.2f} bits")
-    text = "\n".join([*(row.text() for row in rows), *lines])
-    return Shown(_table(rows) + f"<p>{'<br>'.join(map(escape, lines))}</p>", text)
+        name = _quoted(lm, token)
+        rows.append(Row(name, float(before[token]), float(after[token]), fate))
+    lines = [_line(stage) for stage in stages]
+    size = len(logits)
+    left = _n_left(stages, size)
+    lines.append(f"{left:,} of {size:,} tokens left, entropy {entropy(after):.2f} bits")
+    below = "<br>".join(map(escape, lines))
+    text = [row.text() for row in rows]
+    return Shown(f"{_table(rows)}<p>{below}</p>", "\n".join([*text, *lines]))
 
 
 def _quoted(lm: "LanguageModel", token: int) -> str:
@@ -115,8 +120,12 @@ def _fate(token: int, config: DecodingConfig, stages: Sequence[Stage], after: np
     return "kept"
 
 
-def _effect(stage: Stage) -> str:
-    return "changes the shape" if stage.kept.all() else f"removes {stage.removed:.1%} of the mass"
+def _line(stage: Stage) -> str:
+    """What a filter did, in words."""
+    effect = "changes the shape"
+    if not stage.kept.all():
+        effect = f"removes {stage.removed:.1%} of the mass"
+    return f"{stage.name} {stage.value:g} {effect}"
 
 
 def _table(rows: Sequence[Row]) -> str:
@@ -129,7 +138,12 @@ def _table(rows: Sequence[Row]) -> str:
 
 
 def decoding_table(
-    lm: "LanguageModel", dialogue: Dialogue, configs: Sequence[DecodingConfig], *, turn: int = 0, n: int = 8
+    lm: "LanguageModel",
+    dialogue: Dialogue,
+    configs: Sequence[DecodingConfig],
+    *,
+    turn: int = 0,
+    n: int = 8,
 ) -> Shown:
     """The chart and one reply for each of several settings: the sliders without a kernel."""
     asked = prompts(dialogue, lm.codec, max_length=room_for_prompt(lm))
@@ -141,9 +155,13 @@ def decoding_table(
         chart = next_token_chart(lm, logits, config, prompt, n=n)
         (ids,) = generate(lm, [prompt], config)
         reply = lm.codec.decode(ids)
-        html.append(f"<div><p><b>{escape(name)}</b></p>{chart.html}<p>bot&gt; {highlighted(reply)}</p></div>")
+        title = f"<p><b>{escape(name)}</b></p>"
+        said = f"<p>bot&gt; {highlighted(reply)}</p>"
+        html.append(f"<div>{title}{chart.html}{said}</div>")
         text.append(f"{name}\n{chart.text}\nbot> {reply}\n")
-    return Shown(f'<div style="display:flex;flex-wrap:wrap;gap:2em">{"".join(html)}</div>', "\n".join(text))
+    columns = "".join(html)
+    flex = "display:flex;flex-wrap:wrap;gap:2em"
+    return Shown(f'<div style="{flex}">{columns}</div>', "\n".join(text))
 
 
 def steps_table(lm: "LanguageModel", prompt: list[int], config: DecodingConfig) -> Shown:
@@ -164,8 +182,12 @@ def steps_table(lm: "LanguageModel", prompt: list[int], config: DecodingConfig) 
 
 def settings_text(config: DecodingConfig) -> str:
     """The strategy and the filters that are on."""
-    on = [f"{name} {getattr(config, name):g}" for name, off in FILTERS.items() if getattr(config, name) != off]
-    return ", ".join([config.strategy, *on])
+    parts = [config.strategy]
+    for name, off in FILTERS.items():
+        value = getattr(config, name)
+        if value != off:
+            parts.append(f"{name} {value:g}")
+    return ", ".join(parts)
 
 
 def settings_code(config: DecodingConfig) -> str:
@@ -175,4 +197,5 @@ def settings_code(config: DecodingConfig) -> str:
         value = getattr(config, one.name)
         if value != one.default:
             changed.append(f"{one.name}={value!r}")
-    return f"labkit.DecodingConfig({', '.join(changed)})\n\n# the same by transformers\n{transformers_call(config)}"
+    own = f"labkit.DecodingConfig({', '.join(changed)})"
+    return f"{own}\n\n# the same by transformers\n{transformers_call(config)}"

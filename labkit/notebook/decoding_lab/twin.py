@@ -68,7 +68,8 @@ def recorded_answers(explorer: "DecodingExplorer") -> dict[str, "Content"]:
     answers = {question_key({"ask": "place", **place}): explorer.described()}
     for seed in {*range(SEEDS), explorer.config.seed}:
         question = {"ask": "draws", **place, "seed": seed, "n": DRAWS}
-        answers[question_key(question)] = {"numbers": explorer.draws(explorer.place, seed, LONGEST)}
+        numbers = explorer.draws(explorer.place, seed, LONGEST)
+        answers[question_key(question)] = {"numbers": numbers}
     for reply in _replies(explorer):
         for length, logits in enumerate(_logits_along(explorer, reply)):
             question = {"ask": "logits", **place, "reply": reply[:length]}
@@ -102,7 +103,8 @@ def _replies(explorer: "DecodingExplorer") -> Iterator[list[int]]:
         least = min(explorer.config.min_new_tokens, longest)
         configs.append(replace(explorer.config, max_new_tokens=longest, min_new_tokens=least))
     for config in configs:
-        yield list(islice(stream(explorer.lm, prompt, config), longest))
+        tokens = stream(explorer.lm, prompt, config)
+        yield list(islice(tokens, longest))
 
 
 def _logits_along(explorer: "DecodingExplorer", reply: Sequence[int]) -> np.ndarray:
@@ -110,7 +112,8 @@ def _logits_along(explorer: "DecodingExplorer", reply: Sequence[int]) -> np.ndar
     import torch
 
     lm: LanguageModel = explorer.lm
-    ids = torch.tensor([[*explorer.prompt_at(explorer.place), *reply]], device=lm.base.device)  # [1, T]
+    prompt = explorer.prompt_at(explorer.place)
+    ids = torch.tensor([[*prompt, *reply]], device=lm.base.device)  # [1, T]
     with torch.inference_mode():
         logits = lm.base(ids, logits_to_keep=len(reply) + 1).logits  # [1, R + 1, V]
     return logits[0].float().cpu().numpy()
@@ -123,13 +126,16 @@ def _shortened(explorer: "DecodingExplorer", logits: np.ndarray, reply: Sequence
     depends on what lies before it in the vocabulary.
     """
     order = np.argsort(-logits)  # [V]
-    listed = list(dict.fromkeys([*order[:EXACT].tolist(), *reply]))
+    likeliest = order[:EXACT].tolist()
+    listed = [*likeliest, *sorted(set(reply) - set(likeliest))]
     exact = np.isin(order, listed)  # [V]
     level_of = np.zeros(len(logits), dtype=int)  # [V]
     levels = []
-    for number, ids in enumerate(np.array_split(order[~exact], len(LEVELS))):
+    groups = np.array_split(order[~exact], len(LEVELS))  # of like logits
+    for number, ids in enumerate(groups):
         level_of[ids] = number
-        levels.append(_rounded(_mean_of_weights(logits[ids])) if len(ids) else 0.0)
+        level = _mean_of_weights(logits[ids]) if len(ids) else 0.0
+        levels.append(_rounded(level))
     return {
         "ids": listed,
         "logits": [_rounded(logits[token]) for token in listed],
@@ -178,13 +184,13 @@ def twin_html(explorer: "DecodingExplorer", start: "Content") -> str:
         "start": {**start, "recorded": True, "opening": {}},
         "answers": recorded_answers(explorer),
     }
-    text = json.dumps(data, ensure_ascii=False).replace("</", "<\\/").replace("<!--", "<\\u0021--")
+    text = json.dumps(data, ensure_ascii=False)
+    text = text.replace("</", "<\\/").replace("<!--", "<\\u0021--")  # neither ends the script nor opens a comment
     name = start["id"]
-    return (
-        f'<div data-twin-of="{name}">{explorer.static().html}</div>'
-        f'<script type="application/json" data-recorded-for="{name}">{text}</script>'
-        f"<script>{BOOT.replace('ID', name)}</script>"
-    )
+    table = f'<div data-twin-of="{name}">{explorer.static().html}</div>'
+    recorded = f'<script type="application/json" data-recorded-for="{name}">{text}</script>'
+    boot = BOOT.replace("ID", name)
+    return f"{table}{recorded}<script>{boot}</script>"
 
 
 def page(explorer: "DecodingExplorer", title: str = "The decoding lab") -> str:
@@ -209,7 +215,8 @@ def display_live(explorer: "DecodingExplorer") -> None:
     start = start_of(explorer)
     start["opening"] = opening_answers(explorer)
     twin = Shown(twin_html(explorer, start), "")
-    display_with_twin(DecodingLab(explorer, start), Shown("", explorer.static().text))
+    widget = DecodingLab(explorer, start)
+    display_with_twin(widget, Shown("", explorer.static().text))
     display({"text/html": twin.html, "text/plain": twin.text}, raw=True)
 
 
