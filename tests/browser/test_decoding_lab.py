@@ -411,6 +411,20 @@ def test_every_control_has_a_name_and_changes_are_announced(opened):
     assert "5 of 2,048 tokens left" in page.get_by_role("status").inner_text()
 
 
+def test_a_lab_that_is_drawn_before_it_is_on_the_page_comes_up(opened):
+    """An element outside the page has no colours: the lab stayed empty in JupyterLab, every now and then."""
+    page = opened(color_scheme="dark")
+    page.evaluate("""() => {
+        const later = document.createElement("div");
+        later.id = "later";
+        const start = { ...window.lab.start, id: "later" };
+        window.module.mount(later, start, madeUp(2048, [], 0));
+        setTimeout(() => document.querySelector("main").append(later), 300);
+    }""")
+    page.wait_for_function("document.querySelector('#later .dl-share')?.textContent.includes('%')")
+    page.wait_for_function("document.querySelector('#later .dl').dataset.theme === 'dark'")
+
+
 def test_reduced_motion_is_respected(opened):
     moving = "getComputedStyle(document.querySelector('.dl-now')).transitionDuration"
     assert opened().evaluate(moving) == "0.15s"

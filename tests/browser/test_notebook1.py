@@ -86,22 +86,27 @@ def page(lab):
 
 
 @contextmanager
-def opened(address, run=True):
-    """A window on a notebook with all of its cells run, or as it was saved."""
+def opened(address):
+    """A window on a notebook with all of its cells run."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     with sync.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1500, "height": 1700})
-        page.set_default_timeout(60_000)
-        page.goto(address)
-        page.wait_for_selector(".jp-Notebook .jp-Cell")
-        page.wait_for_function("jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status == 'idle'")
-        if run:
-            page.get_by_role("menuitem", name="Run", exact=True).click()
-            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-            page.wait_for_function(f"{CODE}.every(cell => cell.execution_count)", timeout=RUN_SECONDS * 1000)
+        page = window(browser, address)
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.wait_for_function(f"{CODE}.every(cell => cell.execution_count)", timeout=RUN_SECONDS * 1000)
         yield page
         browser.close()
+
+
+def window(browser, address):
+    """A window on a notebook as it was saved."""
+    page = browser.new_page(viewport={"width": 1500, "height": 1700})
+    page.set_default_timeout(60_000)
+    page.goto(address)
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_function("jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status == 'idle'")
+    return page
 
 
 CODE = "jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON().cells.filter(c => c.cell_type == 'code')"
@@ -271,8 +276,8 @@ def test_a_notebook_opened_again_without_its_kernel_shows_the_recorded_lab_and_n
     until(page, lambda: "data-twin-of" in (home / "notebook1.ipynb").read_text(), "a saved notebook")
     page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     page.wait_for_timeout(1000)
-    page.close()
-    with serving(home) as address, opened(f"{address}/lab/tree/notebook1.ipynb", run=False) as again:
+    with serving(home) as address:
+        again = window(page.context.browser, f"{address}/lab/tree/notebook1.ipynb")
         show_explorer(again)
         twin = again.locator("[data-twin-of] .dl")
         twin.wait_for()

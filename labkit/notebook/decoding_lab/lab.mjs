@@ -520,10 +520,12 @@ function keepKeys(element) {
   element.addEventListener("keydown", (event) => event.stopPropagation());
 }
 
-/* "dark" or "light", by the first background behind the element that is not transparent. */
+/* "dark" or "light", by the first background behind the element that is not transparent. An element that is not on the
+   page yet has no colours. */
 function themeOf(element) {
   for (let node = element.parentElement; node; node = node.parentElement) {
-    const [red, green, blue, alpha = 1] = getComputedStyle(node).backgroundColor.match(/[\d.]+/g).map(Number);
+    const numbers = getComputedStyle(node).backgroundColor.match(/[\d.]+/g) || [0, 0, 0, 0];
+    const [red, green, blue, alpha = 1] = numbers.map(Number);
     if (alpha > 0.5) return 0.299 * red + 0.587 * green + 0.114 * blue < 128 ? "dark" : "light";
   }
   return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
@@ -814,7 +816,6 @@ class Lab {
     while (visitNumber === this.visitNumber && !ghost.ended && ghost.ids.length < GHOST_TOKENS) {
       if (this.writing || !this.asking.idle || !this.root.isConnected) {
         await pause(120);
-        if (!this.root.isConnected) break;
         continue;
       }
       const position = await this.position(ghost.ids);
@@ -855,7 +856,13 @@ class Lab {
     for (const node of [document.documentElement, document.body]) this.themes.observe(node, { attributes: true });
     this.darkness = matchMedia("(prefers-color-scheme: dark)");
     this.darkness.addEventListener("change", look);
-    this.closeTheme = () => this.darkness.removeEventListener("change", look);
+    this.sizes = new ResizeObserver(look); // a front end may draw first and put it on the page then
+    this.sizes.observe(this.root);
+    this.closeTheme = () => {
+      this.themes.disconnect();
+      this.sizes.disconnect();
+      this.darkness.removeEventListener("change", look);
+    };
   }
 
   numberField(label, value, min, max, onchange, step = 1) {
@@ -1581,7 +1588,6 @@ class Lab {
     this.visitNumber = -1;
     this.writing = false;
     this.asking.close();
-    this.themes.disconnect();
     this.closeTheme();
     clearTimeout(this.announcing);
   }
@@ -1590,7 +1596,7 @@ class Lab {
 // --- where it is shown -----------------------------------------------------------------------------------------------
 
 /* anywidget calls this; what it returns is called when the view goes. */
-export function render({ model, el }) {
+function render({ model, el }) {
   const root = document.createElement("div");
   el.append(root);
   const lab = new Lab(model, root);
