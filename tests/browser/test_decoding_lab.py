@@ -321,6 +321,64 @@ def test_markup_in_a_dialogue_is_text(opened):
     assert page.locator(".dl-dialogue mark").first.inner_text() == "[hotel]"
 
 
+def test_another_turn_begins_anew_and_greedys_path_with_it(opened):
+    page = opened(delay=20)
+    page.get_by_role("button", name="Next token", exact=True).click()
+    page.get_by_role("button", name="next turn").click()
+    page.wait_for_function("window.lab.place.turn === 2 && window.lab.ghost.ended && window.lab.asking.idle")
+    assert page.evaluate("window.lab.replies.B.ids") == []
+    assert "…" not in page.locator(".dl-ghost").inner_text()
+
+
+def test_a_place_that_cannot_be_shown_is_said_and_the_old_one_stays(opened):
+    page = opened()
+    page.evaluate("""() => {
+        const { model } = window.lab.asking;
+        const send = model.send.bind(model);
+        const hear = window.lab.asking.hear;
+        const wrong = { error: "these examples are too long" };
+        model.send = (question) =>
+            question.ask === "place" && question.shots ? hear({ id: question.id, ...wrong }, []) : send(question);
+    }""")
+    page.get_by_text("Put something before").click()
+    page.get_by_label("worked examples").fill("2")
+    page.get_by_label("worked examples").blur()
+    page.wait_for_function("document.querySelector('.dl-status').textContent.includes('too long')")
+    page.wait_for_timeout(400)
+    assert page.get_by_role("status").inner_text() == "⚠ these examples are too long"
+    assert page.evaluate("window.lab.place.shots") == 0 and page.locator(".dl-bubble").count() == 3
+
+
+def test_the_recorded_lab_works_as_a_file_without_a_network(browser, tiny_lm, miniwoz, tmp_path):
+    """A double click on a saved page: no server, no kernel, no address but its own."""
+    from labkit.decoding.config import DecodingConfig
+    from labkit.decoding.generate import stream
+    from labkit.notebook.decoding_lab.twin import page as recorded_page
+    from labkit.notebook.widgets import DecodingExplorer
+
+    config = DecodingConfig("sample", max_new_tokens=8)
+    explorer = DecodingExplorer(tiny_lm, miniwoz["test"][:2], turn=1, config=config, corpus=miniwoz)
+    (tmp_path / "lab.html").write_text(recorded_page(explorer), encoding="utf-8")
+    asked = []
+    page = browser.new_page(viewport={"width": 1000, "height": 900})
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"file://{tmp_path}/lab.html")
+    page.wait_for_function("document.querySelector('.dl-share')?.textContent.includes('%')")
+    move(page, "top-k", 3)
+    assert page.locator(".dl-rows").inner_text().count("cut by top-k") == 9
+    move(page, "top-k", 0)
+    page.get_by_role("button", name="Write").click()
+    lab = "document.querySelector('.dl').decodingLab"
+    page.wait_for_function(f"!{lab}.writing && {lab}.replies.B.end")
+    assert page.evaluate(f"{lab}.replies.B.ids") == list(stream(tiny_lm, explorer.prompts[1].input_ids, config))
+    page.wait_for_function("document.querySelector('.dl-tree').textContent.includes('Inform')")
+    page.locator("button.dl-bar-row:not(.dl-chosen):not(.dl-empty)").first.click()
+    page.wait_for_function("document.querySelector('.dl-status').textContent.includes('not visited')")
+    assert axe(page) == []
+    page.close()
+    assert [url[:30] for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
 def test_a_slow_kernel_is_said(opened):
     page = opened()
     page.evaluate("window.lab.asking.model.send = () => {}")

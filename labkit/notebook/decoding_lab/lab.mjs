@@ -557,6 +557,7 @@ const LABELS = Object.fromEntries(DIALS.map((dial) => [dial.name, dial.label]));
 const CUTS = ["top_k", "top_p", "min_p", "typical_p", "min_new_tokens"];
 const GHOST_TOKENS = 24; // of greedy's path, which is asked for while nothing else is
 const LEAVES = 12; // replies in the tree
+const POSITION_BYTES = 1e8; // of memory for positions that were visited
 
 class Lab {
   constructor(model, root) {
@@ -603,7 +604,8 @@ class Lab {
     return { ...known, buffers: first ? [first] : [] };
   }
 
-  async visit(place) {
+  /* Go to a place; where that is not possible, back to the one before, and say why. */
+  async visit(place, canGoBack = true) {
     const before = this.place;
     this.place = place;
     this.forget();
@@ -611,8 +613,8 @@ class Lab {
     const info = await this.ask({ ask: "place", ...place });
     if (visit !== this.visitNumber) return;
     if (info.error) {
+      if (canGoBack) await this.visit(before, false);
       this.say(`⚠ ${info.error}`);
-      if (before !== place) return this.visit(before);
       return;
     }
     this.info = info;
@@ -648,7 +650,8 @@ class Lab {
     const position = { logits, order: descending(logits), arrived };
     position.where = { context: [...info.prompt, ...ids], length: ids.length, stop: this.start.stop };
     position.plain = filtered(position, UNTOUCHED, position.where).distribution;
-    if (this.positions.size > 300) this.positions.delete(this.positions.keys().next().value);
+    const most = Math.max(48, Math.floor(POSITION_BYTES / (26 * logits.length)));
+    if (this.positions.size > most) this.positions.delete(this.positions.keys().next().value); // it can be asked again
     this.positions.set(key, position);
     return position;
   }
@@ -810,9 +813,9 @@ class Lab {
 
   /* Greedy's path, a token at a time while nothing else is asked. */
   async dream() {
-    if (this.dreaming) return;
-    this.dreaming = true;
     const { visitNumber, ghost } = this;
+    if (this.dreaming === visitNumber) return;
+    this.dreaming = visitNumber; // one of an earlier place ends by itself
     while (visitNumber === this.visitNumber && !ghost.ended && ghost.ids.length < GHOST_TOKENS) {
       if (this.writing || !this.asking.idle || !this.root.isConnected) {
         await pause(120);
@@ -825,7 +828,7 @@ class Lab {
       ghost.ended = this.start.stop.includes(token);
       this.drawGhost();
     }
-    this.dreaming = false;
+    if (this.dreaming === visitNumber) this.dreaming = null;
   }
 
   // --- building the page ---------------------------------------------------------------------------------------------
