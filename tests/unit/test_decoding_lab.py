@@ -16,16 +16,9 @@ from labkit.decoding.generate import generate, next_token_logits, stream
 from labkit.notebook.decoding_lab import explorer as explorer_module
 from labkit.notebook.decoding_lab.core import CoreLab
 from labkit.notebook.decoding_lab.files import MODULE
+from labkit.notebook.decoding_lab.recording import expanded, opening_answers, question_key, recorded_answers
 from labkit.notebook.decoding_lab.tables import settings_text
-from labkit.notebook.decoding_lab.twin import (
-    LEVELS,
-    opening_answers,
-    page,
-    question_key,
-    recorded_answers,
-    start_of,
-    twin_html,
-)
+from labkit.notebook.decoding_lab.twin import page, start_of, twin_html
 from labkit.notebook.widgets import (
     DecodingExplorer,
     decoding_explorer,
@@ -267,8 +260,7 @@ def test_the_twin_has_every_position_of_greedys_reply_and_of_the_first_settings(
         for length in range(len(reply) + 1):
             answer = answers[question_key({"ask": "logits", **HERE, "reply": reply[:length]})]
             exact = next_token_logits(tiny_lm, [*prompt, *reply[:length]])
-            shown = np.array([answer["levels"][LEVELS.index(level)] for level in answer["level"]])
-            shown[answer["ids"]] = answer["logits"]
+            shown = expanded(answer)
             assert len(shown) == len(exact) and shown.argmax() == exact.argmax()
             assert np.abs(np.exp(shown).cumsum() - np.exp(exact).cumsum()).max() < 0.01 * np.exp(exact).sum()
         assert question_key({"ask": "score", **HERE, "reply": reply}) in answers
@@ -305,7 +297,7 @@ def test_both_are_displayed_and_a_code_host_sees_one(explorer, monkeypatch):
 
 def test_the_twin_of_a_large_vocabulary_stays_small(explorer, monkeypatch):
     """Logits of pythia's vocabulary at every position of two replies would be 20 MB of notebook."""
-    monkeypatch.setattr("labkit.notebook.decoding_lab.twin.SIZE", 3 * len(explorer.logits(explorer.place)))
+    monkeypatch.setattr("labkit.notebook.decoding_lab.recording.SIZE", 3 * len(explorer.logits(explorer.place)))
     asked_for = [json.loads(key) for key in recorded_answers(explorer)]
     assert max(len(one["reply"]) for one in asked_for if one["ask"] == "logits") == 3
 
