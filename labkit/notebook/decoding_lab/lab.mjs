@@ -462,6 +462,14 @@ function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/* So is a style. */
+function style(element, name, value) {
+  element.drawn ??= {};
+  if (element.drawn[name] === value) return;
+  element.drawn[name] = value;
+  element.style[name] = value;
+}
+
 function percent(share) {
   if (share > 0 && share < 0.0005) return "<0.1 %";
   return `${(100 * share).toFixed(1)} %`;
@@ -1399,10 +1407,11 @@ class Lab {
 
   drawBar(row, text, before, share, ofA, fate) {
     write(row.text, text);
-    row.bars.raw.style.clipPath = `inset(0 ${100 - 100 * before}% 0 0)`; // scaled, its stripes would be squeezed
-    row.bars.now.style.transform = `scaleX(${share})`;
-    row.bars.a.style.transform = `translateX(${100 * (ofA ?? 0)}%)`;
-    row.bars.a.style.visibility = ofA === null ? "hidden" : "visible";
+    const { raw, now: bar, a } = row.bars;
+    style(raw, "clipPath", `inset(0 ${100 - 100 * before}% 0 0)`); // scaled, its stripes would be squeezed
+    style(bar, "transform", `scaleX(${share.toFixed(4)})`);
+    style(a, "transform", `translateX(${(100 * (ofA ?? 0)).toFixed(2)}%)`);
+    style(a, "visibility", ofA === null ? "hidden" : "visible");
     const [old, now] = text ? [`${percent(before)} → `, percent(share)] : ["", ""];
     if (!row.old) row.share.append((row.old = h("span", { class: "dl-old" })), (row.new = h("span")));
     write(row.old, old);
@@ -1418,20 +1427,20 @@ class Lab {
     this.segments.forEach((segment, index) => {
       const id = ids[index];
       const place = places.get(id);
-      segment.style.visibility = place ? "visible" : "hidden";
+      style(segment, "visibility", place ? "visible" : "hidden");
       if (!place) return;
-      segment.style.left = `${100 * place.start}%`;
-      segment.style.width = `${100 * place.share}%`;
+      style(segment, "left", `${(100 * place.start).toFixed(3)}%`);
+      style(segment, "width", `${(100 * place.share).toFixed(3)}%`);
       segment.classList.toggle("dl-drawn", id === drawn);
       write(segment, place.share > 0.07 ? this.text(id) : "");
     });
-    this.needle.style.visibility = drawn === null ? "hidden" : "visible";
+    style(this.needle, "visibility", drawn === null ? "hidden" : "visible");
     if (drawn === null) {
       write(this.needleText, "Greedy draws nothing: it takes the likeliest token.");
       return;
     }
     const random = this.draws[this.at];
-    this.needle.style.left = `${100 * random}%`;
+    style(this.needle, "left", `${100 * random}%`);
     const number = random.toFixed(4);
     write(this.needleText, `seed ${settings.seed}, token ${this.at + 1}: ${number} lands on ${this.text(drawn)}`);
   }
