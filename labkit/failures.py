@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 TABLE: dict[str, dict[str, str]] = shipped(__file__, "failures.toml")  # {anchor: symptom, cause, action}
 PAGE = Path(__file__).with_name("course") / "troubleshooting.md"
 _SECRET = re.compile(r"\bhf_[A-Za-z0-9]{20,}|(?<=Bearer )[\w.-]+")
+# user:password@ in an address; where a password holds a slash, the address is none, and is repeated in an error
+_CREDENTIALS = re.compile(r"""(?<=://)(?:[^\s/?#"'<>]*@|[^\s/@:"'<>]+:[^\s@"'<>]*@)""")
 _BOX = "border-left:6px solid #cf222e;padding-left:12px"
 _PRE = "white-space:pre-wrap;overflow-wrap:anywhere"
 
@@ -91,8 +93,11 @@ def _chain(error: BaseException | None) -> Iterator[str]:
 
 
 def hidden(text: str) -> str:
-    """Text without tokens: some libraries repeat a header in their message, and a notebook would keep it."""
-    return _SECRET.sub("(token hidden)", text)
+    """Text without tokens, and addresses without user and password, for what a notebook or a log would keep.
+
+    Some libraries repeat a header or an address in their message.
+    """
+    return _CREDENTIALS.sub("(hidden)@", _SECRET.sub("(token hidden)", text))
 
 
 def install() -> None:

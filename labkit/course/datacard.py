@@ -53,7 +53,7 @@ def _act_shares(turns: Sequence[Turn], speaker: str) -> dict[str, float]:
     spoken = [turn for turn in turns if turn.speaker == speaker]
     counts: Counter[str] = Counter()
     for turn in spoken:
-        kinds = {act.split("-")[1] for act in turn.acts}  # of "Restaurant-Inform"; each once a turn
+        kinds = {act.partition("-")[2] or act for act in turn.acts}  # of "Restaurant-Inform"; each once a turn
         counts.update(sorted(kinds))
     return {f"{speaker} act {act}": count / len(spoken) for act, count in counts.most_common()}
 
