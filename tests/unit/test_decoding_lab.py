@@ -13,7 +13,7 @@ import pytest
 from labkit.corpora.types import BOT, USER, Dialogue, Turn
 from labkit.decoding.config import FILTERS, DecodingConfig
 from labkit.decoding.generate import generate, next_token_logits, stream
-from labkit.notebook.decoding_lab import explorer as explorer_module
+from labkit.notebook.decoding_lab import answers as answers_module
 from labkit.notebook.decoding_lab.core import CoreLab
 from labkit.notebook.decoding_lab.files import MODULE
 from labkit.notebook.decoding_lab.recording import expanded, opening_answers, question_key, recorded_answers
@@ -119,7 +119,7 @@ def test_settings_as_python_are_labkits_own(by_node):
 
 def test_logits_are_the_models_and_it_runs_once_for_a_position(explorer, tiny_lm, monkeypatch):
     calls = []
-    monkeypatch.setattr(explorer_module, "next_token_logits", lambda *a: calls.append(a) or next_token_logits(*a))
+    monkeypatch.setattr(answers_module, "next_token_logits", lambda *a: calls.append(a) or next_token_logits(*a))
     for _ in range(3):
         answer, (numbers,) = asked(explorer, "logits", reply=[5, 6])
     prompt = explorer.prompts[0].input_ids
@@ -167,12 +167,12 @@ def test_an_error_of_the_model_is_one_line(explorer, monkeypatch):
     def broken(*_):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(explorer_module, "next_token_logits", broken)
+    monkeypatch.setattr(answers_module, "next_token_logits", broken)
     assert "out of memory" in explorer.answer({"ask": "logits", **HERE, "reply": []})[0]["error"]
 
 
 def test_logits_that_are_no_numbers_are_said(explorer, monkeypatch):
-    monkeypatch.setattr(explorer_module, "next_token_logits", lambda *_: np.array([np.nan, 1.0], dtype=np.float32))
+    monkeypatch.setattr(answers_module, "next_token_logits", lambda *_: np.array([np.nan, 1.0], dtype=np.float32))
     assert "no numbers" in explorer.answer({"ask": "logits", **HERE, "reply": []})[0]["error"]
 
 

@@ -16,7 +16,7 @@ from labkit.notebook.view import highlighted
 from labkit.shown import Shown
 
 if TYPE_CHECKING:
-    from labkit.notebook.decoding_lab.explorer import DecodingExplorer
+    from labkit.notebook.decoding_lab.answers import Answers
 
 SLIDERS = {  # field of DecodingConfig -> (smallest, largest, step); greedy is a mode, not temperature 0
     "temperature": (0.1, 2.0, 0.1),
@@ -34,7 +34,7 @@ TICK = 400  # milliseconds between two tokens of Play
 class CoreLab:
     """Sliders, a chart and a reply that grows by one token a tick; every callback is a method that tests call too."""
 
-    def __init__(self, explorer: "DecodingExplorer"):
+    def __init__(self, explorer: "Answers"):
         self.explorer = explorer
         self.place = explorer.place
         self.reply: list[int] = []

@@ -1637,7 +1637,7 @@ export async function standIn(element, start, answers, wait = 2500) {
   const failed = /Error displaying widget|Failed to load model|Loading widget|model not found/;
   const outputs = element.closest(".jp-OutputArea, .output")?.querySelectorAll(".jp-OutputArea-child, .output_area") || [];
   for (const output of outputs) {
-    if (!output.contains(element) && failed.test(output.textContent)) output.hidden = true;
+    if (!output.contains(element) && failed.test(output.textContent)) output.style.display = "none";
   }
   element.hidden = false;
   mount(element, start, recordedAnswers(answers));

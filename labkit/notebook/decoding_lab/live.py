@@ -8,7 +8,7 @@ import traitlets
 from labkit.notebook.decoding_lab.files import MODULE, STYLE
 
 if TYPE_CHECKING:
-    from labkit.notebook.decoding_lab.explorer import Content, DecodingExplorer
+    from labkit.notebook.decoding_lab.answers import Answers, Content
 
 
 class DecodingLab(anywidget.AnyWidget):
@@ -19,7 +19,7 @@ class DecodingLab(anywidget.AnyWidget):
     start = traitlets.Dict().tag(sync=True)
     first = traitlets.Bytes().tag(sync=True)  # float32 [V]
 
-    def __init__(self, explorer: "DecodingExplorer", start: "Content"):
+    def __init__(self, explorer: "Answers", start: "Content"):
         super().__init__(start=start, first=explorer.logits(explorer.place).tobytes())
         self.explorer = explorer
         self.on_msg(self.hear)

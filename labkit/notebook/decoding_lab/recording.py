@@ -13,7 +13,7 @@ from labkit.decoding.filters import filter_stages, remaining
 from labkit.decoding.generate import stream
 
 if TYPE_CHECKING:
-    from labkit.notebook.decoding_lab.explorer import Content, DecodingExplorer
+    from labkit.notebook.decoding_lab.answers import Answers, Content
 
 LONGEST = 40  # tokens of each recorded reply, where the vocabulary is small
 SIZE = 1_000_000  # characters for the logits of a recorded reply; those of one position take V
@@ -29,7 +29,7 @@ def question_key(question: "Content") -> str:
     return json.dumps(question, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def opening_answers(explorer: "DecodingExplorer") -> dict[str, "Content"]:
+def opening_answers(explorer: "Answers") -> dict[str, "Content"]:
     """The answers to the first questions, for a kernel that is still busy; the logits come as bytes of their own."""
     seed = explorer.config.seed
     draws = explorer.draws(explorer.place, seed, DRAWS)
@@ -42,17 +42,17 @@ def opening_answers(explorer: "DecodingExplorer") -> dict[str, "Content"]:
     }
 
 
-def _question(explorer: "DecodingExplorer", ask: str, **details: object) -> "Content":
+def _question(explorer: "Answers", ask: str, **details: object) -> "Content":
     """A question of the front end at the explorer's place."""
     place = asdict(explorer.place)
     return {"ask": ask, **place, **details}
 
 
-def _draws_key(explorer: "DecodingExplorer", seed: int) -> str:
+def _draws_key(explorer: "Answers", seed: int) -> str:
     return question_key(_question(explorer, "draws", seed=seed, n=DRAWS))
 
 
-def recorded_answers(explorer: "DecodingExplorer") -> dict[str, "Content"]:
+def recorded_answers(explorer: "Answers") -> dict[str, "Content"]:
     """{question: answer} at the explorer's place: along greedy's reply and the reply of its first settings."""
     key = question_key(_question(explorer, "place"))
     answers = {key: explorer.described()}
@@ -64,7 +64,7 @@ def recorded_answers(explorer: "DecodingExplorer") -> dict[str, "Content"]:
     return answers
 
 
-def _along_reply(explorer: "DecodingExplorer", config: DecodingConfig) -> dict[str, "Content"]:
+def _along_reply(explorer: "Answers", config: DecodingConfig) -> dict[str, "Content"]:
     """{question: answer} for every position of the reply that `config` gives, its random numbers and its score."""
     reply = _reply(explorer, config)
     answers: dict[str, Content] = {}
@@ -83,7 +83,7 @@ def _along_reply(explorer: "DecodingExplorer", config: DecodingConfig) -> dict[s
     return answers
 
 
-def _settings(explorer: "DecodingExplorer") -> Iterator[DecodingConfig]:
+def _settings(explorer: "Answers") -> Iterator[DecodingConfig]:
     """Greedy, and the explorer's first settings unless they are beams; with replies that are not too long to record."""
     vocabulary = len(explorer.logits(explorer.place))
     longest = max(1, min(explorer.config.max_new_tokens, LONGEST, SIZE // vocabulary))
@@ -95,13 +95,13 @@ def _settings(explorer: "DecodingExplorer") -> Iterator[DecodingConfig]:
         yield own
 
 
-def _reply(explorer: "DecodingExplorer", config: DecodingConfig) -> list[int]:
+def _reply(explorer: "Answers", config: DecodingConfig) -> list[int]:
     prompt = explorer.prompt_at(explorer.place)
     tokens = stream(explorer.lm, prompt, config)
     return list(islice(tokens, config.max_new_tokens))
 
 
-def _logits_along(explorer: "DecodingExplorer", reply: Sequence[int]) -> np.ndarray:
+def _logits_along(explorer: "Answers", reply: Sequence[int]) -> np.ndarray:
     """Logits [R + 1, V] before each token of a reply and after its last one, by one pass of the model."""
     import torch
 
@@ -116,7 +116,7 @@ def _logits_along(explorer: "DecodingExplorer", reply: Sequence[int]) -> np.ndar
 # --- logits in a few kB -----------------------------------------------------------------------------------------------
 
 
-def _shortened(explorer: "DecodingExplorer", logits: np.ndarray, reply: Sequence[int]) -> "Content":
+def _shortened(explorer: "Answers", logits: np.ndarray, reply: Sequence[int]) -> "Content":
     """Logits [V] in V characters and a little more: the likeliest as they are, the tail in 64 levels.
 
     A level keeps the mass of its tokens. Each token has its own level: on which token a random number lands depends on
@@ -162,7 +162,7 @@ def _rounded(value: float) -> float:
 
 
 def _landing(
-    explorer: "DecodingExplorer",
+    explorer: "Answers",
     config: DecodingConfig,
     reply: Sequence[int],
     recorded: Sequence["Content"],

@@ -19,12 +19,12 @@ from labkit.shown import Shown
 if TYPE_CHECKING:
     from ipywidgets import Widget
 
-    from labkit.notebook.decoding_lab.explorer import Content, DecodingExplorer
+    from labkit.notebook.decoding_lab.answers import Answers, Content
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def start_of(explorer: "DecodingExplorer", *, recorded: bool = False) -> "Content":
+def start_of(explorer: "Answers", *, recorded: bool = False) -> "Content":
     """What the front end begins with."""
     config = asdict(explorer.config)
     for unused in ("num_beams", "penalty_alpha", "batch_size"):
@@ -61,7 +61,7 @@ BOOT = """
 """
 
 
-def twin_html(explorer: "DecodingExplorer", start: "Content") -> str:
+def twin_html(explorer: "Answers", start: "Content") -> str:
     """The lab with recorded answers as HTML; `start["id"]` names the widget that it stands in for."""
     module = base64.b64encode(MODULE.read_bytes()).decode()
     data = {
@@ -79,7 +79,7 @@ def twin_html(explorer: "DecodingExplorer", start: "Content") -> str:
     return f"{table}{recorded}<script>{boot}</script>"
 
 
-def page(explorer: "DecodingExplorer", title: str = "The decoding lab") -> str:
+def page(explorer: "Answers", title: str = "The decoding lab") -> str:
     """A page of its own with the recorded lab: one file, no server, no network."""
     twin = twin_html(explorer, start_of(explorer, recorded=True))
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
@@ -92,7 +92,7 @@ def page(explorer: "DecodingExplorer", title: str = "The decoding lab") -> str:
 # --- display ----------------------------------------------------------------------------------------------------------
 
 
-def display_live(explorer: "DecodingExplorer") -> None:
+def display_live(explorer: "Answers") -> None:
     """The widget, and behind it the twin. The first output has no HTML of its own: an untrusted notebook shows one."""
     from IPython.display import display
 
