@@ -8,23 +8,23 @@ import { pathToFileURL } from "node:url";
 
 const [modulePath, casesPath, logitsPath, outPath] = process.argv.slice(2);
 const { filtered, descending, landing, likeliest, labkitCode, transformersCode, summary } = await import(
-  pathToFileURL(modulePath)
+    pathToFileURL(modulePath)
 );
 const cases = JSON.parse(readFileSync(casesPath));
 const bytes = readFileSync(logitsPath);
 const out = openSync(outPath, "w");
 
 for (const one of cases) {
-  const logits = new Float32Array(bytes.buffer.slice(bytes.byteOffset + 4 * one.from, bytes.byteOffset + 4 * one.to));
-  const position = { logits, order: descending(logits) };
-  const { distribution, stages } = filtered(position, one.settings, one.where);
-  const probabilities = Float64Array.from(logits, (_, id) =>
-    distribution.cutBy[id] ? -1 : distribution.probability(id),
-  );
-  writeSync(out, new Uint8Array(probabilities.buffer));
-  const drawn = one.draws.map((random) => landing(distribution, random));
-  const code = [labkitCode(one.settings), transformersCode(one.settings), summary(one.settings)];
-  console.log(
-    JSON.stringify({ stages, entropy: distribution.entropy(), drawn, greedy: likeliest(distribution), code }),
-  );
+    const logits = new Float32Array(bytes.buffer.slice(bytes.byteOffset + 4 * one.from, bytes.byteOffset + 4 * one.to));
+    const position = { logits, order: descending(logits) };
+    const { distribution, stages } = filtered(position, one.settings, one.where);
+    const probabilities = Float64Array.from(logits, (_, id) =>
+        distribution.cutBy[id] ? -1 : distribution.probability(id),
+    );
+    writeSync(out, new Uint8Array(probabilities.buffer));
+    const drawn = one.draws.map((random) => landing(distribution, random));
+    const code = [labkitCode(one.settings), transformersCode(one.settings), summary(one.settings)];
+    console.log(
+        JSON.stringify({ stages, entropy: distribution.entropy(), drawn, greedy: likeliest(distribution), code }),
+    );
 }
