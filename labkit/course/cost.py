@@ -1,13 +1,12 @@
 """The cost card: what each notebook takes on a named machine, as JSON, and the table that the README makes of it."""
 
-import platform
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labkit.machine.hardware import Hardware
+from labkit.machine.hardware import Hardware, processor_name
 from labkit.storage import Json, read_json, write_json, write_text
 from labkit.tables import markdown_table
 
@@ -33,15 +32,6 @@ class Cost:
     def name(self) -> str:
         """The notebook's name without its folder."""
         return Path(self.notebook).stem
-
-
-def processor_name() -> str:
-    """What the processor calls itself; platform's word for it where there is no /proc/cpuinfo (no Linux)."""
-    try:
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    except OSError:
-        found = None
-    return found[1] if found else platform.processor()
 
 
 def machine(hw: Hardware) -> str:

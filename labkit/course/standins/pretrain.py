@@ -13,8 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from labkit.course.cost import processor_name
 from labkit.errors import Interrupted, LabError
+from labkit.machine.hardware import processor_name
 from labkit.models.base import name_rotary
 from labkit.models.find import WEIGHTS
 from labkit.storage import Json, atomic_folder, last_checkpoint, read_json, writable_folder, write_json
