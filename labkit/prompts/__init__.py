@@ -8,7 +8,7 @@ Text is tokenised segment by segment and the ids are joined, so no token ever sp
 reply: what the model is asked to go on from is token for token what it was trained on.
 """
 
-from labkit.prompts.build import RECIPES, examples, prompts
+from labkit.prompts.build import RECIPES, examples, prompt_of_turn, prompts
 from labkit.prompts.codec import TextCodec
 from labkit.prompts.format import FORMATS, Exchange, Segment, current_domain, dialogue_header, exchanges
 from labkit.prompts.sequences import IGNORED, Example, Prompt
@@ -31,6 +31,7 @@ __all__ = [
     "lexicalise",
     "one_line",
     "parse_state",
+    "prompt_of_turn",
     "prompts",
     "state_text",
 ]
