@@ -4,9 +4,9 @@
 # All work without the Hugging Face Hub and without code hosts: Python 3.11+ and a package registry are enough.
 
 # The first interpreter that runs (a pyenv shim may not) and is new enough; or: make PYTHON=/path/to/python
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-BIN := .venv/bin
+BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 JOBS ?= 2
 # For a machine without a screen: make lab JUPYTER_FLAGS="--no-browser --allow-root"
 JUPYTER_FLAGS ?=
@@ -18,8 +18,8 @@ NOTEBOOKS = $(shell ls -S solutions/*.ipynb) $(shell ls -S notebooks/*.ipynb)
 PARALLEL = -n $(JOBS) --maxschedchunk 1
 TESTING = PYTHONDONTWRITEBYTECODE= TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 LAB_PROFILE=smoke LAB_HOME=$(CURDIR)/build/test
 
-.PHONY: install lab test lint test-unit test-slow test-all-unit test-notebooks test-browser test-floors test-latest test-hub \
-	report preflight bench clean
+.PHONY: install lab test lint ruff test-unit test-slow test-all-unit test-notebooks test-browser test-floors test-latest \
+	test-hub strip release-check badges push-badges report preflight bench clean
 .DEFAULT_GOAL := lab
 
 install: .venv/installed
@@ -40,10 +40,12 @@ lab: install
 
 test: lint test-all-unit test-notebooks test-hub test-browser
 
-lint: install
+lint: install ruff
+	$(BIN)/lint-imports --no-cache
+
+ruff: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports --no-cache
 
 test-unit: install
 	$(TESTING) $(BIN)/python -m pytest $(PARALLEL) -m 'not slow' tests/unit
@@ -92,6 +94,25 @@ test-latest:
 	.venv-latest/bin/python -m pip freeze --exclude-editable | grep -vixFf constraints.txt || true # what has moved
 	$(TESTING) .venv-latest/bin/python -m pytest $(PARALLEL) tests/unit
 	$(TESTING) .venv-latest/bin/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=600 $(NOTEBOOKS)
+
+# Sources and student notebooks without outputs, counts and widget state; fails where it had to take some out.
+strip: install
+	$(BIN)/python -m labkit.course.strip solutions/*.ipynb notebooks/*.ipynb
+
+release-check: install
+	$(BIN)/labkit release --check
+
+# Where this clone is hosted: make badges REPOSITORY=owner/name REF=main. On GitHub a workflow does both, also on forks.
+REPOSITORY ?=
+REF ?= main
+badges: install
+	@test -n "$(REPOSITORY)" || { echo "make badges REPOSITORY=owner/name"; exit 2; }
+	$(BIN)/labkit release --repository "$(REPOSITORY)" --ref "$(REF)"
+
+push-badges:
+	git diff --quiet || { \
+	git -c user.name="badges" -c user.email="badges@users.noreply.github.com" \
+		commit --all --message "The notebooks know where they are hosted" && git push; }
 
 report: install
 	$(BIN)/labkit preflight --html report

@@ -13,6 +13,7 @@ from typing import Any
 
 from labkit import failures
 from labkit.corpora.download import multiwoz_url
+from labkit.corpora.multiwoz import has_dialogues
 from labkit.errors import LabError
 from labkit.machine.hardware import Hardware, hardware, seed_everything
 from labkit.machine.network import Hub, decided, offline, probe
@@ -228,7 +229,7 @@ def choose_corpus(answer: int | str = "offline mode is on") -> tuple[str, str, l
         where = "a stand-in that is generated, not downloaded"
     elif name != REAL_CORPUS:
         answer = "no such folder, or no dialogues in it"
-        where = "local files" * any(Path(name).expanduser().rglob("*.json*"))
+        where = "local files" if has_dialogues(name) else ""
     elif (cache_dir() / name / "COMPLETE").is_file():
         where = "in the local cache"
     elif isinstance(answer, int) and answer < 500:

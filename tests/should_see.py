@@ -24,8 +24,8 @@ PICTURES = {  # cell -> what its picture shows, for who cannot see it
     "the highest bar at 16, half of the dialogues between 12 and 18, few beyond 22.",
     "nf4": "Histogram of the weights of one matrix, each divided by the largest of its block: a bell around 0, thin at "
     "the ends, with one peak each at -1 and 1; the 16 dotted lines of the codebook are close together in the middle.",
-    "memory": "Three stacked bars for a model of 7 billion parameters on a T4: full fine-tuning, at more than 100,000 "
-    "MB, is far above the line of 15,800; LoRA on a 16-bit base ends just below it; QLoRA on a 4-bit base at a third.",
+    "memory": "Three stacked bars for a model of 7 billion parameters on a T4: full fine-tuning, at more than 100 "
+    "GB, is far above the line of 15.8; LoRA on a 16-bit base ends just below it; QLoRA on a 4-bit base at a third.",
 }
 HEAD = "<details><summary>What you should see (a run of the solution on {setting})</summary>\n\n"
 

@@ -1,6 +1,7 @@
 """Dialogues as data: MultiWOZ 2.2, a folder in its layout, or the stand-in MiniWOZ, all as one `Corpus`."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,21 +27,46 @@ def load_corpus(
     Raises:
         LabError: an unknown name or split, a file that does not parse, a download that fails.
     """
+    corpus = _load(name, cache, seed, sizes)
+    if splits is None:
+        return corpus
+    names = [splits] if isinstance(splits, str) else splits
+    chosen = {}
+    for name in names:
+        split = SPLIT_ALIASES.get(name, name)
+        chosen[split] = corpus[split]
+    return replace(corpus, splits=chosen)
+
+
+def _load(
+    name: str | Path,
+    cache: Path | str | None,
+    seed: int,
+    sizes: dict[str, int] | None,
+) -> Corpus:
     from labkit.corpora import download, multiwoz
 
     if name == "miniwoz":
         from labkit.corpora.miniwoz import generate
 
+        source = f"generated, seed {seed}"
         with multiwoz.gc_paused():
-            corpus = multiwoz.from_raw(generate(seed, sizes), name, f"generated, seed {seed}", stand_in=True)
-    elif name == "multiwoz22":
+            raw = generate(seed, sizes)
+            return multiwoz.from_raw(raw, "miniwoz", source, stand_in=True)
+    if name == "multiwoz22":
         folder = download.cached_multiwoz22(cache) or download.fetch_multiwoz22(cache)
-        corpus = multiwoz.read_folder(folder, name, download.pinned_source())
-    elif Path(name).is_dir():
-        corpus = multiwoz.read_folder(name)
-    else:
+        return multiwoz.read_folder(folder, "multiwoz22", download.pinned_source())
+    found = _folder(name)
+    if found is None:
+        what = f"unknown corpus {str(name)!r:.80}"
         choices = "choose miniwoz, multiwoz22, or an existing folder in the raw MultiWOZ 2.2 layout"
-        raise LabError(f"unknown corpus {str(name)!r}", "neither the name of a corpus nor a folder", choices)
-    if splits is None:
-        return corpus
-    return replace(corpus, splits={SPLIT_ALIASES.get(split, split): corpus[split] for split in splits})
+        raise LabError(what, "neither the name of a corpus nor a folder", choices)
+    return multiwoz.read_folder(found)
+
+
+def _folder(name: str | Path) -> Path | None:
+    """The folder of that name (`~` is the home folder), None where there is none."""
+    with suppress(OSError, RuntimeError, ValueError):  # a name that is too long, no home folder, a NUL character
+        folder = Path(name).expanduser()
+        return folder if folder.is_dir() else None
+    return None

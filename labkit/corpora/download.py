@@ -1,58 +1,68 @@
-"""MultiWOZ 2.2 as a download: pinned by commit, verified by git blob id, resumed where it was cut."""
+"""MultiWOZ 2.2 as a download: pinned by commit, verified by git blob id, tried again while the host is busy."""
 
 import hashlib
 import os
-import time
 from pathlib import Path
 
 import httpx
 from filelock import FileLock
 from tqdm.auto import tqdm
 
+from labkit.corpora.pins import Pin, pinned_source, pins
 from labkit.errors import LabError
+from labkit.failures import hidden
 from labkit.machine.paths import cache_dir
-from labkit.storage import read_json, shipped, write_text
+from labkit.machine.retry import asked_wait, is_busy, retrying
+from labkit.storage import atomic_path, write_text
 
-ATTEMPTS, BACKOFF, TIMEOUT = 4, 0.5, 15.0  # tries; seconds before the second, doubled each time; seconds of silence
-PATIENCE = 60.0  # the longest wait, in seconds, that a busy server (Retry-After) is granted
-ACTION = "try again (it resumes), or set LAB_CORPUS to miniwoz, the stand-in, or to a folder that holds MultiWOZ 2.2"
-
-
-def pins() -> dict[str, dict[str, str]]:
-    """{place in the corpus folder: {"repository", "commit", "path", "blob"}}; mwzeval's database, for scoring.
-
-    LAB_MULTIWOZ_PINS names another such file, for a mirror (LAB_MULTIWOZ_URL) that holds another version.
-    """
-    named = os.environ.get("LAB_MULTIWOZ_PINS")
-    return read_json(named) if named else shipped(__file__, "pins.json")
+TIMEOUT = 15.0  # seconds of silence
+LARGEST = 128 * 2**20  # bytes of a file whose pin names no size; MultiWOZ's files have some tens of MB at most
+ACTION = (
+    "try again (files that came stay), or set LAB_CORPUS to miniwoz, the stand-in, or to a folder with MultiWOZ 2.2"
+)
+PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 
 
-def pinned_source() -> str:
-    """Repositories and commits, for the results board and the marker COMPLETE."""
-    return " + ".join(sorted({f"{pin['repository']}@{pin['commit'][:7]}" for pin in pins().values()}))
+class FailedAttempt(Exception):
+    """One try that failed: why, whether another may do better, and for how many seconds the server asked."""
+
+    def __init__(self, problem: str, again: bool, wait: float = 0.0):
+        super().__init__(problem)
+        self.problem = problem
+        self.again = again
+        self.wait = wait
 
 
 def cached_multiwoz22(cache: Path | str | None = None) -> Path | None:
     """The folder of an earlier, complete download of these commits, else None; contents are not verified again."""
-    marker = _folder(cache) / "COMPLETE"
-    complete = marker.is_file() and marker.read_text(encoding="utf-8").strip() == pinned_source()
-    return marker.parent if complete and all((marker.parent / place).is_file() for place in pins()) else None
+    folder = _folder(cache)
+    marker = folder / "COMPLETE"
+    if not marker.is_file():
+        return None
+    source = marker.read_text(encoding="utf-8", errors="replace")
+    if source.strip() != pinned_source():
+        return None
+    is_whole = all((folder / place).is_file() for place in pins())
+    return folder if is_whole else None
 
 
 def fetch_multiwoz22(cache: Path | str | None = None) -> Path:
     """Download what is missing into `cache`/multiwoz22, verify every file, and write the marker COMPLETE last.
 
     Raises:
-        LabError: no network, a refusal, a file that is not what was pinned, or a full disk. Verified files stay and
-            the next call goes on in the middle of a file that was cut.
+        LabError: no network, a refusal, a file that is not what was pinned, or a full disk. Verified files stay.
     """
     folder = _folder(cache)
+    wanted = pins()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"), httpx.Client(timeout=TIMEOUT, follow_redirects=True) as client:
-            for place, pin in tqdm(pins().items(), desc="MultiWOZ 2.2", unit="file"):
-                if not (folder / place).is_file() or git_blob_id(folder / place) != pin["blob"]:
-                    _fetch(client, pin, folder / place)
+        with FileLock(folder / ".lock"), _client() as client:
+            progress = tqdm(wanted.items(), desc="MultiWOZ 2.2", unit="file")
+            for place, pin in progress:
+                target = folder / place
+                if not _is_right(target, pin["blob"]):
+                    content = _fetch(client, pin)
+                    _write(target, content)
             write_text(folder / "COMPLETE", pinned_source() + "\n")
     except OSError as error:
         action = "free space, or set LAB_CACHE to another folder"
@@ -62,59 +72,163 @@ def fetch_multiwoz22(cache: Path | str | None = None) -> Path:
 
 def git_blob_id(path: Path) -> str:
     """What `git hash-object` prints for a file."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    return _blob_id(path.read_bytes())
+
+
+def _is_right(path: Path, blob: str) -> bool:
+    return path.is_file() and git_blob_id(path) == blob.lower()
+
+
+def _blob_id(content: bytes) -> str:
+    header = b"blob %d\0" % len(content)
+    return hashlib.sha1(header + content).hexdigest()
 
 
 def _folder(cache: Path | str | None) -> Path:
     return Path(cache or cache_dir()) / "multiwoz22"
 
 
-def _fetch(client: httpx.Client, pin: dict[str, str], target: Path) -> None:
-    """One file, tried again after growing waits while the server is busy or the connection is cut."""
-    url = "{}/{repository}/{commit}/{path}".format(multiwoz_url(), **pin)
-    partial = target.with_name(f"{target.name}.part")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    wait = 0.0
-    for attempt in range(ATTEMPTS):
-        time.sleep(wait)
-        wait = BACKOFF * 2**attempt
-        try:
-            again = _stream(client, url, partial)
-            if git_blob_id(partial) == pin["blob"]:
-                partial.replace(target)
-                return
-            partial.unlink()  # a resumed file may have had a wrong beginning; a whole one would come again as it is
-            problem = "it is not what was pinned (another git blob id), so it was thrown away"
-        except httpx.TransportError as error:
-            problem, again = f"no connection, or it was cut ({error})", True
-        except httpx.HTTPStatusError as error:
-            status = error.response.status_code
-            problem, again = f"the server answers {status}", status in (416, 429) or status >= 500
-            wait = max(wait, asked_wait(error.response))
-        if not again:
-            break
-    raise LabError(f"cannot download {url}", problem, ACTION)
+def _write(target: Path, content: bytes) -> None:
+    """The file, whole or not at all. Nothing that is there is followed: a link is replaced, its target stays."""
+    try:
+        with atomic_path(target) as partial:
+            partial.write_bytes(content)
+    except LabError as error:  # it names LAB_HOME; this is the cache
+        raise OSError(error.found) from error
 
 
-def asked_wait(response: httpx.Response) -> float:
-    """The seconds of Retry-After, PATIENCE at most; 0 without one, or where it is a date."""
-    asked = response.headers.get("Retry-After", "")
-    return min(float(asked), PATIENCE) if asked.isdigit() else 0.0
+def _client() -> httpx.Client:
+    """An HTTP client that goes through the proxies of this machine's settings.
+
+    Raises:
+        LabError: such a proxy cannot be used.
+    """
+    try:
+        return httpx.Client(timeout=TIMEOUT, follow_redirects=True)
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        why = hidden(str(error))
+        if isinstance(error, ImportError):
+            why = "for a SOCKS proxy the package socksio is needed"
+        action = "pip install socksio, or set these variables to an http:// proxy, or unset them"
+        found = f"{_proxies()}: {why}"
+        raise LabError("the proxy of this machine cannot be used", found, action) from error
 
 
-def _stream(client: httpx.Client, url: str, partial: Path) -> bool:
-    """Append to `partial` what it lacks, or write it anew where the server knows no ranges; True if appended."""
-    have = partial.stat().st_size if partial.exists() else 0
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    with client.stream("GET", url, headers=headers) as response:
-        if response.status_code == 416:  # `partial` is longer than the file
-            partial.unlink()
+def _proxies() -> str:
+    """The variables that name a proxy, without passwords."""
+    named = []
+    for name in PROXIES:
+        for spelled in (name, name.lower()):
+            if os.environ.get(spelled):
+                address = hidden(os.environ[spelled])
+                named.append(f"{spelled}={address}")
+    return ", ".join(named) or "the system settings"
+
+
+def _fetch(client: httpx.Client, pin: Pin) -> bytes:
+    """The content of one file, verified.
+
+    Raises:
+        LabError: it does not come, or it is not what was pinned.
+    """
+    address = _address(pin)
+    try:
+        return retrying(lambda: _attempt(client, address, pin), _wait_after)
+    except FailedAttempt as failure:
+        what = hidden(f"cannot download {address}")
+        found = hidden(failure.problem)
+        raise LabError(what, found, ACTION) from failure
+
+
+def _address(pin: Pin) -> str:
+    """The file's address at the code host, or at the mirror that LAB_MULTIWOZ_URL names.
+
+    Raises:
+        LabError: LAB_MULTIWOZ_URL is no address.
+    """
+    host = multiwoz_url()
+    try:
+        parsed = httpx.URL(host)
+        is_web = parsed.scheme in ("http", "https")
+        is_port = parsed.port is None or 0 < parsed.port < 2**16
+        usable = is_web and is_port and bool(parsed.host)
+        why = "it has to be http(s)://host, with a port of at most 65535 if any"
+    except (httpx.InvalidURL, ValueError) as error:  # ValueError: half an emoji
+        usable = False
+        why = hidden(str(error))
+    if not usable:
+        action = "set LAB_MULTIWOZ_URL to the address of a mirror, or unset it"
+        shown = hidden(host)
+        raise LabError(f"LAB_MULTIWOZ_URL={shown!r} is no address", why, action)
+    parts = [host, pin["repository"], pin["commit"], pin["path"]]
+    return "/".join(parts)
+
+
+def _wait_after(error: Exception) -> float | None:
+    if isinstance(error, FailedAttempt) and error.again:
+        return error.wait
+    return None
+
+
+def _attempt(client: httpx.Client, address: str, pin: Pin) -> bytes:
+    """One try to get a file.
+
+    Raises:
+        FailedAttempt: no connection, a refusal, or not the pinned content.
+    """
+    largest = pin.get("size", LARGEST)
+    try:
+        content, kind = _download(client, address, largest)
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        wait = asked_wait(error.response.headers.get("Retry-After"))
+        raise FailedAttempt(f"the server answers {status}", is_busy(status), wait) from error
+    except httpx.TooManyRedirects as error:
+        problem = "it is redirected without end, as by a network that wants you to log in first"
+        raise FailedAttempt(problem, again=False) from error
+    except httpx.TimeoutException as error:
+        problem = f"no connection, or it was cut (timed out: nothing came for {TIMEOUT:g} s)"
+        raise FailedAttempt(problem, again=True) from error
+    except httpx.UnsupportedProtocol as error:
+        raise FailedAttempt(f"it is redirected to what is no web address ({error})", again=False) from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise FailedAttempt(f"no connection, or it was cut ({error})", again=True) from error
+    if _blob_id(content) == pin["blob"].lower():
+        return content
+    begins_as_page = content.lstrip().startswith(b"<")
+    if begins_as_page or "html" in kind:
+        problem = (
+            "a web page came instead: not what was pinned, but what a network sends that wants you to log in first"
+        )
+        raise FailedAttempt(problem, again=False)
+    problem = "it is not what was pinned (another git blob id), so it was thrown away"
+    raise FailedAttempt(problem, again=False)
+
+
+def _download(client: httpx.Client, address: str, largest: int) -> tuple[bytes, str]:
+    """The content of an address, and its Content-Type.
+
+    Raises:
+        FailedAttempt: it is larger than `largest` bytes; the rest is not fetched.
+        httpx.HTTPError: no connection, or an answer that is no success.
+    """
+    content = bytearray()
+    with client.stream("GET", address, headers={"Accept-Encoding": "identity"}) as response:
         response.raise_for_status()
-        with partial.open("ab" if response.status_code == 206 else "wb") as file:
-            for chunk in response.iter_bytes():
-                file.write(chunk)
-    return response.status_code == 206
+        announced = response.headers.get("Content-Length", "")
+        if announced.isdecimal():
+            _check_size(int(announced), largest)
+        for chunk in response.iter_bytes():
+            content += chunk
+            _check_size(len(content), largest)
+    kind = response.headers.get("Content-Type", "")
+    return bytes(content), kind
+
+
+def _check_size(size: int, largest: int) -> None:
+    if size > largest:
+        problem = f"it is larger than the {largest:,} bytes that are expected at most, so it was not taken"
+        raise FailedAttempt(problem, again=False)
 
 
 def multiwoz_url() -> str:

@@ -6,7 +6,17 @@ are mapped to the unified ontology of Nekvinda & Dušek (2021), "Shades of BLEU,
 
 from labkit.storage import shipped
 
-CLASS_OF = {name: label for label, names in shipped(__file__, "slots.toml").items() for name in names}
+
+def _class_of() -> dict[str, str]:
+    """{placeholder: its class}; slots.toml has it the other way round."""
+    classes = {}
+    for label, names in shipped(__file__, "slots.toml").items():
+        for name in names:
+            classes[name] = label
+    return classes
+
+
+CLASS_OF = _class_of()
 
 
 def placeholder(domain: str, slot: str) -> str:
@@ -16,5 +26,8 @@ def placeholder(domain: str, slot: str) -> str:
     ('[restaurant_name]', '[bookday]', '[restaurant_reference]')
     """
     slot = slot.lower()
-    named = f"{domain}_{'reference' if slot == 'ref' else slot}"
-    return f"[{named}]" if named in CLASS_OF else f"[{slot}]"
+    spelled = "reference" if slot == "ref" else slot
+    named = f"{domain}_{spelled}"
+    if named in CLASS_OF:
+        return f"[{named}]"
+    return f"[{slot}]"

@@ -3,16 +3,22 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from labkit.errors import LabError
 
-if TYPE_CHECKING:
-    import datasets
-
-USER, BOT = "user", "bot"
-State = dict[str, dict[str, str]]  # {domain: {slot: value}}, e.g. {"hotel": {"area": "north", "bookday": "friday"}}
-Goal = dict[str, dict[str, Any]]  # {domain: {"informable": {slot: value}, "requestable": [SLOT], "booking": [slot]}}
+USER = "user"
+BOT = "bot"
+Values = dict[str, str]  # {slot: value}
+State = dict[str, Values]  # {domain: {slot: value}}, e.g. {"hotel": {"area": "north", "bookday": "friday"}}
+Acts = dict[str, list[tuple[str, str]]]  # {"Restaurant-Inform": [(slot, value)]}
+Booked = dict[str, list[list[str]]]  # {Dialogue.key: domains booked so far, after each bot turn}
+# Any, because MultiWOZ's files hold text in most fields, and lists, numbers and objects in a few ("location", "price").
+Goal = dict[
+    str, dict[str, Any]
+]  # Any: {domain: {"informable": {slot: value}, "requestable": [SLOT], "booking": [slot]}}
+Entity = dict[str, Any]  # Any: a row of the database, {column: value}
+Service = dict[str, Any]  # Any: a service of the schema, {"service_name": name, "slots": [{"name": "hotel-area", …}]}
 SPLIT_ALIASES = {"validation": "dev", "valid": "dev", "val": "dev"}
 
 
@@ -25,6 +31,18 @@ class Reply(TypedDict):
 
 
 Predictions = dict[str, list[Reply]]  # {Dialogue.key: one reply for each bot turn}
+
+
+def dialogue_key(dialogue_id: str) -> str:
+    """A dialogue's id as goals and predictions spell it (mwzeval's spelling): lower case, no `.json` at the end.
+
+    >>> dialogue_key("PMUL1234.json"), dialogue_key("conv.2024.001")
+    ('pmul1234', 'conv.2024.001')
+    """
+    key = dialogue_id.lower()
+    while key.endswith(".json"):  # so that the key of a key is the same key
+        key = key.removesuffix(".json")
+    return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +63,23 @@ class Span:
 
 @dataclass(slots=True)
 class Turn:
-    """One utterance with its annotation. A bot turn repeats the belief state of the user turn before it."""
+    """One utterance with its annotation. A bot turn repeats the belief state of the user turn before it.
+
+    Raises:
+        LabError: the speaker is neither USER nor BOT.
+    """
 
     speaker: str  # USER or BOT
     utterance: str
     state: State = field(default_factory=dict)
-    acts: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # {"Restaurant-Inform": [(slot, value)]}
+    acts: Acts = field(default_factory=dict)
     spans: tuple[Span, ...] = ()  # sorted by start, not overlapping
+
+    def __post_init__(self) -> None:
+        if self.speaker not in (USER, BOT):
+            action = f"write {USER!r} or {BOT!r}"
+            found = f"the speaker is {self.speaker!r:.80}"
+            raise LabError("a turn of an unknown speaker", found, action)
 
 
 @dataclass(slots=True)
@@ -64,8 +92,8 @@ class Dialogue:
 
     @property
     def key(self) -> str:
-        """The id as goals and predictions spell it (mwzeval's spelling): lower case, no `.json`."""
-        return self.dialogue_id.split(".")[0].lower()
+        """The id as goals and predictions spell it, see `dialogue_key`."""
+        return dialogue_key(self.dialogue_id)
 
     @property
     def bot_turns(self) -> list[Turn]:
@@ -81,10 +109,13 @@ class Corpus:
     source: str  # where it came from, for the results board
     stand_in: bool = False
     goals: dict[str, Goal] = field(default_factory=dict)  # by Dialogue.key; empty: no Inform and Success
-    booked: dict[str, list[list[str]]] = field(default_factory=dict)  # by key: domains booked by each bot turn
-    database: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # {domain: entities}
-    schema: list[dict[str, Any]] = field(default_factory=list)
+    booked: Booked = field(default_factory=dict)
+    database: dict[str, list[Entity]] = field(default_factory=dict)  # {domain: entities}
+    schema: list[Service] = field(default_factory=list)
     folder: Path | None = None
+    # What a room above has computed from this corpus and keeps as long as the corpus lives, under a name of its own.
+    # `replace(corpus, …)` makes a corpus without it.
+    derived: dict[str, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __getitem__(self, split: str) -> list[Dialogue]:
         """The dialogues of a split ("validation" is "dev").
@@ -102,15 +133,12 @@ class Corpus:
         return iter(self.splits)
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{split} {len(dialogues):,}" for split, dialogues in self.splits.items())
-        return f"<Corpus {self.name}{' (stand-in)' * self.stand_in}: {sizes} dialogues>"
-
-    def dataset(self, split: str) -> "datasets.Dataset":
-        """The split as a `datasets.Dataset`, one row a dialogue: dialogue_id, services, turns (speaker, utterance)."""
-        import datasets
-
-        def row(dialogue: Dialogue) -> dict[str, Any]:
-            turns = [{"speaker": turn.speaker, "utterance": turn.utterance} for turn in dialogue.turns]
-            return {"dialogue_id": dialogue.dialogue_id, "services": list(dialogue.services), "turns": turns}
-
-        return datasets.Dataset.from_list([row(dialogue) for dialogue in self[split]])
+        sizes = []
+        for split, dialogues in self.splits.items():
+            size = len(dialogues)
+            sizes.append(f"{split} {size:,}")
+        counted = ", ".join(sizes)
+        named = self.name
+        if self.stand_in:
+            named += " (stand-in)"
+        return f"<Corpus {named}: {counted} dialogues>"

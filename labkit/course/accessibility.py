@@ -12,6 +12,13 @@ import nbformat
 
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 _HTML_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_HEADING = re.compile(r"^(#+) ", re.MULTILINE)
+_EMPTY_LINK = re.compile(r"(?i)\[(?:click )?(?:here|link)\]\(.*?\)")
+_IMAGE_WITHOUT_ALT = re.compile(r"!\[\s*\]\(.*?\)")
+_PICTURE = re.compile(r"<(?:img|svg)\b[^>]*>")
+PLOTLY = "application/vnd.plotly.v1+json"
+WIDGETS = "application/vnd.jupyter.widget-state+json"
+LOOKS = ("type", "mode", "xaxis", "yaxis", "text", "texttemplate")  # of a plotly trace, besides its colour
 CORE = ("@jupyter-widgets/base", "@jupyter-widgets/controls", "@jupyter-widgets/output")  # work by keyboard everywhere
 CONTROLS = ("Slider", "Dropdown", "Text", "Textarea", "Checkbox", "Button", "Buttons", "Select", "Combobox")
 
@@ -24,60 +31,103 @@ def prose(markdown: str) -> str:
 def markdown_findings(markdown: str) -> Iterator[str]:
     """Headings that skip a level, images without alt text, links that say "here"."""
     text = prose(markdown)
-    levels = [len(marks) for marks in re.findall(r"^(#+) ", text, re.MULTILINE)]
-    if levels[:1] != [1] or levels.count(1) != 1:
+    levels = [len(marks) for marks in _HEADING.findall(text)]
+    begins_with_title = levels[:1] == [1]
+    if not begins_with_title or levels.count(1) > 1:
         yield "not exactly one first-level heading, at the top"
-    yield from (f"heading level {deep} follows {level}" for level, deep in pairwise(levels) if deep - level > 1)
-    yield from (
-        f"link text tells nothing: {link}" for link in re.findall(r"(?i)\[(?:click )?(?:here|link)\]\(.*?\)", text)
-    )
-    yield from (f"no alt text: {image}" for image in re.findall(r"!\[\s*\]\(.*?\)", text))
+    for level, next_level in pairwise(levels):
+        if next_level > level + 1:
+            yield f"heading level {next_level} follows {level}"
+    for link in _EMPTY_LINK.findall(text):
+        yield f"link text tells nothing: {link}"
+    for image in _IMAGE_WITHOUT_ALT.findall(text):
+        yield f"no alt text: {image}"
     yield from html_findings(text)
 
 
 def html_findings(html: str) -> Iterator[str]:
     """Images without alt text; drawings without a name."""
-    for tag in re.findall(r"<(?:img|svg)\b[^>]*>", html):
-        named = "alt=" if tag.startswith("<img") else "aria-"
-        if named not in tag:
+    for tag in _PICTURE.findall(html):
+        name = "alt=" if tag.startswith("<img") else "aria-"
+        if name not in tag:
             yield f"no alt text: {tag[:80]}"
 
 
-def figure_findings(figure: Mapping[str, Any]) -> Iterator[str]:
+def figure_findings(figure: Mapping[str, Any]) -> Iterator[str]:  # plotly's JSON
     """A plotly figure (as JSON) without a title, or whose series only their colour tells apart."""
-    if not (figure.get("layout", {}).get("title") or {}).get("text"):
+    title = _part(_part(figure, "layout"), "title")
+    if not title.get("text"):
         yield "a figure without a title"
-    looks: dict[str, tuple[Any, Any]] = {}
-    for trace in (trace for trace in figure.get("data", ()) if trace.get("visible") is not False):
-        marker, line = trace.get("marker") or {}, trace.get("line") or {}
-        same = [trace.get(part) for part in ("type", "mode", "xaxis", "yaxis", "text", "texttemplate")]
-        look = str([*same, marker.get("symbol"), (marker.get("pattern") or {}).get("shape"), line.get("dash")])
-        told = (trace.get("name"), marker.get("color") or line.get("color"))
-        before = looks.setdefault(look, told)
-        if before[0] != told[0] and (before[1] != told[1] or told[1] is None):
-            yield f"only colour tells {told[0]!r} from {before[0]!r}"
+    first: dict[str, tuple[Any, Any]] = {}  # look → name and colour of the first trace that has it, plotly's JSON
+    for trace in figure.get("data", ()):
+        if trace.get("visible") is False:
+            continue
+        name, colour = _name_and_colour(trace)
+        look = _look(trace)
+        first_name, first_colour = first.setdefault(look, (name, colour))
+        tells_apart = colour != first_colour or colour is None
+        if name != first_name and tells_apart:
+            yield f"only colour tells {name!r} from {first_name!r}"
 
 
-def widget_findings(models: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def _name_and_colour(trace: Mapping[str, Any]) -> tuple[Any, Any]:  # plotly's JSON
+    colour = _part(trace, "marker").get("color")
+    if not colour:
+        colour = _part(trace, "line").get("color")
+    return trace.get("name"), colour
+
+
+def _look(trace: Mapping[str, Any]) -> str:  # plotly's JSON
+    """All that a reader sees of a series without its colour."""
+    marker = _part(trace, "marker")
+    seen = [trace.get(name) for name in LOOKS]
+    seen.append(marker.get("symbol"))
+    seen.append(_part(marker, "pattern").get("shape"))
+    seen.append(_part(trace, "line").get("dash"))
+    return str(seen)
+
+
+def _part(figure: Mapping[str, Any], name: str) -> Mapping[str, Any]:  # plotly's JSON
+    return figure.get(name) or {}
+
+
+def widget_findings(models: Iterable[Mapping[str, Any]]) -> Iterator[str]:  # a front end's JSON
     """Widgets (models of a front end's state) that a keyboard may not reach, or that a screen reader cannot name."""
     for model in models:
-        if model["model_module"] not in CORE:
-            yield f"not a core widget: {model['model_name']} of {model['model_module']}"
-        name = model["model_name"].removesuffix("Model")
-        if name.endswith(CONTROLS) and not model["state"].get("description"):
+        module = model["model_module"]
+        kind = model["model_name"]
+        if module not in CORE:
+            yield f"not a core widget: {kind} of {module}"
+        name = kind.removesuffix("Model")
+        description = model["state"].get("description")
+        if name.endswith(CONTROLS) and not description:
             yield f"a {name} without a description"
 
 
 def notebook_findings(notebook: nbformat.NotebookNode) -> list[str]:
     """Findings in the text of a notebook, and in its outputs and widgets as far as it has any."""
-    found = list(markdown_findings("\n\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")))
+    found = list(markdown_findings(markdown_of(notebook)))
     for number, cell in enumerate(notebook.cells, 1):
-        for data in (output.get("data", {}) for output in cell.get("outputs", ())):
-            inside = list(
-                figure_findings(data.get("application/vnd.plotly.v1+json", {"layout": {"title": {"text": "-"}}}))
-            )
-            inside += html_findings(data.get("text/html", ""))
-            inside += ["a picture, which has no alt text"] * any(kind.startswith("image/") for kind in data)
-            found += [f"cell {number}: {finding}" for finding in inside]
-    state = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            found += [f"cell {number}: {finding}" for finding in _output_findings(data)]
+    widgets = notebook.metadata.get("widgets", {})
+    state = widgets.get(WIDGETS, {}).get("state", {})
     return found + sorted(set(widget_findings(state.values())))
+
+
+def markdown_of(notebook: nbformat.NotebookNode) -> str:
+    """The text of a notebook's Markdown cells."""
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    return "\n\n".join(texts)
+
+
+def _output_findings(data: Mapping[str, Any]) -> Iterator[str]:  # {MIME type: what nbformat has for it}
+    figure = data.get(PLOTLY)
+    html = data.get("text/html", "")
+    if figure is not None:
+        yield from figure_findings(figure)
+    yield from html_findings(html)
+    pictures = [kind for kind in data if kind.startswith("image/")]
+    if pictures:
+        yield "a picture, which has no alt text"

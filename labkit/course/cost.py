@@ -3,59 +3,100 @@
 import platform
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.machine.hardware import Hardware
 from labkit.storage import read_json, write_json, write_text
+from labkit.tables import markdown_table
+
+if TYPE_CHECKING:
+    from labkit.course.preflight import Run
 
 CARD = "labkit/course/cost.json"
 _BLOCK = re.compile(r"(?<=<!-- cost:begin -->\n).*?(?=<!-- cost:end -->)", re.DOTALL)
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What one run of a notebook took, as cost.json has it."""
+
+    notebook: str  # solutions/0_setup.ipynb
+    profile: str
+    seconds: float
+    memory_gib: float  # the peak of its kernel's process; 0: not measured
+    gpu_gib: float
+    download_mb: float  # what it added to the caches
+
+    @property
+    def name(self) -> str:
+        """The notebook's name without its folder."""
+        return Path(self.notebook).stem
+
+
+def processor_name() -> str:
+    """What the processor calls itself; platform's word for it where there is no /proc/cpuinfo (no Linux)."""
+    try:
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor()
+
+
 def machine(hw: Hardware) -> str:
     """A machine in words: processor, memory, GPU."""
-    try:
-        name = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    except OSError:  # no Linux
-        name = None
-    gpu = f"{hw.gpu_name}, {hw.gpu_memory_gb:.0f} GiB" if hw.gpu_name else "no GPU"
-    threads = f"{hw.threads} thread{'s' * (hw.threads > 1)} of {name[1] if name else platform.processor()}"
-    return f"{threads}, {hw.ram_gb:.0f} GiB RAM, {gpu}"
+    unit = "thread" if hw.threads == 1 else "threads"
+    gpu = "no GPU"
+    if hw.gpu_name:
+        gpu = f"{hw.gpu_name}, {hw.gpu_memory_gb:.0f} GiB"
+    return f"{hw.threads} {unit} of {processor_name()}, {hw.ram_gb:.0f} GiB RAM, {gpu}"
 
 
-def write_cost(runs: Iterable[Any], facts: Mapping[str, Any], root: Path) -> None:
+def write_cost(runs: Iterable["Run"], facts: Mapping[str, str], root: Path) -> None:
     """Write cost.json of the clone at `root` from preflight's runs, and the table in its README.md from that.
 
     `facts` are the "machine", the "date", the "model" and the "corpus".
     """
-    named = ("notebook", "profile", "seconds", "memory_gib", "gpu_gib", "download_mb")
-    rows = [{name: asdict(run)[name] for name in named} for run in runs]
+    names = [field.name for field in fields(Cost)]
+    rows = [{name: getattr(run, name) for name in names} for run in runs]
     write_json(root / CARD, {**facts, "runs": rows})
-    write_text(root / "README.md", with_card((root / "README.md").read_text(encoding="utf-8"), read_json(root / CARD)))
+    readme = root / "README.md"
+    write_text(readme, with_card(readme.read_text(encoding="utf-8"), read_json(root / CARD)))
 
 
-def with_card(readme: str, cost: Mapping[str, Any]) -> str:
+def with_card(readme: str, cost: Mapping[str, Any]) -> str:  # what cost.json holds
     """A README with its cost card made anew, between the two markers."""
     return _BLOCK.sub(lambda _: cost_card(cost), readme)
 
 
-def cost_card(cost: Mapping[str, Any]) -> str:
+def cost_card(cost: Mapping[str, Any]) -> str:  # what cost.json holds
     """Markdown: a row for each solved notebook, for each profile its time, peak memory and download."""
-    runs = {(Path(run["notebook"]).stem, run["profile"]): run for run in cost["runs"] if "solutions" in run["notebook"]}
-    names, profiles = (list(dict.fromkeys(keys)) for keys in zip(*runs, strict=True))
-    head = f"Measured by `make preflight` on {cost['date']}: {cost['machine']}; {cost['model']} on {cost['corpus']}.\n"
-    lines = [["notebook", *profiles], ["---"] * (1 + len(profiles))]
-    lines += [[f"`{name}`", *(_cell(runs.get((name, profile))) for profile in profiles)] for name in names]
-    total = [sum(run["seconds"] for (_, where), run in runs.items() if where == profile) for profile in profiles]
-    lines.append(["all", *(f"{seconds / 60:.0f} min" for seconds in total)])
-    return "\n".join([head, *("| " + " | ".join(line) + " |" for line in lines), ""])
+    runs = [Cost(**run) for run in cost["runs"]]
+    solved = {(run.name, run.profile): run for run in runs if "solutions" in run.notebook}
+    names = list(dict.fromkeys(name for name, _ in solved))
+    profiles = list(dict.fromkeys(profile for _, profile in solved))
+    rows = []
+    for name in names:
+        cells = [_cell(solved.get((name, profile))) for profile in profiles]
+        rows.append([f"`{name}`", *cells])
+    rows.append(["all", *(_minutes(solved.values(), profile) for profile in profiles)])
+    head = f"Measured by `make preflight` on {cost['date']}: {cost['machine']}; {cost['model']} on {cost['corpus']}."
+    table = markdown_table(["notebook", *profiles], rows)
+    return f"{head}\n\n{table}\n"
 
 
-def _cell(run: Mapping[str, Any] | None) -> str:
+def _minutes(runs: Iterable[Cost], profile: str) -> str:
+    seconds = sum(run.seconds for run in runs if run.profile == profile)
+    return f"{seconds / 60:.0f} min"
+
+
+def _cell(run: Cost | None) -> str:
     if run is None:
         return "not run"
-    gpu = f" + {run['gpu_gib']:.1f} GiB of GPU" if run["gpu_gib"] else ""
-    memory = f"{run['memory_gib']:.1f} GiB" if run["memory_gib"] else "memory not measured"
-    return f"{run['seconds']:.0f} s, {memory}{gpu}, {run['download_mb']:.0f} MB"
+    memory = "memory not measured"
+    if run.memory_gib:
+        memory = f"{run.memory_gib:.1f} GiB"
+    if run.gpu_gib:
+        memory += f" + {run.gpu_gib:.1f} GiB of GPU"
+    return f"{run.seconds:.0f} s, {memory}, {run.download_mb:.0f} MB"

@@ -1,10 +1,14 @@
 """Before a session: run the whole course without a browser, check it, and write what it shows and takes as HTML."""
 
+import asyncio
 import json
 import os
 import shutil
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
@@ -12,27 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import plotly.io
-from jinja2 import Environment
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from nbconvert import HTMLExporter
 from plotly.offline import get_plotlyjs
 
-from labkit.course.accessibility import markdown_findings, notebook_findings
+from labkit.course.accessibility import notebook_findings
+from labkit.course.checks import all_checks, must_be_mended
 from labkit.course.cost import machine, write_cost
-from labkit.course.links import broken_links, links, unanswered
-from labkit.course.release import leaked
+from labkit.course.report import PLOTLY_FILE, index_page, notebook_page
 from labkit.errors import LabError
 from labkit.failures import hidden
-from labkit.lab import Lab, decide
+from labkit.lab import PROFILES, Lab, decide
 from labkit.machine.paths import cache_dir, clone_root
-from labkit.results.board import Board
-from labkit.storage import write_text
+from labkit.storage import claim, listed_files, writable_folder, write_text
 
 CELL_SECONDS = 3600  # for one cell
-LEAKS, LINKS = "no solution in a student's notebook", "links lead to files and headings"
-MUST = (LEAKS, LINKS)
+INDEX = "index.html"
+OUTPUTS = "outputs"  # folder beside the pages, where LAB_HOME names none
 # The last cell of every run: the peak of the kernel's memory in GiB, and of a GPU's. Not getrusage's, which is at least
 # that of the process that started the kernel.
 _PEAK = r"""import json, pathlib, re, sys
@@ -76,133 +76,235 @@ def preflight(
         cost: write the cost card: course/cost.json of this clone, and from it the table in README.md.
 
     Raises:
-        LabError: nothing to run; or, after everything is written, a notebook failed or a check that must not fail.
+        LabError: nothing to run, no such notebook or profile, or a folder that holds what labkit did not write, all
+            before the first run; or, after everything is written, a notebook failed or a check that must not fail.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the kernel is gone.
     """
-    html, root, lab = Path(html), clone_root() or Path(), decide()
-    folders = ("solutions", "notebooks") if students else ("solutions",)
-    paths = [Path(path) for path in notebooks or [p for f in folders for p in sorted(root.glob(f"{f}/*.ipynb"))]]
-    if not paths:
-        raise LabError("no notebooks to run", "", "run this in the root of the repository")
-    write_text(html / "plotly.min.js", get_plotlyjs())
-    runs, homes = [], {}
-    for profile, path in product(profiles or [lab.profile.name], paths):
-        if (setting := f"{profile}-{path.parent.name}") not in homes:
-            homes[setting] = _fresh(Path(os.environ.get("LAB_HOME") or html / "outputs").absolute() / setting)
-        runs.append(_run(path, html, profile, homes[setting]))
-    checks = _checks(root, paths, lab)
-    write_text(html / "index.html", _index(runs, checks, homes, lab))
-    failed = [f"{run.notebook} ({run.profile})" for run in runs if run.error]
-    if failed := failed + [finding for name in MUST for finding in checks[name]]:
-        raise LabError("preflight failed", ", ".join(failed), f"open {html / 'index.html'}")
+    root, lab = clone_root() or Path(), decide()
+    paths = _notebooks(root, notebooks, students)
+    profiles = _profiles(profiles or [lab.profile.name])
+    plan = list(product(profiles, paths))
+    html = Path(html)
+    names = _page_names(plan)
+    writable_folder(html, writes=names)
+    homes = _results_folders(html, plan)
+    _make_folders(html, names, homes.values())
+    write_text(html / PLOTLY_FILE, get_plotlyjs())
+    with _sigterm_interrupts():
+        runs = [_run(path, html, profile, homes[_setting(profile, path)]) for profile, path in plan]
+    checks = all_checks(root, paths, lab)
+    write_text(html / INDEX, index_page(runs, checks, homes, lab))
+    failed = [f"{run.notebook} ({run.profile})" for run in runs if run.error] + must_be_mended(checks)
+    if failed:
+        raise LabError("preflight failed", ", ".join(failed), f"open {html / INDEX}")
     if cost:
-        facts = {"machine": machine(lab.hardware), "date": time.strftime("%Y-%m-%d")}
-        write_cost(runs, facts | {"model": lab.model, "corpus": lab.corpus}, root)
+        write_cost(runs, _facts(lab), root)
     return runs
 
 
-def _fresh(home: Path) -> Path:
-    """An empty folder for results: a run would go on with what an earlier one trained, and its time be too short."""
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
-    return home
+def _facts(lab: Lab) -> dict[str, str]:
+    """What the cost card says about its figures."""
+    return {
+        "machine": machine(lab.hardware),
+        "date": time.strftime("%Y-%m-%d"),
+        "model": lab.model,
+        "corpus": lab.corpus,
+    }
+
+
+# --- what is run, and where it writes ---------------------------------------------------------------------------------
+
+
+def _notebooks(root: Path, asked: Sequence[Path | str] | None, students: bool) -> list[Path]:
+    if asked:
+        paths = [Path(path) for path in asked]
+    else:
+        folders = ["solutions", "notebooks"] if students else ["solutions"]
+        paths = [path for folder in folders for path in sorted(root.glob(f"{folder}/*.ipynb"))]
+    if not paths:
+        raise LabError("no notebooks to run", "", "run this in the root of the repository")
+    for path in paths:
+        _check_notebook(path)
+    return paths
+
+
+def _check_notebook(path: Path) -> None:
+    if not path.is_file():
+        raise LabError(f"no notebook {path}", "there is no such file", "name one of solutions/*.ipynb")
+    try:
+        if not isinstance(nbformat.read(path, as_version=4).cells, list):
+            raise TypeError("its cells are no list")
+    except Exception as error:  # nbformat raises whatever it meets in a file that is no notebook
+        found = (str(error) or type(error).__name__).split("\n")[0]
+        raise LabError(f"{path} is no notebook", found, "name one of solutions/*.ipynb") from error
+
+
+def _profiles(names: Sequence[str]) -> list[str]:
+    unknown = [name for name in names if name not in PROFILES]
+    if unknown:
+        raise LabError(f"no profile {unknown[0]!r}", "", f"choose from {', '.join(PROFILES)}")
+    return list(names)
+
+
+def _setting(profile: str, path: Path) -> str:
+    return f"{profile}-{path.absolute().parent.name}"
+
+
+def _page(profile: str, path: Path) -> str:
+    return f"{profile}_{path.absolute().parent.name}_{path.stem}.html"
+
+
+def _page_names(plan: Sequence[tuple[str, Path]]) -> list[str]:
+    return [INDEX, PLOTLY_FILE, *(_page(profile, path) for profile, path in plan)]
+
+
+def _results_folders(html: Path, plan: Sequence[tuple[str, Path]]) -> dict[str, Path]:
+    """{setting: a folder for its results}, if they may be emptied: earlier preflights made them, or they are new."""
+    where = Path(os.environ.get("LAB_HOME") or html / OUTPUTS).absolute()
+    settings = dict.fromkeys(_setting(profile, path) for profile, path in plan)
+    homes = {setting: where / setting for setting in settings}
+    for home in homes.values():
+        if listed_files(home) is None:
+            writable_folder(home)
+    return homes
+
+
+def _make_folders(html: Path, names: Sequence[str], homes: Iterable[Path]) -> None:
+    """The folders, marked as labkit's. Results are emptied: a run would go on with what an earlier one trained, and its
+    time be too short."""
+    claim(html, names)
+    for home in homes:
+        shutil.rmtree(home, ignore_errors=True)
+        claim(home, [])
+
+
+# --- one notebook -----------------------------------------------------------------------------------------------------
 
 
 def _run(path: Path, html: Path, profile: str, home: Path) -> Run:
     """Execute one notebook in its own folder; whatever ran before an error is in its page."""
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(_PEAK))
-    kernel = {"kernel_name": "python3", "extra_arguments": ["--log-level=ERROR"]}  # it warns about its own TCP port
-    folder = {"metadata": {"path": str(path.parent)}}
-    client = NotebookClient(notebook, timeout=CELL_SECONDS, resources=folder, **kernel)
     print(f"{path} ({profile}) …", end=" ", flush=True)
-    # plotly_mimetype keeps the data of a figure in the notebook; `_page` turns it into HTML that needs no network
-    env = os.environ | {"LAB_HOME": str(home), "LAB_PROFILE": profile, "PLOTLY_RENDERER": "plotly_mimetype"}
-    start, error, cached = time.perf_counter(), "", _cached()
+    cached = _cached_bytes()
+    started = time.perf_counter()
+    error = _execute(notebook, path.parent, profile, home)
+    seconds = time.perf_counter() - started
+    outcome = "failed" if error else "passed"
+    print(f"{outcome} in {seconds:.0f} s")
+    peak = notebook.cells.pop().outputs
+    memory, gpu = json.loads(peak[0].text) if peak and not error else (0, 0)
+    findings = tuple(notebook_findings(notebook))  # before the page is made, which takes the figures out
+    page = _page(profile, path)
+    write_text(html / page, notebook_page(notebook, path.stem))
+    return Run(
+        notebook=f"{path.absolute().parent.name}/{path.name}",
+        profile=profile,
+        page=page,
+        seconds=seconds,
+        error=error,
+        slowest=_slowest(notebook),
+        memory_gib=memory,
+        gpu_gib=gpu,
+        download_mb=(_cached_bytes() - cached) / 1e6,
+        findings=findings,
+    )
+
+
+class _Client(NotebookClient):
+    """A client that a signal stops. nbclient's own handler takes the kernel away and then fails an assertion."""
+
+    stopped = False
+
+    async def async_start_new_kernel(self, **options: Any) -> None:  # the kernel manager's
+        """Called by nbclient when it has set its own handlers."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+
+        def stop() -> None:
+            self.stopped = True
+            self.shutdown_kernel = "immediate"  # one that is asked to stop may print a traceback of its own
+            task.cancel()  # nbclient then takes the kernel and its children away
+
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stop)
+        except RuntimeError:  # Windows, or a thread: the interrupt is raised in the main thread as ever
+            pass
+        await super().async_start_new_kernel(**options)
+
+
+def _execute(notebook: nbformat.NotebookNode, folder: Path, profile: str, home: Path) -> str:
+    """Run all cells in place; returns the error in one line, "" if there was none.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the kernel has been killed.
+    """
+    client = _Client(
+        notebook,
+        timeout=CELL_SECONDS,
+        kernel_name="python3",
+        extra_arguments=["--log-level=ERROR"],  # it warns about its own TCP port
+        resources={"metadata": {"path": str(folder)}},
+    )
+    # plotly_mimetype keeps the data of a figure in the notebook; `notebook_page` makes it HTML that needs no network
+    env = {**os.environ, "LAB_HOME": str(home), "LAB_PROFILE": profile, "PLOTLY_RENDERER": "plotly_mimetype"}
+    error = ""
     try:
-        client.execute(env=env)
+        with _sigterm_interrupts():  # nbclient takes the handler away when it ends
+            client.execute(env=env)
     except CellExecutionError as failure:
         error = hidden(f"{failure.ename}: {failure.evalue}")
     except (CellTimeoutError, DeadKernelError) as failure:
         error = str(failure).strip().split("\n")[0]
-    seconds = time.perf_counter() - start
-    print("failed" if error else "passed", f"in {seconds:.0f} s")
-    peak = notebook.cells.pop().outputs
-    memory, gpu = json.loads(peak[0].text) if peak and not error else (0, 0)
-    found, page = tuple(notebook_findings(notebook)), f"{profile}_{path.parent.name}_{path.stem}.html"
-    write_text(html / page, _page(notebook, path.stem))
-    name, slowest, loaded = f"{path.parent.name}/{path.name}", _slowest(notebook), (_cached() - cached) / 1e6
-    return Run(name, profile, page, seconds, error, slowest, memory, gpu, loaded, found)
+    except asyncio.CancelledError:  # stopped between two cells
+        pass
+    if client.stopped:
+        print("stopped")
+        raise KeyboardInterrupt
+    return error
 
 
-def _cached() -> int:
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # signals go to the main thread only
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _cached_bytes() -> int:
     """Bytes in the caches of downloads."""
     from huggingface_hub import constants
 
-    folders = {cache_dir(), Path(constants.HF_HOME)}
-    return sum(f.stat().st_size for folder in folders for f in folder.rglob("*") if f.is_file() and not f.is_symlink())
-
-
-def _checks(root: Path, paths: Sequence[Path], lab: Lab) -> dict[str, list[str]]:
-    """{check: findings} of everything that is checked without running it."""
-    pages = {path: _text(path) for path in [*root.glob("*.md"), *root.glob("labkit/**/*.md"), *paths]}
-    urls = sorted({link for text in pages.values() for link in links(text) if link.startswith("http")})
-    pairs = [(source, root / "notebooks" / source.name) for source in sorted(root.glob("solutions/*.ipynb"))]
-    leaks = [f"{pair[1].name}: {line}" for pair in pairs if pair[1].exists() for line in leaked(*pair)]
-    moved = [v for v in lab.versions if v.pinned and v.pinned != v.installed.split("+")[0]]
-    prose = {page: text for page, text in pages.items() if page.suffix == ".md" and "weights" not in page.parts}
-    outside = f"external links ({len(urls)})" + ("" if lab.hub.reachable else ": not checked, there is no network")
-    return {
-        LEAKS: leaks,
-        LINKS: [f"{page.name}: {link}" for page, text in pages.items() for link in broken_links(page, text)],
-        "versions are the pinned ones": [f"{v.package} {v.installed}, pinned {v.pinned}" for v in moved],
-        "no barriers in pages": [
-            f"{page.name}: {found}" for page, text in prose.items() for found in markdown_findings(text)
-        ],
-        outside: list(unanswered(urls)) if lab.hub.reachable else [],
-    }
-
-
-def _text(page: Path) -> str:
-    """The Markdown of a page or a notebook."""
-    if page.suffix == ".md":
-        return page.read_text(encoding="utf-8")
-    return "\n\n".join(c.source for c in nbformat.read(page, as_version=4).cells if c.cell_type == "markdown")
+    total = 0
+    for folder in {cache_dir(), Path(constants.HF_HOME)}:
+        for file in folder.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                total += file.stat().st_size
+    return total
 
 
 def _slowest(notebook: nbformat.NotebookNode, n: int = 3) -> tuple[tuple[float, int, str], ...]:
+    """(seconds, cell number, first line) of the slowest cells."""
     timed = []
     for number, cell in enumerate(notebook.cells, 1):
-        times = cell.metadata.get("execution", {})
-        if "shell.execute_reply" in times and "iopub.status.busy" in times:
-            first, last = (datetime.fromisoformat(times[key]) for key in ("iopub.status.busy", "shell.execute_reply"))
-            timed.append(((last - first).total_seconds(), number, cell.source.split("\n")[0]))
+        seconds = _cell_seconds(cell)
+        if seconds is not None:
+            first_line = cell.source.split("\n")[0]
+            timed.append((seconds, number, first_line))
     return tuple(sorted(timed, reverse=True)[:n])
 
 
-def _page(notebook: nbformat.NotebookNode, title: str) -> str:
-    """The executed notebook as HTML that draws its figures without a network; a widget is shown by its static twin."""
-    for data in (output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())):
-        if figure := data.pop("application/vnd.plotly.v1+json", None):
-            data["text/html"] = _drawn({key: figure[key] for key in ("data", "layout")})
-        if data.pop("application/vnd.jupyter.widget-view+json", None) and "text/html" not in data:
-            data["text/plain"] = ""  # of a progress bar, which would stand there as "0 %"
-    exporter = HTMLExporter(template_name="lab", embed_images=True, require_js_url="")
-    return exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
-
-
-def _drawn(figure: dict[str, Any]) -> str:
-    shown = plotly.io.from_json(json.dumps(figure), skip_invalid=True)
-    return plotly.io.to_html(shown, full_html=False, include_plotlyjs="plotly.min.js")
-
-
-def _index(runs: Sequence[Run], checks: dict[str, list[str]], homes: dict[str, Path], lab: Lab) -> str:
-    page = Environment(autoescape=True).from_string(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
-    facts = {"passed": sum(not run.error for run in runs), "date": time.strftime("%Y-%m-%d %H:%M"), "must": MUST}
-    boards = {setting: _board(Board(home)) for setting, home in homes.items()}
-    return page.render(runs=runs, checks=checks, boards=boards, lab=lab, machine=machine(lab.hardware), **facts)
-
-
-def _board(board: Board) -> str:
-    return (
-        board.html().html + _drawn(json.loads(board.figure().to_json())) if board.rows() else "<p>No results yet.</p>"
-    )
+def _cell_seconds(cell: nbformat.NotebookNode) -> float | None:
+    """From the kernel's "busy" to its reply; None for a cell that was not run to its end."""
+    times = cell.metadata.get("execution", {})
+    begun, done = times.get("iopub.status.busy"), times.get("shell.execute_reply")
+    if begun is None or done is None:
+        return None
+    return (datetime.fromisoformat(done) - datetime.fromisoformat(begun)).total_seconds()

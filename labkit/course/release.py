@@ -7,24 +7,31 @@ from pathlib import Path
 from textwrap import dedent
 
 import nbformat
+from nbconvert.preprocessors import TagRemovePreprocessor
 
+from labkit.course.badges import badges, readme_with_badges
+from labkit.course.strip import METADATA, notebook_text, strip
 from labkit.errors import LabError
 from labkit.storage import write_text
 
+__all__ = [
+    "BEGIN",
+    "END",
+    "METADATA",
+    "leaked",
+    "release",
+    "solution_lines",
+    "strip",
+    "student_notebook",
+    "without_solution",
+]
+
 BEGIN, END, TODO = "### BEGIN SOLUTION", "### END SOLUTION", "...  # your code here"
-KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-METADATA = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
 _BLOCK = re.compile(  # a line BEGIN, lines without a marker, a line END
     rf"^(?P<indent>[ \t]*){BEGIN}[ \t]*\n(?P<body>(?:(?!.*(?:{BEGIN}|{END})).*\n)*)[ \t]*{END}[ \t]*$", re.MULTILINE
 )
-_REPOSITORY = re.compile(r'(?<=")REPOSITORY = \\".*?\\"')  # in a notebook's JSON
-_ON_GITHUB = re.compile(r'(?<=")REPOSITORY = \\"git\+https://github\.com/([\w.-]+/[\w.-]+)@([\w./-]+)\\"')
-_COLAB, _KAGGLE = "https://colab.research.google.com", "https://kaggle.com"
-BADGES = {  # name: (image, address before owner/name)
-    "Colab": (f"{_COLAB}/assets/colab-badge.svg", f"{_COLAB}/github/"),
-    "Kaggle": (f"{_KAGGLE}/static/images/open-in-kaggle.svg", f"{_KAGGLE}/kernels/welcome?src=https://github.com/"),
-}
-_README_BADGES = re.compile(r"(?<=<!-- badges -->\n).*?(?=<!-- /badges -->)", re.DOTALL)
+_REPOSITORY = re.compile(r'^REPOSITORY = "(?:[^"\\\n]|\\.)*"', re.MULTILINE)
+TELLS_NOTHING = 12  # a line of a solution that is no longer, such as "return x", may stand elsewhere too
 
 
 def release(
@@ -50,72 +57,63 @@ def release(
         raise LabError(f"no notebooks in {solutions}", "", "run `labkit release` in the root of the repository")
     if repository and not check:
         set_repository(sources, repository, ref)
-    wanted = {Path(notebooks) / source.name: student_notebook(source) for source in sources}
-    readme = Path(notebooks).parent / "README.md"
+    wanted = _wanted(sources, Path(notebooks))
+    stale = [path for path, text in wanted.items() if not _holds(path, text)]
+    if check:
+        orphans = [path for path in sorted(Path(notebooks).glob("*.ipynb")) if path not in wanted]
+        _refuse_differences(Path(notebooks), stale + orphans)
+        return []
+    return [write_text(path, wanted[path]) for path in stale]
+
+
+def _wanted(sources: list[Path], notebooks: Path) -> dict[Path, str]:
+    """{file: text} of everything that is made from the sources."""
+    wanted = {notebooks / source.name: student_notebook(source) for source in sources}
+    readme = notebooks.parent / "README.md"
     if readme.is_file():
-        wanted[readme] = with_badges(readme.read_text(encoding="utf-8"), sources)
-    stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
-    orphans = [path for path in sorted(Path(notebooks).glob("*.ipynb")) if path not in wanted]
-    if check and (stale or orphans):
-        names = ", ".join(path.name for path in [*stale, *orphans])
+        wanted[readme] = readme_with_badges(readme.read_text(encoding="utf-8"), sources)
+    return wanted
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+def _refuse_differences(notebooks: Path, different: list[Path]) -> None:
+    if different:
+        names = ", ".join(path.name for path in different)
         raise LabError(f"{notebooks}/ is not what the sources make", names, "run `labkit release`, remove orphans")
-    return [] if check else [write_text(path, wanted[path]) for path in stale]
 
 
 def student_notebook(source: Path) -> str:
     """The student's version of a source notebook, as the text of its file."""
     notebook = nbformat.read(source, as_version=4)
-    notebook.cells = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", ())]
-    for index, cell in enumerate(notebook.cells, 1):
+    solved = TagRemovePreprocessor(remove_cell_tags={"solution"})
+    notebook, _ = solved.preprocess(notebook, {})
+    for number, cell in enumerate(notebook.cells, 1):
         if cell.cell_type == "code":
-            cell.source = without_solution(cell.source, f"{source.name}, cell {index} ({cell.id})")
-    if line := badges(source):
-        notebook.cells.insert(1, nbformat.v4.new_markdown_cell(line, id="badges"))
-    return nbformat.writes(strip(notebook), version=4).rstrip("\n") + "\n"
+            cell.source = without_solution(cell.source, f"{source.name}, cell {number} ({cell.id})")
+    line = badges(source)
+    if line:
+        below_the_title = 1
+        notebook.cells.insert(below_the_title, nbformat.v4.new_markdown_cell(line, id="badges"))
+    return notebook_text(strip(notebook))
 
 
-def leaked(source: Path, student: Path) -> list[str]:
-    """Lines of the source's solutions that stand in the student's notebook (lines that tell nothing left out)."""
-    given = _code(student)
-    known = {line.strip() for line in given.split("\n")}
-    lines = [line for line in solution_lines(source) if len(line) > 12 and line in known]
-    return lines + [marker for marker in (BEGIN, END) if marker in given]
+def set_repository(sources: list[Path], repository: str, ref: str) -> None:
+    """Write the address that the set-up cell installs labkit from into the sources."""
+    is_address = "://" in repository or Path(repository).exists()
+    address = repository if is_address else f"git+https://github.com/{repository}@{ref}"
+    line = f"REPOSITORY = {json.dumps(address)}"
+    for source in sources:
+        notebook = nbformat.read(source, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.source = _REPOSITORY.sub(lambda _: line, cell.source)
+        write_text(source, notebook_text(notebook))
 
 
-def solution_lines(source: Path) -> list[str]:
-    """The lines of all solution blocks of a source notebook, without indentation."""
-    return [line.strip() for block in _BLOCK.finditer(_code(source)) for line in block["body"].split("\n")]
-
-
-def _code(path: Path) -> str:
-    return "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
-
-
-def badges(source: Path) -> str:
-    """Links, as images with alt text, that open a student notebook in Colab and Kaggle; "" without a repository."""
-    if not (found := _ON_GITHUB.search(source.read_text(encoding="utf-8"))):
-        return ""
-    place = f"{found[1]}/blob/{found[2]}/notebooks/{source.name}"
-    badge = f"[![Open {source.stem} in {{}}]({{}})]({{}}{place})"
-    return " ".join(badge.format(name, image, address) for name, (image, address) in BADGES.items())
-
-
-def with_badges(readme: str, sources: list[Path]) -> str:
-    """The README with a table of badges between its marks, `<!-- badges -->` and `<!-- /badges -->`, if it has them."""
-    rows = [f"| {source.stem} | {line} |" for source in sources if (line := badges(source))]
-    table = "\n".join(["| notebook | open it in |", "|---|---|", *rows, ""]) if rows else ""
-    return _README_BADGES.sub(lambda _: table, readme)
-
-
-def strip(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Take out what a run leaves behind: outputs, counts, widget state, front ends' metadata. Works in place."""
-    notebook.metadata = METADATA
-    for cell in notebook.cells:
-        tags = cell.metadata.get("tags")
-        cell.metadata = {"tags": tags} if tags else {}
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    return notebook
+# --- solution blocks --------------------------------------------------------------------------------------------------
 
 
 def without_solution(code: str, where: str = "this cell") -> str:
@@ -126,7 +124,7 @@ def without_solution(code: str, where: str = "this cell") -> str:
     Raises:
         LabError: a marker without its partner; the message says `where`.
     """
-    text = _BLOCK.sub(lambda block: block["indent"] + _left_side(block["body"]) + TODO, code)
+    text = _BLOCK.sub(_todo, code)
     for line in text.split("\n"):
         if BEGIN in line or END in line:
             found = f"a marker that is not alone or not paired: {line.strip()}"
@@ -134,19 +132,40 @@ def without_solution(code: str, where: str = "this cell") -> str:
     return text
 
 
+def _todo(block: re.Match[str]) -> str:
+    return block["indent"] + _left_side(block["body"]) + TODO
+
+
 def _left_side(block: str) -> str:
+    """`labels = ` of a block that is one assignment to a name; "" of any other."""
     try:
-        body = ast.parse(dedent(block)).body
+        statements = ast.parse(dedent(block)).body
     except SyntaxError:  # a magic, or a part of a statement
         return ""
-    single = len(body) == 1 and isinstance(body[0], ast.Assign) and isinstance(body[0].targets[0], ast.Name)
-    return f"{body[0].targets[0].id} = " if single else ""
+    if len(statements) != 1 or not isinstance(statements[0], ast.Assign):
+        return ""
+    target = statements[0].targets[0]
+    return f"{target.id} = " if isinstance(target, ast.Name) else ""
 
 
-def set_repository(sources: list[Path], repository: str, ref: str) -> None:
-    """Write the address that the set-up cell installs labkit from into the sources."""
-    known = "://" in repository or Path(repository).exists()
-    address = json.dumps(repository if known else f"git+https://github.com/{repository}@{ref}")
-    line = json.dumps(f"REPOSITORY = {address}")[1:-1]  # as it stands in the notebook's JSON
-    for source in sources:
-        write_text(source, _REPOSITORY.sub(lambda _: line, source.read_text(encoding="utf-8")))
+def leaked(source: Path, student: Path) -> list[str]:
+    """Lines of the source's solutions that stand in the student's notebook (lines that tell nothing left out)."""
+    given = _code(student)
+    known = {line.strip() for line in given.split("\n")}
+    lines = [line for line in solution_lines(source) if len(line) > TELLS_NOTHING and line in known]
+    markers = [marker for marker in (BEGIN, END) if marker in given]
+    return lines + markers
+
+
+def solution_lines(source: Path) -> list[str]:
+    """The lines of all solution blocks of a source notebook, without indentation."""
+    lines = []
+    for block in _BLOCK.finditer(_code(source)):
+        lines += [line.strip() for line in block["body"].split("\n")]
+    return lines
+
+
+def _code(path: Path) -> str:
+    """The code of all cells of a notebook."""
+    notebook = nbformat.read(path, as_version=4)
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")

@@ -1,5 +1,6 @@
 """The device, its number type, memory and disk."""
 
+import os
 import shutil
 import timeit
 from dataclasses import dataclass
@@ -93,3 +94,15 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def process_device(device: str) -> str:
+    """The device of this process: with several GPUs and a process for each, the one that LOCAL_RANK names.
+
+    A quantised model on "cuda" instead of "cuda:1" would be refused by accelerate in the second process (compare trl's
+    get_kbit_device_map).
+    """
+    rank = os.environ.get("LOCAL_RANK", "")
+    if device == "cuda" and rank.isdigit():
+        return f"cuda:{rank}"
+    return device

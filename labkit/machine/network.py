@@ -1,8 +1,10 @@
 """Whether the Hub and MultiWOZ's host answer."""
 
+import importlib.util
 import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 
@@ -60,3 +62,16 @@ def probe(targets: list[tuple[str, dict[str, str]]], timeout: float) -> list[int
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
     return list(answers)
+
+
+def hub_token() -> str | None:
+    """From HF_TOKEN, a login or Colab's secrets, where huggingface_hub looks, or from Kaggle's; it is kept nowhere."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    if token is None and importlib.util.find_spec("kaggle_secrets"):
+        from kaggle_secrets import UserSecretsClient
+
+        with suppress(Exception):  # there is no such secret, or the notebook may not read it
+            token = UserSecretsClient().get_secret("HF_TOKEN")
+    return token

@@ -6,10 +6,23 @@ from labkit.metrics.evaluation import Evaluation, Predictions, gold_of
 from labkit.metrics.predictions import constant_predictions, gold_predictions, read_predictions, write_predictions
 from labkit.metrics.referee import rescored
 from labkit.metrics.scores import Explanation, Scores, compare
+from labkit.metrics.statistics import power
 from labkit.models.likelihood import reply_perplexity
 
-__all__ = ["Explanation", "Predictions", "Scores", "compare", "constant_predictions", "evaluate", "gold_predictions"]
-__all__ += ["read_predictions", "reply_perplexity", "write_predictions"]
+__all__ = [
+    "Explanation",
+    "Predictions",
+    "Scores",
+    "compare",
+    "constant_predictions",
+    "evaluate",
+    "gold_predictions",
+    "power",
+    "read_predictions",
+    "reply_perplexity",
+    "write_predictions",
+]
+SCORERS = ("labkit", "mwzeval")
 
 
 def evaluate(
@@ -29,9 +42,11 @@ def evaluate(
         LabError: a malformed prediction (dialogue and turn are named), none at all, one that the split doesn't have,
             lexical replies, or mwzeval is not installed.
     """
-    if scorer not in ("labkit", "mwzeval"):
+    if scorer not in SCORERS:
         raise LabError(f"unknown scorer {scorer!r}", "", "choose labkit or mwzeval")
     evaluation = Evaluation(predictions, gold_of(corpus, split))
     if not allow_lexical:
         evaluation.refuse_lexical()
-    return rescored(evaluation) if scorer == "mwzeval" else evaluation.scores()
+    if scorer == "mwzeval":
+        return rescored(evaluation)
+    return evaluation.scores()

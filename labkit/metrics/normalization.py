@@ -5,23 +5,40 @@ names, foods and times are misspelled in the corpus is data: spellings.json.
 """
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 
 from sacremoses import MosesDetokenizer, MosesTokenizer
 
 from labkit.corpora.slots import CLASS_OF
+from labkit.corpora.times import minutes
 from labkit.corpora.types import State
 from labkit.storage import shipped
 
+__all__ = ["clock", "minutes", "normalise_reply", "normalise_state", "respaced", "slot_name", "slot_value"]
+
 SPELLINGS: dict[str, dict[str, str]] = shipped(__file__, "spellings.json")
-TABLE_OF = dict.fromkeys(("name", "destination", "departure"), "name") | {"food": "food", "type": "type"}
-TABLE_OF |= {"parking": "present", "internet": "present"}
+TABLE_OF = {  # slot -> the table of SPELLINGS that its values are looked up in
+    "name": "name",
+    "destination": "name",
+    "departure": "name",
+    "food": "food",
+    "type": "type",
+    "parking": "present",
+    "internet": "present",
+}
 TIME_SLOTS = ("arrive", "leave", "arriveby", "leaveat", "time")
+SHORT_NAMES = {"arriveby": "arrive", "leaveat": "leave"}
+LONGEST_HOUR = 9  # digits; a longer number is no hour, and int() refuses to read thousands of digits
+
 _PLACEHOLDER = re.compile(r"\[([\w\s]+)\](?:-?e?s)?")  # with a plural ending: "[restaurant_name]s"
 # Moses leaves a word as it is wherever it stands, and moves a mark to the word before it.
-_WORD, _MARK = re.compile(r"[A-Za-z0-9-]+[.,?!]?"), re.compile(r"[.,?!]")
+_WORD = re.compile(r"[A-Za-z0-9-]+[.,?!]?")
+_MARK = re.compile(r"[.,?!]")
 _FREE_OF_CONTEXT = re.compile(r"(?!\s*,)(?:[A-Za-z0-9\s.,?!:;%/-]|(?<=[A-Za-z])'(?=[A-Za-z]))*")
-_TOKENIZER, _DETOKENIZER = MosesTokenizer(lang="en"), MosesDetokenizer(lang="en")
+_BEFORE_TIME = re.compile(r"^(?:by.?)?(?:after\s*)?(?:afer\s*)?")
+_TOKENIZER = MosesTokenizer(lang="en")
+_DETOKENIZER = MosesDetokenizer(lang="en")
 
 
 @lru_cache(maxsize=2**17)
@@ -32,9 +49,16 @@ def normalise_reply(text: str) -> tuple[str, tuple[str, ...]]:
     'there are COUNT FOOD places, how about NAME?'
     """
     text = text.lower()
-    unknown = tuple(name for name in _PLACEHOLDER.findall(text) if name not in CLASS_OF)
-    text = _PLACEHOLDER.sub(lambda match: CLASS_OF.get(match[1], ""), text)
-    return respaced(text.replace("-s", "").replace("-ly", "")), unknown
+    names = _PLACEHOLDER.findall(text)
+    unknown = tuple(name for name in names if name not in CLASS_OF)
+    text = _PLACEHOLDER.sub(_class_name, text)
+    text = text.replace("-s", "")
+    text = text.replace("-ly", "")
+    return respaced(text), unknown
+
+
+def _class_name(placeholder: re.Match[str]) -> str:
+    return CLASS_OF.get(placeholder[1], "")
 
 
 def respaced(text: str) -> str:
@@ -43,9 +67,10 @@ def respaced(text: str) -> str:
     Without quotes, brackets and currency signs, what becomes of a word doesn't depend on its neighbours, so that the
     text is put together from words seen before. All other text goes through sacremoses as a whole.
     """
-    if _FREE_OF_CONTEXT.fullmatch(text):
-        return "".join(map(_respaced_word, text.split())).strip()
-    return _moses(text)
+    if not _FREE_OF_CONTEXT.fullmatch(text):
+        return _moses(text)
+    words = [_respaced_word(word) for word in text.split()]
+    return "".join(words).strip()
 
 
 @lru_cache(maxsize=2**16)
@@ -53,23 +78,33 @@ def _respaced_word(word: str) -> str:
     """A word as it stands in a text, with the space before it if it keeps one."""
     if _WORD.fullmatch(word):
         return f" {word}"
-    return word if _MARK.fullmatch(word) else _moses(f"x {word} x")[1:-2]
+    if _MARK.fullmatch(word):
+        return word
+    in_context = _moses(f"x {word} x")
+    return in_context[1:-2]
 
 
 def _moses(text: str) -> str:
-    return _DETOKENIZER.detokenize(_TOKENIZER.tokenize(text))
+    tokens = _TOKENIZER.tokenize(text)
+    return _DETOKENIZER.detokenize(tokens)
 
 
-def normalise_state(state: State) -> State:
+def normalise_state(state: Mapping[str, Mapping[str, str]]) -> State:
     """Slot names and values in one spelling; domains as they are, in their order."""
-    return {d: {(slot := slot_name(s)): slot_value(slot, v) for s, v in slots.items()} for d, slots in state.items()}
+    result: State = {}
+    for domain, slots in state.items():
+        result[domain] = {}
+        for name, value in slots.items():
+            slot = slot_name(name)
+            result[domain][slot] = slot_value(slot, value)
+    return result
 
 
 @lru_cache(maxsize=2**12)
 def slot_name(name: str) -> str:
     """The short name of a slot or of a database column: `arriveBy` → `arrive`, `price range` → `pricerange`."""
     name = name.lower().replace(" ", "")
-    return {"arriveby": "arrive", "leaveat": "leave"}.get(name, name)
+    return SHORT_NAMES.get(name, name)
 
 
 @lru_cache(maxsize=2**16)
@@ -79,47 +114,70 @@ def slot_value(slot: str, value: str) -> str:
     >>> slot_value("name", "Nando's"), slot_value("leave", "after 5:15 pm"), slot_value("parking", "free")
     ('nandos', '17:15', 'yes')
     """
-    table = TABLE_OF.get(slot, "")
     if slot in TIME_SLOTS:
         return clock(value.strip().lower())
+    if slot not in TABLE_OF:
+        return value
+    table = TABLE_OF[slot]
     if table in ("name", "food"):
         value = value.strip().lower()
     if table == "name":
-        value = value.replace(" & ", " and ").replace("&", " and ").replace(" '", "'")
-    return SPELLINGS[table].get(value, value) if table else value
+        value = value.replace(" & ", " and ")
+        value = value.replace("&", " and ")
+        value = value.replace(" '", "'")
+    return SPELLINGS[table].get(value, value)
 
 
 def clock(text: str) -> str:
     """A time as HH:MM where it can be read as one, else as it is: `by 9:05` → `09:05`, `5 pm` → `17:00`."""
-    beginnings = (time for beginning, time in SPELLINGS["time_beginning"].items() if text.startswith(beginning))
-    if spelled := SPELLINGS["time"].get(text) or next(beginnings, None):
+    spelled = _spelled_time(text)
+    if spelled:
         return spelled
-    text = re.sub(r"^(?:by.?)?(?:after\s*)?(?:afer\s*)?", "", text)
-    text = _without(text, "am", "a.m.")
-    afternoon, text = text.endswith(("pm", "p.m.")), _without(text, "pm", "p.m.")
+    text = _BEFORE_TIME.sub("", text)
+    text = _without_ending(text, "am", "a.m.")
+    is_afternoon = text.endswith(("pm", "p.m."))
+    text = _without_ending(text, "pm", "p.m.")
     hour, colon, rest = text.partition(":")
-    if afternoon and ":" not in rest and hour.strip().isdecimal():
-        return f"{int(hour) + 12}:{rest if colon else '00'}"
-    return _digits(text[:-1] if text.endswith((".", ",", "?")) else text) if text else "00:00"
+    if is_afternoon and ":" not in rest and _is_hour(hour.strip()):
+        afternoon_hour = int(hour) + 12
+        return f"{afternoon_hour}:{rest if colon else '00'}"
+    if not text:
+        return "00:00"
+    if text.endswith((".", ",", "?")):
+        text = text[:-1]
+    return _padded(text)
 
 
-def _without(text: str, *endings: str) -> str:
+def _spelled_time(text: str) -> str | None:
+    """The time of a spelling that the tables have, whole or as the beginning of the text."""
+    if SPELLINGS["time"].get(text):
+        return SPELLINGS["time"][text]
+    for beginning, time in SPELLINGS["time_beginning"].items():
+        if text.startswith(beginning):
+            return time
+    return None
+
+
+def _is_hour(text: str) -> bool:
+    return text.isdecimal() and len(text) <= LONGEST_HOUR
+
+
+def _without_ending(text: str, *endings: str) -> str:
     for ending in endings:
-        text = text.removesuffix(ending).strip() if text.endswith(ending) else text
+        if text.endswith(ending):
+            text = text.removesuffix(ending).strip()
     return text
 
 
-def _digits(text: str) -> str:
+def _padded(text: str) -> str:
     """Digits, with or without a colon, as HH:MM."""
     if text.isdigit():
-        return f"{text[:2]}:{text[2:]}" if len(text) == 4 else f"{text.zfill(2)}:00"
-    text = text.replace(" ", "") if ":" in text else text
-    hour, *rest = text.split(":")
-    return f"{hour.zfill(2)}:{rest[0]}" if len(text) == 4 and text[1] == ":" else text
-
-
-@lru_cache(maxsize=2**14)
-def minutes(time: str) -> int:
-    """Minutes since midnight of a text that begins with HH:MM, 0 of any other."""
-    match = re.match(r"([0-9]{2}):([0-9]{2,})", time)
-    return int(match[1]) * 60 + int(match[2]) if match else 0
+        if len(text) == 4:
+            return f"{text[:2]}:{text[2:]}"
+        return f"{text.zfill(2)}:00"
+    if ":" in text:
+        text = text.replace(" ", "")
+    if len(text) == 4 and text[1] == ":":
+        hour, minute, *_ = text.split(":")
+        return f"{hour.zfill(2)}:{minute}"
+    return text

@@ -3,12 +3,14 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import chain
 from operator import add
 
+Gram = tuple[str, ...]
 _PUNCTUATION = str.maketrans("", "", "'.,?!)(%/-_:;")
+_SPACES = re.compile(r"\s+")
 
 
 def richness(replies: Sequence[str]) -> dict[str, float]:
@@ -17,30 +19,67 @@ def richness(replies: Sequence[str]) -> dict[str, float]:
     Of the normalised replies [N], as Nekvinda & Dušek (2021) define them.
     """
     lines = [words(reply) for reply in replies]
-    uni, bi, tri = (Counter(chain.from_iterable(_ngrams(line, n) for line in lines)) for n in (1, 2, 3))
-    total = uni.total()
-    pairs = [(count / total, count / uni[pair[:1]]) for pair, count in bi.items()]  # p(x, y) and p(y | x)
+    unigrams = _counted(lines, 1)
+    bigrams = _counted(lines, 2)
+    trigrams = _counted(lines, 3)
+    n_tokens = unigrams.total()
+    all_words = [word for line in lines for word in line]
     return {
-        "entropy": 0.0 - sum(p * math.log(p, 2) for p in (count / total for count in uni.values())),
-        "cond_entropy": 0.0 - sum(joint * math.log(conditional, 2) for joint, conditional in pairs),
-        "avg_lengths": total / len(replies),
-        "msttr": msttr(list(chain.from_iterable(lines))),
-    } | {f"num_{name}grams": len(counts) for name, counts in (("uni", uni), ("bi", bi), ("tri", tri))}
+        "entropy": _entropy(unigrams, n_tokens),
+        "cond_entropy": _conditional_entropy(bigrams, unigrams, n_tokens),
+        "avg_lengths": n_tokens / len(replies),
+        "msttr": msttr(all_words),
+        "num_unigrams": len(unigrams),
+        "num_bigrams": len(bigrams),
+        "num_trigrams": len(trigrams),
+    }
 
 
 def words(text: str) -> list[str]:
     """Lower-case words without punctuation; an empty text is one empty word, as in the lexical_diversity package."""
-    return re.sub(r"\s+", " ", text.replace("``", "").translate(_PUNCTUATION)).lower().split(" ")
+    without_quotes = text.replace("``", "")
+    plain = without_quotes.translate(_PUNCTUATION)
+    spaced = _SPACES.sub(" ", plain)
+    return spaced.lower().split(" ")
 
 
-def _ngrams(tokens: Sequence[str], n: int) -> Iterable[tuple[str, ...]]:
-    return zip(*(tokens[start:] for start in range(n)), strict=False)
+def _counted(lines: Iterable[Sequence[str]], n: int) -> Counter[Gram]:
+    """How often each n-gram occurs; none goes from one line into the next."""
+    return Counter(chain.from_iterable(_ngrams(line, n) for line in lines))
+
+
+def _ngrams(tokens: Sequence[str], n: int) -> Iterator[Gram]:
+    shifted = [tokens[start:] for start in range(n)]
+    return zip(*shifted, strict=False)
+
+
+def _entropy(unigrams: Counter[Gram], n_tokens: int) -> float:
+    """−Σ p(x) log₂ p(x), in bits."""
+    terms = []
+    for count in unigrams.values():
+        p = count / n_tokens
+        terms.append(p * math.log(p, 2))
+    return 0.0 - sum(terms)
+
+
+def _conditional_entropy(bigrams: Counter[Gram], unigrams: Counter[Gram], n_tokens: int) -> float:
+    """−Σ p(x, y) log₂ p(y | x), in bits."""
+    terms = []
+    for (first, _), count in bigrams.items():
+        joint = count / n_tokens
+        conditional = count / unigrams[first,]
+        terms.append(joint * math.log(conditional, 2))
+    return 0.0 - sum(terms)
 
 
 def msttr(tokens: Sequence[str], window: int = 50) -> float:
     """Mean segmental type-token ratio (Johnson 1944) over whole windows, or over all tokens where there are few."""
     if len(tokens) <= window:
         return len(set(tokens)) / len(tokens)
-    starts = range(0, len(tokens) - window + 1, window)
-    ratios = (len(set(tokens[start : start + window])) / window for start in starts)
-    return reduce(add, ratios) / len(starts)  # not sum(), which rounds otherwise from Python 3.12 on
+    ratios = []
+    for start in range(0, len(tokens) - window + 1, window):
+        segment = tokens[start : start + window]
+        n_different = len(set(segment))
+        ratios.append(n_different / window)
+    total = reduce(add, ratios)  # not sum(), which rounds otherwise from Python 3.12 on
+    return total / len(ratios)

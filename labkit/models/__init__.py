@@ -3,20 +3,11 @@
 import logging
 
 from labkit.machine.out_of_memory import memory_errors
-from labkit.models.adapters import (
-    attach_adapter,
-    count_parameters,
-    embedding_names,
-    layer_kinds,
-    load_adapter,
-    lora_targets,
-    merge,
-    push_to_hub,
-    save_adapter,
-    save_model,
-)
-from labkit.models.language_model import LanguageModel
+from labkit.models.adapters import attach_adapter, load_adapter, save_adapter
+from labkit.models.language_model import LanguageModel, count_parameters
+from labkit.models.layers import embedding_names, layer_kinds, lora_targets
 from labkit.models.load import load_model
+from labkit.models.merging import merge, push_to_hub, save_model
 
 __all__ = [
     "LanguageModel",

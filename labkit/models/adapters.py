@@ -1,82 +1,29 @@
-"""LoRA adapters (Hu et al. 2022): which layers get one, save, load, merge, share."""
+"""LoRA adapters (Hu et al. 2022): put a new one on a model, save it, load it."""
 
-import copy
-import importlib.util
-import re
-import tempfile
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labkit.errors import LabError
 from labkit.machine.one_line import first_line
 from labkit.machine.out_of_memory import memory_errors
 from labkit.machine.quiet import quiet
+from labkit.models.find import download_adapter
 from labkit.models.language_model import LanguageModel
-from labkit.models.load import load_model
-from labkit.storage import atomic_folder, write_text
+from labkit.models.layers import lora_targets
+from labkit.models.loftq import begin_with_the_loss
+from labkit.models.shared_weights import second_tree
+from labkit.storage import atomic_folder, read_json
 
 if TYPE_CHECKING:
     import torch
+    from peft import PeftConfig, PeftModel
+    from transformers import PreTrainedModel
 
-HEADS = ("lm_head", "embed_out")  # a LoRA there would be trained on the whole vocabulary, and is never wanted
-
-
-def count_parameters(model: "torch.nn.Module") -> tuple[int, int]:
-    """(trainable, total). Two 4-bit weights share a byte, so their tensor says half of what the layer has."""
-    sizes = [(_numel(parameter), parameter.requires_grad) for parameter in model.parameters()]
-    return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
-
-
-def _numel(parameter: "torch.nn.Parameter") -> int:
-    state = getattr(parameter, "quant_state", None)
-    return state.shape.numel() if state is not None else parameter.numel()
-
-
-def linear_layers(model: "torch.nn.Module") -> list[str]:
-    """Full names of all linear layers but the output head."""
-    from torch.nn import Linear
-    from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
-
-    named = [name for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)]
-    return [name for name in named if name.split(".")[-1] not in HEADS]
-
-
-def embedding_names(model: "torch.nn.Module") -> list[str]:
-    """Full names of the input and output embeddings."""
-    wanted = (model.get_input_embeddings(), model.get_output_embeddings())
-    return [name for name, module in model.named_modules() if any(module is one for one in wanted)]
-
-
-def lora_targets(model: "torch.nn.Module", modules: str = "linear") -> list[str]:
-    """Full names of the layers that get a LoRA.
-
-    Args:
-        modules: "linear" (all), "attention" (projections inside an attention block), "ffn" (all others), or a regular
-            expression that is searched in the full name: `query|value` and `layers\\.[01]\\.` both work.
-
-    Raises:
-        LabError: nothing matches (the candidates are listed), or the expression is none.
-    """
-    candidates = linear_layers(model)
-    attention = [name for name in candidates if any("att" in part for part in name.split(".")[:-1])]
-    presets = {"linear": candidates, "attention": attention, "ffn": [n for n in candidates if n not in attention]}
-    try:
-        matched = presets.get(modules, [name for name in candidates if re.search(modules, name)])
-    except re.error as error:
-        raise LabError(f"LoRA modules {modules!r} is no regular expression", str(error), "mend the pattern") from error
-    if not matched:
-        raise LabError(f"no layer matches LoRA modules {modules!r}", "", f"candidates: {layer_kinds(candidates)}")
-    return matched
-
-
-def layer_kinds(names: Sequence[str]) -> str:
-    """Full names of layers in one line: the same name in all blocks counts as one, with how often it is there."""
-    kinds = Counter(re.sub(r"\d+", "N", name) for name in names)
-    return ", ".join(f"{kind} ({n})" for kind, n in sorted(kinds.items()))
+WEIGHTS_FILE = "adapter_model.safetensors"
+PICKLED_FILE = "adapter_model.bin"
+CONFIG_FILE = "adapter_config.json"
 
 
 def attach_adapter(
@@ -88,60 +35,71 @@ def attach_adapter(
     modules: str = "linear",
     gradient_checkpointing: bool = False,
     init_lora_weights: bool | str = True,
-    **options: Any,
+    **options: object,
 ) -> LanguageModel:
-    """The model with a new LoRA adapter of rank `r`, scaled by alpha / r; only the adapter is trainable.
+    """A model with a new LoRA adapter of rank `r`, scaled by alpha / r; only the adapter is trainable.
 
-    The LoRA layers are put into `lm.model` itself. `init_lora_weights` "loftq" begins with what quantisation lost;
-    what else it may be, and `options` (use_dora, use_rslora, …), say peft's LoraConfig.
+    It shares its frozen weights with `lm`, which stays as it is. `init_lora_weights` "loftq" begins with what
+    quantisation lost; what else it may be, and `options` (use_dora, use_rslora, …), say peft's LoraConfig.
 
     Raises:
-        LabError: `lm` has an adapter, no layer matches `modules` (see `lora_targets`), or LoftQ has nothing to mend.
+        LabError: `lm` has an adapter, no layer matches `modules` (see `lora_targets`), LoftQ has nothing to mend, or
+            a rank or dropout that cannot be.
     """
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
-    _without_adapter(lm)
-    loftq = init_lora_weights == "loftq"
-    if loftq and (lm.bits != 4 or options.get("use_dora")):  # DoRA takes its magnitudes from a LoRA that is zero
-        found = f"bits={lm.bits}, use_dora={bool(options.get('use_dora'))}"
-        raise LabError("LoftQ is for 4-bit weights, without DoRA", found, "choose bits=4 or another start")
-    options["init_lora_weights"] = loftq or init_lora_weights
-    options |= {"r": r, "lora_alpha": alpha, "lora_dropout": dropout, "target_modules": lora_targets(lm.model, modules)}
-    model = lm.model
+    check_no_adapter(lm)
+    _check_shape(r, alpha, dropout)
+    with_loftq = init_lora_weights == "loftq"
+    if with_loftq:
+        _check_loftq(lm, use_dora=bool(options.get("use_dora")))
+    targets = lora_targets(lm.model, modules)
+    model = second_tree(lm.model)
     if lm.bits < 16:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     model.config.name_or_path = model.name_or_path = lm.name  # saved with the adapter: a name, not this machine's path
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=targets,
+        init_lora_weights=True if with_loftq else init_lora_weights,
+        **options,
+    )
     with quiet():
-        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **options))
-    if loftq:
-        _begin_with_the_loss(model.get_base_model(), lm.source)
-    return replace(lm, model=model, adapter="new")
+        tuned = get_peft_model(model, config)
+    if with_loftq:
+        begin_with_the_loss(tuned.get_base_model(), lm.source)
+    return replace(lm, model=tuned, adapter="new")
 
 
-def _begin_with_the_loss(model: "torch.nn.Module", source: str) -> None:
-    """Set every LoRA to the best rank-r approximation of what quantisation lost, W - Q: LoftQ (Li et al. 2024,
-    algorithm 1) with one iteration. The one in peft computes on CUDA only."""
-    import torch
-    from peft.utils.integrations import dequantize_module_weight
-
-    exact = load_model(source, bits=32, device="cpu").model
-    for name, layer in model.named_modules():
-        if hasattr(layer, "lora_A"):
-            lost = exact.get_submodule(name).weight - dequantize_module_weight(layer.base_layer).float().cpu()
-            r = layer.r["default"]
-            u, s, v = torch.svd_lowrank(lost.detach(), min(2 * r, *lost.shape), niter=4)  # [out, 2r], [2r], [in, 2r]
-            layer.lora_A["default"].weight.data.copy_((v * s.sqrt()).T[:r])
-            layer.lora_B["default"].weight.data.copy_((u * s.sqrt())[:, :r] / layer.scaling["default"])
+def _check_shape(r: int, alpha: int, dropout: float) -> None:
+    if r < 1:
+        raise LabError("a LoRA has a rank of 1 or more", f"r={r}", "choose 4 to 64")
+    if alpha <= 0:
+        raise LabError("a LoRA is scaled by alpha / r, more than 0", f"alpha={alpha}", "choose r to 2 r")
+    if not 0 <= dropout < 1:
+        raise LabError("dropout is a share from 0 up to, not including, 1", f"dropout={dropout}", "choose 0 to 0.1")
 
 
-def _without_adapter(lm: LanguageModel) -> None:
-    if lm.adapter is not None:
+def _check_loftq(lm: LanguageModel, use_dora: bool) -> None:
+    if lm.bits != 4 or use_dora:  # DoRA takes its magnitudes from a LoRA that is zero
+        found = f"bits={lm.bits}, use_dora={use_dora}"
+        raise LabError("LoftQ is for 4-bit weights, without DoRA", found, "choose bits=4 or another start")
+
+
+def check_no_adapter(lm: LanguageModel) -> None:
+    """Raises:
+    LabError: adapter layers are in the model.
+    """
+    if lm.adapter is not None or lm.has_adapter:
         raise LabError(f"{lm.name} already has the adapter {lm.adapter!r}", "", "merge it, or load the model anew")
 
 
-def save_adapter(lm: LanguageModel, folder: Path | str, state: dict[str, Any] | None = None) -> Path:
+def save_adapter(lm: LanguageModel, folder: Path | str, state: "dict[str, torch.Tensor] | None" = None) -> Path:
     """Write the adapter (adapter_model.safetensors, adapter_config.json), the folder whole or not at all.
 
     `state`: the model's state dictionary, where its weights are shared out over processes.
@@ -156,89 +114,125 @@ def save_adapter(lm: LanguageModel, folder: Path | str, state: dict[str, Any] | 
 
 
 def load_adapter(lm: LanguageModel, folder: Path | str, *, trainable: bool = False) -> LanguageModel:
-    """The model with the adapter of `folder` (or of a Hub id) on it.
+    """A model with the adapter of `folder` (or of a Hub id) on it; `lm` stays the base model, and both can be used.
 
     Raises:
-        LabError: no adapter there, or one that was trained on a model of another shape.
+        LabError: no adapter there, one in a pickle (it could run code), one of a kind that adds no layers, or one whose
+            tensors do not fit the model (the first is named).
     """
     from peft import PeftModel
 
-    _without_adapter(lm)
-    if Path(folder).exists() and not (Path(folder) / "adapter_config.json").is_file():
-        raise LabError(f"{folder} is no adapter folder", "it has no adapter_config.json", "give the output of finetune")
+    check_no_adapter(lm)
+    path = _adapter_folder(folder)
+    config = _read_config(path, lm)
+    tensors = _read_tensors(path, lm)
     try:
-        with quiet(), memory_errors("choose fewer bits or a smaller model"):
-            model = PeftModel.from_pretrained(lm.model, str(folder), is_trainable=trainable)
-    except (ValueError, RuntimeError, OSError, KeyError) as error:
-        found, action = first_line(error), "load the model it was trained on"
-        raise LabError(f"adapter {folder} does not fit {lm.name}", found, action) from error
-    return replace(lm, model=model.train(trainable), adapter=str(folder))
+        with quiet(), warnings.catch_warnings(), memory_errors("choose fewer bits or a smaller model"):
+            warnings.simplefilter("ignore")  # what peft warns about is an error below
+            model = second_tree(lm.model)
+            _unshare(model, tensors)
+            tuned = PeftModel.from_pretrained(model, str(path), is_trainable=trainable, config=config)
+    except (ValueError, RuntimeError, OSError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise _does_not_fit(folder, lm, first_line(error)) from error
+    _check_tensors(tuned, tensors, folder, lm)
+    if not trainable:
+        _in_the_models_type(tuned, lm.dtype)
+    if _changes_nothing(tensors):
+        print(f"note: adapter {folder} changes nothing: every B of its LoRA is 0, as before the first step")
+    return replace(lm, model=tuned.train(trainable), adapter=str(folder))
 
 
-def merge(lm: LanguageModel) -> LanguageModel:
-    """A new model with the adapter added into its weights: W + (alpha / r) B A.
-
-    Merging into 4-bit weights would round most of the adapter away, so a quantised base is read again in 16 or 32 bit;
-    the result then differs from the quantised model by the rounding that quantisation had cost. `lm` stays as it is.
-    """
-    if lm.adapter is None:
-        raise LabError(f"{lm.name} has no adapter to merge", "", "load_model(…, adapter=folder)")
-    if lm.bits >= 16:
-        return replace(lm, model=copy.deepcopy(lm.model).merge_and_unload().eval(), adapter=None)
-    with tempfile.TemporaryDirectory() as folder:
-        save_adapter(lm, Path(folder) / "adapter")
-        base = load_model(lm.source, bits=32 if lm.dtype == "float32" else 16, device=lm.device)
-        merged = merge(load_adapter(base, Path(folder) / "adapter"))
-    return replace(merged, name=lm.name, stand_in=lm.stand_in)
-
-
-def save_model(lm: LanguageModel, folder: Path | str, state: dict[str, Any] | None = None) -> Path:
-    """Write weights (safetensors) and tokenizer as a folder that `load_model` reads, whole or not at all.
-
-    `state` as for `save_adapter`.
-
-    Raises:
-        LabError: an adapter is attached, or the weights are quantised (`merge` gives a model that can be saved).
-    """
-    _without_adapter(lm)
-    if lm.bits < 16:
-        raise LabError(f"{lm.name} is quantised to {lm.bits} bit", "", "load it with bits=16 or 32, then save")
-    with atomic_folder(folder) as partial:
-        lm.model.save_pretrained(partial, state_dict=state)
-        lm.tokenizer.save_pretrained(partial)
-    return Path(folder)
+def _adapter_folder(folder: Path | str) -> Path:
+    """The folder of an adapter on this disk."""
+    path = Path(folder).expanduser()
+    if not path.exists():
+        path = download_adapter(str(folder), (CONFIG_FILE, WEIGHTS_FILE))
+    if not (path / CONFIG_FILE).is_file():
+        raise LabError(f"{folder} is no adapter folder", f"it has no {CONFIG_FILE}", "give the output of finetune")
+    if not (path / WEIGHTS_FILE).is_file():
+        if (path / PICKLED_FILE).is_file():
+            found = f"{PICKLED_FILE} is a pickle, which can run code"
+            raise LabError(f"adapter {folder} is not loaded", found, f"ask its author for {WEIGHTS_FILE}")
+        action = "train it again, or copy the folder again"
+        raise LabError(f"{folder} is no whole adapter", f"it has no {WEIGHTS_FILE}", action)
+    return path
 
 
-def _token() -> str | None:
-    """From HF_TOKEN, a login or Colab's secrets, where huggingface_hub looks, or from Kaggle's; it is kept nowhere."""
-    from huggingface_hub import get_token
+def _read_config(path: Path, lm: LanguageModel) -> "PeftConfig":
+    """The adapter's configuration, of a kind that adds layers to the model."""
+    from peft import PeftConfig
 
-    token = get_token()
-    if token is None and importlib.util.find_spec("kaggle_secrets"):
-        from kaggle_secrets import UserSecretsClient
+    told = read_json(path / CONFIG_FILE)
+    if not isinstance(told, dict):
+        raise _does_not_fit(path, lm, f"{CONFIG_FILE} is no JSON object")
+    try:
+        with quiet():
+            config = PeftConfig.from_pretrained(str(path))
+    except Exception as error:  # whatever a stranger's file makes peft raise
+        raise _does_not_fit(path, lm, f"{CONFIG_FILE} cannot be read: {first_line(error)}") from error
+    if config.is_prompt_learning:
+        kind = getattr(config.peft_type, "value", config.peft_type)
+        found = f"it is {kind}, which puts vectors before the prompt and no layers into the model"
+        raise LabError(f"adapter {path.name} is not supported", found, "choose a LoRA adapter")
+    return config
 
-        with suppress(Exception):  # there is no such secret, or the notebook may not read it
-            token = UserSecretsClient().get_secret("HF_TOKEN")
-    return token
 
-
-def push_to_hub(lm: LanguageModel, repo: str, card: str = "", *, private: bool = True) -> str:
-    """Create the repository `owner/name` and upload the model, its tokenizer and its card; see `_token`.
-
-    Raises:
-        LabError: no token, no network, or the Hub refuses.
-    """
-    from huggingface_hub import HfApi, errors
+def _read_tensors(path: Path, lm: LanguageModel) -> "dict[str, torch.Tensor]":
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            save_model(lm, Path(folder) / "model")
-            if card:
-                write_text(Path(folder) / "model" / "README.md", card)
-            hub = HfApi(token=_token())
-            url = hub.create_repo(repo, private=private, exist_ok=True)
-            hub.upload_folder(repo_id=url.repo_id, folder_path=Path(folder) / "model")
-    except (errors.HfHubHTTPError, errors.HFValidationError, errors.OfflineModeIsEnabled, OSError) as error:
-        action = "check the network and HF_TOKEN (with write access)"
-        raise LabError(f"cannot push to {repo}", first_line(error), action) from error
-    return str(url)
+        return load_file(path / WEIGHTS_FILE)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _does_not_fit(path, lm, f"{WEIGHTS_FILE} is damaged: {first_line(error)}") from error
+
+
+def _unshare(model: "PreTrainedModel", tensors: "dict[str, torch.Tensor]") -> None:
+    """Weights of the base model that an adapter's file overwrites become this tree's own: the other keeps its own."""
+    import torch
+
+    parameters = dict(model.named_parameters())
+    for key in tensors:
+        name = key.removeprefix("base_model.model.")
+        if name in parameters:
+            parent, _, last = name.rpartition(".")
+            own = torch.nn.Parameter(parameters[name].data.clone(), requires_grad=False)
+            setattr(model.get_submodule(parent), last, own)
+
+
+def _check_tensors(
+    model: "PeftModel", tensors: "dict[str, torch.Tensor]", folder: Path | str, lm: LanguageModel
+) -> None:
+    """Every tensor of the file has its place in the model, and every place its tensor; peft only warns."""
+    from peft import get_peft_model_state_dict
+
+    places = get_peft_model_state_dict(model, save_embedding_layers=False)
+    base = dict(model.get_base_model().named_parameters())
+    for name in places:
+        if name not in tensors:
+            raise _does_not_fit(folder, lm, f"the model's {name} is not in its file")
+    for name in tensors:
+        if name not in places and name.removeprefix("base_model.model.") not in base:
+            raise _does_not_fit(folder, lm, f"the model has no place for its {name}")
+
+
+def _does_not_fit(folder: Path | str, lm: LanguageModel, found: str) -> LabError:
+    return LabError(f"adapter {folder} does not fit {lm.name}", found, "load the model it was trained on")
+
+
+def _in_the_models_type(model: "PeftModel", dtype: str) -> None:
+    """Trained embeddings are kept in float32; a model of 16 bits hands on and takes 16 bits."""
+    import torch
+    from peft.utils import ModulesToSaveWrapper
+
+    for module in model.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            module.modules_to_save.to(getattr(torch, dtype))
+
+
+def _changes_nothing(tensors: "dict[str, torch.Tensor]") -> bool:
+    """Whether it is a LoRA whose B matrices are all zero, and nothing else."""
+    if not all("lora_" in name for name in tensors):
+        return False
+    outputs = [tensor for name, tensor in tensors.items() if "lora_B" in name or "lora_embedding_B" in name]
+    return bool(outputs) and not any(tensor.any() for tensor in outputs)

@@ -1,13 +1,15 @@
-"""How likely a model finds replies that people wrote."""
+"""How likely a model finds what people wrote: the loss of training, and perplexities."""
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from labkit.corpora.types import Dialogue
 from labkit.errors import LabError
-from labkit.models import LanguageModel
+from labkit.models.language_model import LanguageModel
 from labkit.prompts.build import examples
+from labkit.prompts.format import exchanges
 from labkit.prompts.sequences import IGNORED
 
 if TYPE_CHECKING:
@@ -15,24 +17,36 @@ if TYPE_CHECKING:
 
 
 def target_loss(
-    model: Any, input_ids: "torch.Tensor", attention_mask: "torch.Tensor", labels: "torch.Tensor"
+    model: "torch.nn.Module", input_ids: "torch.Tensor", attention_mask: "torch.Tensor", labels: "torch.Tensor"
 ) -> "torch.Tensor":
-    """Cross-entropy in nats, summed over the labels that are not IGNORED; scalar.
+    """Cross-entropy in nats, summed over the labels [B, T] that are not IGNORED; scalar.
 
     The output head, most of the work in a small model with a large vocabulary, sees only the positions before a label.
     A hook on it selects them, so that any architecture, adapter or parallel wrapper runs as it is.
     """
     import torch
 
-    wanted = labels[:, 1:] != IGNORED  # [B, T-1]: position t predicts label t+1
-    inner = getattr(model, "module", model)
-    head = (inner.get_base_model() if hasattr(inner, "get_base_model") else inner).get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :-1][wanted],))  # [B, T, H] → [N, H]
+    next_labels = labels[:, 1:]  # [B, T-1]: position t predicts label t+1
+    wanted = next_labels != IGNORED  # [B, T-1]
+
+    def keep_wanted(_: "torch.nn.Module", inputs: "tuple[torch.Tensor, ...]") -> "tuple[torch.Tensor]":
+        states = inputs[0][:, :-1]  # [B, T-1, H]
+        return (states[wanted],)  # [N, H]
+
+    hook = _output_head(model).register_forward_pre_hook(keep_wanted)
     try:
         logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits  # [N, V]
     finally:
         hook.remove()
-    return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="sum")
+    return torch.nn.functional.cross_entropy(logits.float(), next_labels[wanted], reduction="sum")
+
+
+def _output_head(model: "torch.nn.Module") -> "torch.nn.Module":
+    """The layer that makes logits, under a parallel wrapper and an adapter."""
+    inner = getattr(model, "module", model)
+    if hasattr(inner, "get_base_model"):
+        inner = inner.get_base_model()
+    return inner.get_output_embeddings()
 
 
 def reply_perplexity(lm: LanguageModel, dialogues: Sequence[Dialogue], max_length: int = 1024) -> float:
@@ -41,19 +55,69 @@ def reply_perplexity(lm: LanguageModel, dialogues: Sequence[Dialogue], max_lengt
     Comparable between models with the same tokenizer only (Jelinek et al. 1977 for the measure).
 
     Raises:
-        LabError: the dialogues hold no reply.
+        LabError: the dialogues hold no reply, or the model's logits are not finite.
     """
     import torch
 
-    nats, n = 0.0, 0
+    longest = min(max_length, lm.context_length)
+    nats = 0.0
+    n_tokens = 0
     for dialogue in dialogues:
-        for example in examples(dialogue, lm.codec, max_length=min(max_length, lm.context_length)):
+        for example in examples(dialogue, lm.codec, max_length=longest):
             ids = torch.tensor([example.input_ids], device=lm.base.device)  # [1, T]
-            labels = torch.tensor(example.labels, device=ids.device)[1:]  # [T-1]: position t predicts token t+1
+            labels = torch.tensor([example.labels], device=ids.device)  # [1, T]
             with torch.inference_mode():
-                logits = lm.model(input_ids=ids).logits[0, :-1].float()  # [T-1, V]
-            nats += float(torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum"))
-            n += int((labels != IGNORED).sum())
-    if not n:
+                nats += float(target_loss(lm.model, ids, torch.ones_like(ids), labels))
+            n_tokens += int((labels[:, 1:] != IGNORED).sum())
+    if not n_tokens:
         raise LabError("no reply to measure", f"{len(dialogues)} dialogues", "give dialogues with bot turns")
-    return math.exp(nats / n)
+    return _perplexity(nats / n_tokens, lm)
+
+
+def turn_perplexities(lm: LanguageModel, dialogue: Dialogue) -> list[float]:
+    """Perplexity of every turn, user's and bot's, each read after all before it; one figure a turn.
+
+    A reply's tokens are those with a loss in training; a user's turn counts with its `user>` and the `bot>` after it.
+
+    Raises:
+        LabError: the dialogue is longer than what the model reads, or the model's logits are not finite.
+    """
+    import torch
+
+    texts = [segment.text for exchange in exchanges(dialogue) for segment in exchange]
+    pieces = [lm.codec.encode(text) for text in texts]
+    ids = [*lm.codec.prefix, *chain.from_iterable(pieces)]
+    logits = read_once(lm, ids).logits[0, :-1].float()  # [T-1, V]: position t predicts token t+1
+    following = torch.tensor(ids[1:], device=logits.device)  # [T-1]
+    nats = torch.nn.functional.cross_entropy(logits, following, reduction="none")  # [T-1]
+    sizes = [len(piece) for piece in pieces]
+    if not lm.codec.prefix:
+        sizes[0] -= 1  # nothing comes before the first token, so nothing predicts it
+    turns = nats[-sum(sizes) :].split(sizes)
+    return [_perplexity(float(turn.mean()), lm) for turn in turns]
+
+
+def read_once(lm: LanguageModel, ids: Sequence[int], **wanted: bool) -> "torch.utils._pytree.PyTree":
+    """The model's output for one sequence of token ids [T]; `wanted`: output_hidden_states=True and the like.
+
+    Raises:
+        LabError: nothing to read, or more than the model can.
+    """
+    import torch
+
+    if not 0 < len(ids) <= lm.context_length:
+        raise LabError(f"{lm.name} reads 1 to {lm.context_length} tokens", f"{len(ids)}", "give another text")
+    batch = torch.tensor([list(ids)], device=lm.base.device)  # [1, T]
+    with torch.inference_mode():
+        return lm.base(batch, use_cache=False, **wanted)
+
+
+def _perplexity(mean_nats: float, lm: LanguageModel) -> float:
+    """exp of the mean nats; infinite where that is more than a float holds."""
+    if math.isnan(mean_nats):
+        found = f"not a number, computed in {lm.dtype}"
+        raise LabError(f"{lm.name} gives no perplexity", found, "load it with bits=32, or train with a lower rate")
+    try:
+        return math.exp(mean_nats)
+    except OverflowError:
+        return math.inf

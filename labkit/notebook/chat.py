@@ -7,7 +7,7 @@ callback raises. `show()` is the static twin.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING
 
 from labkit.corpora.types import BOT, USER, Dialogue, State, Turn
 from labkit.decoding.config import DecodingConfig
@@ -16,11 +16,15 @@ from labkit.errors import LabError
 from labkit.metrics.database import DOMAINS
 from labkit.metrics.success import active_domains
 from labkit.models import LanguageModel
-from labkit.notebook.view import SMALL, Database, bubble, filled, matching
+from labkit.notebook.view import SMALL, Database, Entity, bubble, filled, matching
 from labkit.notebook.widgets import display_with_twin
 from labkit.prompts.text import one_line, state_text
 from labkit.shown import Shown
 
+if TYPE_CHECKING:
+    import ipywidgets
+
+Tracker = Callable[[State, str], State]  # (belief state before, what the user says) -> belief state
 LONGEST = 400  # characters of a user turn: more than anyone says to a clerk, and the history must fit, too
 
 
@@ -30,19 +34,30 @@ class Answer:
 
     user: str
     state: State
-    matches: dict[str, list[dict[str, Any]]]
+    matches: dict[str, list[Entity]]
     reply: str  # as the model wrote it, with placeholders
     text: str  # the same with what the database and the state know
 
     def lines(self) -> list[str]:
         """The belief state and the matches, in words."""
-        found = [f"{domain}: {_named(rows)}" for domain, rows in self.matches.items()]
-        return [f"belief state: {state_text(self.state) or 'empty'}", *found]
+        told = [f"belief state: {state_text(self.state) or 'empty'}"]
+        for domain, rows in self.matches.items():
+            told.append(f"{domain}: {_counted(rows)}")
+        return told
 
 
-def _named(rows: list[dict[str, Any]]) -> str:
-    names = [str(row.get("name", row.get("trainID"))) for row in rows[:3]] + ["…"] * (len(rows) > 3)
-    return f"{len(rows)} in the database" + f" ({', '.join(names)})" * bool(rows)
+def _counted(rows: list[Entity]) -> str:
+    """How many entities, and the names of the first three."""
+    count = f"{len(rows)} in the database"
+    if not rows:
+        return count
+    names = []
+    for row in rows[:3]:
+        name = row.get("name", row.get("trainID"))
+        names.append(str(name))
+    if len(rows) > len(names):
+        names.append("…")
+    return f"{count} ({', '.join(names)})"
 
 
 class Conversation:
@@ -56,9 +71,12 @@ class Conversation:
         lm: LanguageModel,
         database: Database,
         config: DecodingConfig | None = None,
-        track: Callable[[State, str], State] | None = None,
+        track: Tracker | None = None,
     ):
-        self.lm, self.database, self.config, self.track = lm, database, config or DecodingConfig(), track
+        self.lm = lm
+        self.database = database
+        self.config = config or DecodingConfig()
+        self.track = track
         self.restart()
 
     def restart(self) -> None:
@@ -72,21 +90,42 @@ class Conversation:
         Raises:
             LabError: nothing was said, or too much; the conversation is as it was.
         """
+        text = self._heard(text)
+        asked = [Turn(USER, text), Turn(BOT, "")]  # the reply that is to be written
+        dialogue = Dialogue("CHAT", (), [*self._turns, *asked])
+        states = [one.state for one in self.answers]
+        tracked = None
+        if self.track:
+            before = states[-1] if states else {}
+            tracked = self.track(before, text)
+        said = answer(self.lm, dialogue, self.config, tracked)
+        reply = said["response"]
+        state = said["state"]
+
+        matches = {}
+        for domain in state:
+            if domain in DOMAINS:
+                matches[domain] = matching(domain, state, self.database)
+        *_, active = active_domains([*states, state])
+        filled_in = filled(reply, state, self.database, "".join(active))
+        self._turns.append(Turn(USER, text, state))
+        self._turns.append(Turn(BOT, reply, state))
+        result = Answer(text, state, matches, reply, filled_in)
+        self.answers.append(result)
+        return result
+
+    def _heard(self, text: str) -> str:
+        """What the user said as one line.
+
+        Raises:
+            LabError: it is nothing, or too much.
+        """
         text = one_line(text)
         if not text:
             raise LabError("there is nothing to answer", "", "write what you are looking for")
         if len(text) > LONGEST:
             raise LabError(f"{len(text):,} characters are too much for one turn", "", f"say it in at most {LONGEST}")
-        heard = Dialogue("CHAT", (), [*self._turns, Turn(USER, text), Turn(BOT, "")])
-        before = self.answers[-1].state if self.answers else {}
-        said = answer(self.lm, heard, self.config, self.track and self.track(before, text))
-        reply, state = said["response"], said["state"]
-        *_, active = active_domains([*(one.state for one in self.answers), state])
-        matches = {domain: matching(domain, state, self.database) for domain in state if domain in DOMAINS}
-        filled_in = filled(reply, state, self.database, "".join(active))
-        self._turns += [Turn(USER, text, state), Turn(BOT, reply, state)]
-        self.answers.append(Answer(text, state, matches, reply, filled_in))
-        return self.answers[-1]
+        return text
 
     def play(self, script: Iterable[str]) -> Shown:
         """Say some turns, one after the other; the conversation so far, to look at."""
@@ -94,13 +133,31 @@ class Conversation:
             self.say(text)
         return self.show()
 
-    def show(self, note: str = "") -> Shown:
-        """The conversation, what the bot believes and finds beside each turn, and a note below it."""
-        rows = "".join(map(_row, self.answers)) or "<p>Nothing was said yet.</p>"
-        below = f"<p>{escape(note)}</p>" * bool(note)
-        html = f'<div role="log" aria-live="polite" style="max-width:70em;line-height:1.4">{rows}{below}</div>'
-        told = (f"user> {one.user}\n    " + "\n    ".join(one.lines()) + f"\nbot> {one.text}" for one in self.answers)
-        return Shown(html, "\n".join([*told, note]).rstrip())
+    def show(self, note: str = "", *, asked: str = "") -> Shown:
+        """The conversation, what the bot believes and finds beside each turn, and a note below it.
+
+        `asked` is what the user just said, as long as there is no answer to it.
+        """
+        rows = [_row(one) for one in self.answers]
+        lines = []
+        for one in self.answers:
+            lines.append(f"user> {one.user}")
+            lines.extend(f"    {line}" for line in one.lines())
+            lines.append(f"bot> {one.text}")
+        if asked:
+            rows.append(_column(bubble([("user", asked)], False)))
+            lines.append(f"user> {asked}")
+        if not rows:
+            rows.append("<p>Nothing was said yet.</p>")
+        if note:
+            rows.append(f"<p>{escape(note)}</p>")
+            lines.append(note)
+        html = f'<div role="log" aria-live="polite" style="max-width:70em;line-height:1.4">{"".join(rows)}</div>'
+        return Shown(html, "\n".join(lines))
+
+    def waiting(self, text: str) -> Shown:
+        """The conversation with what the user just said, for as long as the bot writes; see `respond`."""
+        return self.show("The bot is writing …", asked=one_line(text))
 
     def respond(self, text: str) -> Shown:
         """`say` and `show`, for a callback: whatever goes wrong is said below the conversation."""
@@ -110,26 +167,35 @@ class Conversation:
         except Exception as error:
             return self.show(f"⚠ {error if isinstance(error, LabError) else repr(error)}")
 
-    def box(self) -> Any:
+    def box(self) -> "ipywidgets.VBox":
         """The widgets: Enter sends, and so does leaving the field, for instance to click on Send.
 
         The field tells its value when it changes for good, and not with every key: an Enter would then overtake the
-        last letters, which a slow kernel gets late.
+        last letters, which a slow kernel gets late. All is written by the handler itself: Colab does not redraw a
+        widget that a thread changes. So the user's line is shown first, and the answer when it is whole.
         """
         import ipywidgets as w
 
         log = w.HTML(self.show().html)
-        hint, wide = "i am looking for …", {"width": "34em"}
-        line = w.Text(description="you", placeholder=hint, layout=wide, continuous_update=False)
-        send, again = w.Button(description="Send"), w.Button(description="Start over")
+        line = w.Text(
+            description="you",
+            placeholder="i am looking for …",
+            layout={"flex": "1 1 20em", "max_width": "34em"},
+            continuous_update=False,
+        )
+        whole = {"flex": "0 0 auto", "width": "auto"}  # else a narrow window cuts both to "S…"
+        send = w.Button(description="Send", layout=whole)
+        again = w.Button(description="Start over", layout=whole)
 
-        def say(_: Any) -> None:
-            text, line.value = line.value, ""
-            if text:  # it changes once more when it is emptied
-                log.value = self.show("The bot is writing …").html
-                log.value = self.respond(text).html
+        def say(_: object) -> None:
+            text = line.value
+            if not text:  # it changes once more when it is emptied
+                return
+            line.value = ""
+            log.value = self.waiting(text).html
+            log.value = self.respond(text).html
 
-        def restart(_: Any) -> None:
+        def restart(_: object) -> None:
             self.restart()
             log.value = self.show().html
 
@@ -138,16 +204,25 @@ class Conversation:
         again.on_click(restart)
         # turned round, a box keeps its lower end in sight when it grows, and the field below it stays where it is
         newest = w.Box([log], layout={"flex_flow": "column-reverse", "max_height": "34em", "overflow": "auto"})
-        return w.VBox([newest, w.HBox([line, send, again])])
+        return w.VBox([newest, w.HBox([line, send, again], layout={"flex_flow": "row wrap"})])
 
     def _ipython_display_(self) -> None:
         display_with_twin(self.box(), self.show())
 
 
 def _row(one: Answer) -> str:
-    written = [("written", one.reply)] if one.reply != one.text else []
-    said = bubble([("user", one.user)], False) + bubble([("bot", one.text), *written], True)
-    told = "".join(f"<div>{escape(line)}</div>" for line in one.lines())
-    left = f'<div style="flex:2 1 22em;display:flex;flex-direction:column">{said}</div>'
-    right = f'<div style="flex:1 1 14em;{SMALL};overflow-wrap:anywhere;padding:.4em 0 0 1em">{told}</div>'
+    """An exchange on the left, what the bot believes and finds on the right, or below where there is no room."""
+    said = [("bot", one.text)]
+    if one.reply != one.text:
+        said.append(("written", one.reply))
+    asked = bubble([("user", one.user)], False)
+    answered = bubble(said, True)
+    left = _column(asked + answered)
+    facts = [f"<div>{escape(line)}</div>" for line in one.lines()]
+    believed = "".join(facts)
+    right = f'<div style="flex:1 1 14em;{SMALL};overflow-wrap:anywhere;padding:.4em 0 0 1em">{believed}</div>'
     return f'<div style="display:flex;flex-wrap:wrap;border-bottom:1px solid rgba(128,128,128,.3)">{left}{right}</div>'
+
+
+def _column(bubbles: str) -> str:
+    return f'<div style="flex:2 1 22em;display:flex;flex-direction:column">{bubbles}</div>'

@@ -2,177 +2,240 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    import plotly.graph_objects as go
+import numpy as np
+import plotly.graph_objects as go
 
-# Okabe & Ito (2008): colours that colour-blind readers can tell apart, and a grey that is measured to be so, too
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#555555")
-PATTERNS = ("", "/", ".", "x", "-", "+", "|")
-DASHES = ("solid", "dash", "dot", "dashdot")
-MARKERS = ("circle", "square", "diamond", "x", "triangle-up", "star", "cross")
-METRICS = {"bleu": "BLEU", "inform": "Inform", "success": "Success"}
+from labkit.notebook.look import (
+    DASHES,
+    MARKERS,
+    METRICS,
+    PALETTE,
+    PATTERNS,
+    Row,
+    check_choice,
+    error_bars,
+    figure,
+    line_look,
+    named,
+    plain,
+    stand_in_mark,
+    titled,
+)
 
+__all__ = [
+    "DASHES",
+    "MARKERS",
+    "METRICS",
+    "PALETTE",
+    "PATTERNS",
+    "figure",
+    "live",
+    "memory",
+    "named",
+    "quality_diversity",
+    "scores",
+    "training",
+    "weights",
+]
 
-def figure(title: str, x: str = "", y: str = "", height: int = 380) -> "go.Figure":
-    """An empty figure in the lab's look; it brings its own white paper, so that it reads in dark themes too."""
-    import plotly.graph_objects as go
-
-    grid = {"gridcolor": "#dddddd", "zerolinecolor": "#888888"}
-    shown = go.Figure().update_layout(title=title, height=height, colorway=PALETTE)
-    shown.update_layout(paper_bgcolor="white", plot_bgcolor="white", font={"color": "#222222", "size": 13})
-    shown.update_layout(legend={"orientation": "h", "y": -0.25}, margin={"l": 60, "r": 20, "t": 50, "b": 50})
-    return shown.update_xaxes(title=x, **grid).update_yaxes(title=y, **grid)
-
-
-def _line(order: int) -> dict[str, Any]:
-    return {"mode": "lines+markers", "line_dash": DASHES[order], "marker": {"symbol": MARKERS[order], "size": 9}}
-
-
-def next_tokens(tokens: Sequence[str], probabilities: "np.ndarray", kept: "np.ndarray", title: str) -> "go.Figure":
-    """The likeliest next tokens, one bar each: kept ones plain, cut ones striped and outlined.
-
-    Args:
-        tokens: texts of the tokens that are drawn, [N].
-        probabilities: before any filter, [N].
-        kept: whether the filters let the token through, [N] bool.
-    """
-    shown = figure(title, x="probability before the filters", height=120 + 24 * len(tokens))
-    for flag, name, colour, pattern in ((True, "kept", PALETTE[0], ""), (False, "cut", PALETTE[3], "/")):
-        rows = [index for index in range(len(tokens)) if bool(kept[index]) == flag]
-        shares = [float(probabilities[index]) for index in rows]
-        look = {"marker_color": colour, "marker_pattern_shape": pattern, "textposition": "outside", "cliponaxis": False}
-        text = [f"{share:.1%} {name}" for share in shares]
-        shown.add_bar(y=rows, x=shares, text=text, name=f"{name} ({len(rows)})", orientation="h", **look)
-    names = [repr(token) for token in tokens]
-    # the same text may stand for two tokens, so rows are numbers and the texts are their labels
-    return shown.update_yaxes(tickvals=list(range(len(tokens))), ticktext=names, autorange="reversed")
-
-
-def loss_curve(history: Iterable[Mapping[str, Any]], title: str = "Loss") -> "go.Figure":
-    """Training and dev loss by step, from a history of {"step", "loss"} and {"step", "eval_loss"} entries."""
-    shown = figure(title, x="optimiser step", y="loss (nats per reply token)")
-    entries = list(history)
-    for order, (key, name) in enumerate((("loss", "train"), ("eval_loss", "dev"))):
-        points = [(entry["step"], entry[key]) for entry in entries if entry.get(key) is not None]
-        if points:
-            steps, losses = zip(*points, strict=True)
-            shown.add_scatter(x=steps, y=losses, name=name, **_line(order))
-    return shown
+# figures of `labkit.metrics.richness` in words
+DIVERSITY = {
+    "entropy": "entropy of the replies' words (bits)",
+    "cond_entropy": "entropy of a word after the one before it (bits)",
+    "avg_lengths": "words in a reply",
+    "msttr": "different words among 50 (MSTTR-50)",
+    "num_unigrams": "different words in the replies",
+    "num_bigrams": "different word pairs in the replies",
+    "num_trigrams": "different trigrams in the replies",
+}
 
 
-def training(history: Iterable[Mapping[str, Any]], title: str = "Training") -> "go.Figure":
+def training(history: Iterable[Row], title: str = "Training") -> go.Figure:
     """Losses (left axis) and dev scores (right axis) by step, from `finetune`'s history; a sample reply on hovering.
 
     All five lines are there from the beginning, so that `live` can make them grow.
     """
-    shown, entries = figure(title, x="optimiser step", y="loss (nats per reply token)"), list(history)
-    lines = {"loss": "train loss", "eval_loss": "dev loss"} | {f"eval_{key}": name for key, name in METRICS.items()}
-    for order, (key, name) in enumerate(lines.items()):
+    shown = figure(title, x="optimiser step", y="loss (nats per reply token)")
+    entries = list(history)
+    losses = {"loss": "train loss", "eval_loss": "dev loss"}
+    scored = {f"eval_{metric}": name for metric, name in METRICS.items()}
+    for order, (key, name) in enumerate((losses | scored).items()):
         rows = [row for row in entries if row.get(key) is not None]
-        where = {"yaxis": "y2"} if order > 1 else {}
-        look = _line(order % len(DASHES)) | {"marker": {"symbol": MARKERS[order], "size": 9}}
-        told = [escape(row.get("eval_sample", "")) for row in rows]
-        points = {"x": [row["step"] for row in rows], "y": [row[key] for row in rows], "text": told}
-        shown.add_scatter(**points, name=name, **look, **where)
-    right = {"title": "score (0 to 100)", "overlaying": "y", "side": "right", "range": [0, 105], "showgrid": False}
+        shown.add_scatter(
+            x=[row["step"] for row in rows],
+            y=[row[key] for row in rows],
+            text=[plain(row.get("eval_sample", "")) for row in rows],
+            name=name,
+            yaxis="y2" if key in scored else "y",
+            **line_look(order),
+        )
+    right = {
+        "title": "score (0 to 100)",
+        "overlaying": "y",
+        "side": "right",
+        "range": [0, 105],
+        "tickmode": "array",  # plotly would put the ticks where the left axis has its grid
+        "tickvals": [0, 25, 50, 75, 100],
+        "showgrid": False,
+    }
     return shown.update_layout(yaxis2=right, margin_r=60)
 
 
-def live(title: str = "Training") -> Callable[[Iterable[Mapping[str, Any]]], None]:
+def live(title: str = "Training") -> Callable[[Iterable[Row]], None]:
     """Show a `training` figure, and return a function that makes it follow a history: `finetune(…, watch=live())`."""
     from IPython.display import display
 
-    def drawn(history: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    def drawn(history: Iterable[Row]) -> dict[str, object]:
         now = training(history, title)  # the first for JupyterLab, VS Code and code hosts, the other for Colab
         html = now.to_html(full_html=False, include_plotlyjs="cdn")
         return {"application/vnd.plotly.v1+json": json.loads(now.to_json()), "text/html": html}
 
     shown = display(drawn([]), raw=True, display_id=True)
 
-    def follow(history: Iterable[Mapping[str, Any]]) -> None:
+    def follow(history: Iterable[Row]) -> None:
         if shown:  # there is nothing to show it in outside a notebook
             shown.update(drawn(history), raw=True)
 
     return follow
 
 
-def weights(values: "np.ndarray", codebook: Sequence[float] = (), title: str = "Weights") -> "go.Figure":
+def weights(values: np.ndarray, codebook: Sequence[float] = (), title: str = "Weights") -> go.Figure:
     """A histogram of scaled weights with the codebook entries that 4 bits can keep as vertical lines."""
-    import numpy as np
-
     counts, edges = np.histogram(np.asarray(values, dtype=float), bins=100)
+    middles = (edges[:-1] + edges[1:]) / 2  # [100]
     shown = figure(title, x="weight / largest absolute weight of its block", y="weights")
-    shown.add_bar(x=(edges[:-1] + edges[1:]) / 2, y=counts, name="weights")
+    shown.add_bar(x=middles, y=counts, name="weights")
+    line = {"color": PALETTE[3], "dash": "dot"}
     for entry in codebook:
-        shown.add_vline(x=float(entry), line={"color": PALETTE[3], "dash": "dot", "width": 1})
+        shown.add_vline(x=float(entry), line=line, line_width=1)
     if len(codebook):  # the lines have no legend entry of their own
-        line = {"color": PALETTE[3], "dash": "dot"}
-        shown.add_scatter(x=[None], y=[None], mode="lines", line=line, name=f"codebook ({len(codebook)} entries)")
+        name = f"codebook ({len(codebook)} entries)"
+        shown.add_scatter(x=[None], y=[None], mode="lines", line=line, name=name)
     return shown.update_layout(bargap=0, showlegend=True)
 
 
 def memory(
-    parts: Mapping[str, Mapping[str, float]], title: str = "Memory (MB)", limits: Mapping[str, float] | None = None
-) -> "go.Figure":
-    """Stacked bars: {setting: {part: megabytes}}, e.g. of `plan_memory`; `limits` {card: megabytes} are lines."""
-    shown = figure(title, y="MB")
-    names = dict.fromkeys(name for part in parts.values() for name in part)
-    for order, name in enumerate(names):
-        sizes = [part.get(name, 0.0) for part in parts.values()]
-        shown.add_bar(x=list(parts), y=sizes, name=name, marker_pattern_shape=PATTERNS[order % len(PATTERNS)])
+    parts: Mapping[str, Mapping[str, float]], title: str = "Memory", limits: Mapping[str, float] | None = None
+) -> go.Figure:
+    """Stacked bars: {setting: {part: megabytes}}, e.g. of `plan_memory`; `limits` {card: megabytes} are lines.
+
+    Drawn in GB (of 1,000 MB) where a bar reaches one. A part that is 0 everywhere is left out, and a limit far above
+    all bars is told in words: its line would press them flat.
+    """
+    settings = list(parts.values())
+    tallest = max((sum(sizes.values()) for sizes in settings), default=0.0)
+    unit, megabytes = ("GB", 1000.0) if tallest >= 1000 else ("MB", 1.0)
+    shown = figure(title, y=unit)
+    for order, name in enumerate(_used_parts(settings)):
+        shown.add_bar(
+            x=[plain(setting) for setting in parts],
+            y=[sizes.get(name, 0.0) / megabytes for sizes in settings],
+            name=plain(name),
+            marker_pattern_shape=PATTERNS[order % len(PATTERNS)],
+            hovertemplate=f"%{{y:.3g}} {unit}",
+        )
+    top = tallest
+    far = []
     for card, size in (limits or {}).items():
-        shown.add_hline(y=size, line={"color": PALETTE[3], "dash": "dot"}, annotation_text=card)
-    return shown.update_layout(barmode="stack")
+        height = size / megabytes
+        told = f"{plain(card)}: {height:.3g} {unit}"
+        if size > 2 * tallest:
+            far.append(told)
+            continue
+        top = max(top, size)
+        shown.add_hline(
+            y=height,
+            line={"color": PALETTE[3], "dash": "dot"},
+            annotation={"text": told, "bgcolor": "rgba(255,255,255,0.85)"},  # readable on a bar, too
+            annotation_position="top left",
+        )
+    if far:
+        names = ", ".join(far)
+        shown.update_xaxes(title_text=f"far above all bars: {names}")
+    if top:
+        shown.update_yaxes(range=[0, 1.1 * top / megabytes])
+    return shown.update_layout(barmode="stack", showlegend=True)
 
 
-def scores(rows: Mapping[str, Mapping[str, Any]], title: str = "Scores") -> "go.Figure":
+def _used_parts(settings: Sequence[Mapping[str, float]]) -> list[str]:
+    """Names of the parts that are not 0 everywhere, in the order in which they come."""
+    used: list[str] = []
+    for sizes in settings:
+        for name, size in sizes.items():
+            if size and name not in used:
+                used.append(name)
+    return used
+
+
+def scores(rows: Mapping[str, Row], title: str = "Scores") -> go.Figure:
     """BLEU, Inform and Success side by side: {name: row with "bleu", "inform", "success" and perhaps "intervals"}."""
-    shown = figure(title, y="score (0 to 100)", height=420)
+    found = list(rows.values())
+    shown = figure(titled(title, found), y="score (0 to 100)", height=420)
     for (metric, name), pattern in zip(METRICS.items(), PATTERNS, strict=False):
-        values, error = [row.get(metric) for row in rows.values()], _bars(rows.values(), metric)
-        shown.add_bar(x=list(rows), y=values, name=name, marker_pattern_shape=pattern, error_y=error)
-    return shown.update_layout(barmode="group").update_yaxes(range=[0, 105])
-
-
-def _bars(rows: Iterable[Mapping[str, Any]], metric: str) -> dict[str, Any] | None:
-    """Plotly's error bars from "intervals": {metric: (low, high)}; none where no row has them."""
-    found = [((row.get("intervals") or {}).get(metric), row.get(metric)) for row in rows]
-    if not any(interval for interval, _ in found):
-        return None
-    above = [interval[1] - value if interval and value is not None else 0 for interval, value in found]
-    below = [value - interval[0] if interval and value is not None else 0 for interval, value in found]
-    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
+        shown.add_bar(
+            x=[plain(name) for name in rows],
+            y=[row.get(metric) for row in found],
+            name=name,
+            marker_pattern_shape=pattern,
+            error_y=error_bars(found, metric),
+        )
+    shown.update_yaxes(range=[0, 105])
+    return shown.update_layout(barmode="group")
 
 
 def quality_diversity(
-    rows: Iterable[Mapping[str, Any]], quality: str = "bleu", diversity: str = "", title: str = "Quality and diversity"
-) -> "go.Figure":
-    """One point a setting: a score against a figure of `richness` (by default its first), named by its "decoding"."""
-    rows = [row for row in rows if row.get("richness")]  # a failed run has none
-    diversity = diversity or next(iter(rows[0]["richness"]))
-    unit = " (bits)" if "entropy" in diversity else ""
-    shown = figure(title, x=f"{diversity.replace('_', ' ')} of the replies{unit}", y=METRICS.get(quality, quality))
-    for order, row in enumerate(rows):
-        name = str(row.get("label") or _changed(row.get("decoding"))) + (" (stand-in)" if row.get("stand_in") else "")
-        mark = {"symbol": MARKERS[order % len(MARKERS)], "size": 12}
-        point = {"x": [row["richness"][diversity]], "y": [row[quality]], "error_y": _bars([row], quality)}
-        shown.add_scatter(**point, name=name, mode="markers", marker=mark)
-    return shown
+    rows: Iterable[Row], quality: str = "bleu", diversity: str = "", title: str = "Does diversity cost quality?"
+) -> go.Figure:
+    """One point a setting, with its name beside it: a score against a figure of `richness` (by default its first).
+
+    A point is named by its "label" or by its "decoding". Rows without `richness` (of failed runs) are left out.
+
+    Raises:
+        LabError: `richness` has no such figure.
+    """
+    found = [row for row in rows if row.get("richness")]
+    if found and not diversity:
+        diversity = next(iter(found[0]["richness"]))
+    for row in found:
+        check_choice("figure of richness", diversity, row["richness"])
+    x_title = DIVERSITY.get(diversity, diversity.replace("_", " "))
+    shown = figure(titled(title, found), x=x_title, y=METRICS.get(quality, quality), height=420)
+    places = [row["richness"][diversity] for row in found]
+    for order, row in enumerate(found):
+        name = plain(row.get("label") or _changed(row.get("decoding"))) + stand_in_mark(row, found)
+        shown.add_scatter(
+            x=[places[order]],
+            y=[row[quality]],
+            error_y=error_bars([row], quality),
+            text=[name],
+            textposition=_beside(places, order),
+            cliponaxis=False,
+            name=name,
+            mode="markers+text",
+            marker={"symbol": MARKERS[order % len(MARKERS)], "size": 12},
+        )
+    return shown.update_layout(showlegend=False)
 
 
-def named(row: Mapping[str, Any]) -> str:
-    """The model of a row, a stand-in named as one."""
-    return f"{row.get('model')}{' (stand-in)' if row.get('stand_in') else ''}"
+def _beside(places: Sequence[float], order: int) -> str:
+    """Where the text of a point stands: towards the middle of the figure, and neighbours above and below in turn."""
+    place = places[order]
+    before = [other for other in places if other < place]
+    before += [other for other in places[:order] if other == place]
+    height = "bottom" if len(before) % 2 else "top"
+    middle = (min(places) + max(places)) / 2
+    side = "right" if place <= middle else "left"
+    return f"{height} {side}"
 
 
-def _changed(settings: Mapping[str, Any] | None) -> str:
+def _changed(settings: Row | None) -> str:
     """Decoding settings of a row in a few words: the strategy and the filters that are on."""
     from labkit.decoding.config import FILTERS
 
-    settings = settings or {}
-    on = [f"{name}={settings[name]}" for name, off in FILTERS.items() if settings.get(name, off) != off]
-    return " ".join([str(settings.get("strategy", "greedy")), *on])
+    chosen = settings or {}
+    words = [str(chosen.get("strategy", "greedy"))]
+    for name, off in FILTERS.items():
+        if chosen.get(name, off) != off:
+            words.append(f"{name}={chosen[name]}")
+    return " ".join(words)

@@ -6,38 +6,45 @@ from difflib import SequenceMatcher
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from labkit.corpora.types import BOT, Dialogue, State
+from labkit.corpora.types import BOT, Dialogue, Reply, State
 from labkit.metrics.database import DOMAINS, VenueDatabase
 from labkit.metrics.normalization import normalise_state
+from labkit.metrics.success import passed
 from labkit.prompts.format import current_domain
 from labkit.prompts.text import delexicalise, lexicalise, state_text
-from labkit.shown import Shown
+from labkit.shown import Shown as Shown
+from labkit.shown import show as show
 
 if TYPE_CHECKING:
     from labkit.metrics import Explanation
 
-Database = Mapping[str, list[dict[str, Any]]]  # {domain: entities}
+Entity = dict[str, Any]  # a row of a database file: what JSON holds
+Database = Mapping[str, list[Entity]]  # {domain: entities}
 PLACEHOLDER = re.compile(r"\[[\w ]+\]")
 # half-transparent greys and blues over whatever colour the theme has; the text colour is inherited
 BUBBLE = "max-width:70%;padding:.4em .7em;margin:.2em 0;border-radius:.6em;overflow-wrap:anywhere;"
 _USER = BUBBLE + "align-self:flex-start;background:rgba(128,128,128,.18)"
-_BOT = BUBBLE + "align-self:flex-end;background:rgba(0,114,178,.18)"
+_BOT = BUBBLE + "align-self:flex-end;background:rgba(86,180,233,.22)"
+_COLUMN = BUBBLE + "flex:1 1 14em;background:rgba(128,128,128,.14)"
 _PASSED, _FAILED = "rgba(0,158,115,.18)", "rgba(213,94,0,.25)"  # told by ✓, ✗ and words, too
 SMALL = "font-size:.8em;opacity:.8"
-_MARK = "background:rgba(230,159,0,.3);color:inherit;border-radius:.3em;padding:0 .2em"
+NOTHING = "–"  # what ends the account of a reply that offered and told nothing, see labkit.metrics.success.change
+_PLACE = "background:rgba(230,159,0,.3);color:inherit;border-radius:.3em;padding:0 .2em"
 
 
 def highlighted(text: str) -> str:
     """Escaped text with its placeholders marked; only placeholders become markup, whatever the text holds."""
-    return PLACEHOLDER.sub(lambda match: f'<mark style="{_MARK}">{match[0]}</mark>', escape(text))
+    safe = escape(text)
+    return PLACEHOLDER.sub(rf'<mark style="{_PLACE}">\g<0></mark>', safe)
 
 
 def show_dialogue(
     dialogue: Dialogue,
-    predictions: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    predictions: Mapping[str, Sequence[Reply]] | None = None,
     *,
     delexicalised: bool = False,
     states: bool = False,
+    turns: int = 6,
 ) -> Shown:
     """A dialogue with the user on the left and the bot on the right; predicted replies below the references.
 
@@ -45,45 +52,90 @@ def show_dialogue(
         predictions: what `labkit.predict` returns; the entry of this dialogue is shown, others are ignored.
         delexicalised: show the bot's turns with placeholders, as the model reads and writes them.
         states: write the belief state below each user turn.
+        turns: how many turns are seen at once; a click unfolds the rest, and the text has them all.
     """
     replies = iter((predictions or {}).get(dialogue.key, ()))
-    rows, lines = [], []
-    for index, turn in enumerate(dialogue.turns):
-        bot = turn.speaker == BOT
-        user = dialogue.turns[max(index - 1, 0)]
-        text = delexicalise(turn, current_domain(turn.state, user)) if bot and delexicalised else turn.utterance
-        shown = [(turn.speaker, text)]
-        if states and not bot and turn.state:
-            shown.append(("state", state_text(turn.state)))
-        if bot and (reply := next(replies, None)) is not None:
-            shown = [("reference", text), ("prediction", str(reply["response"]))]
-        rows.append(bubble(shown, bot))
-        lines += [f"{label}> {said}" for label, said in shown]
     head = f"{dialogue.dialogue_id} ({', '.join(dialogue.services)})"
-    body = f'<div role="list" style="display:flex;flex-direction:column;max-width:60em">{"".join(rows)}</div>'
-    return Shown(f"<p><b>{escape(head)}</b></p>{body}", "\n".join([head, *lines]))
+    bubbles = []
+    lines = [head]
+    user = None
+    for turn in dialogue.turns:
+        bot = turn.speaker == BOT
+        reply = next(replies, None) if bot else None
+        text = turn.utterance
+        if bot and delexicalised:
+            text = delexicalise(turn, current_domain(turn.state, user or turn))
+        if reply is None:
+            said = [(turn.speaker, text)]
+        else:
+            said = [("reference", text)]
+            said.append(("prediction", str(reply["response"])))
+        if states and not bot and turn.state:
+            said.append(("state", state_text(turn.state)))
+        bubbles.append(bubble(said, bot))
+        lines.extend(f"{label}> {words}" for label, words in said)
+        user = turn
+    return Shown(f"<p><b>{escape(head)}</b></p>{_folded(bubbles, turns)}", "\n".join(lines))
+
+
+def _folded(bubbles: Sequence[str], first: int) -> str:
+    """The first bubbles of a dialogue; the others unfold by a click or by keyboard."""
+    rest = bubbles[first:]
+    if len(rest) < 2:  # a line that unfolds one turn would be no shorter than the turn
+        return _list(bubbles)
+    seen = _list(bubbles[:first])
+    folded = _list(rest)
+    summary = f'<summary style="cursor:pointer;padding:.3em 0">{len(rest)} more turns</summary>'
+    return f"{seen}<details>{summary}{folded}</details>"
+
+
+def _list(bubbles: Sequence[str]) -> str:
+    items = "".join(bubbles)
+    return f'<div role="list" style="display:flex;flex-direction:column;max-width:60em">{items}</div>'
 
 
 def bubble(shown: Sequence[tuple[str, str]], bot: bool) -> str:
     """HTML of one turn, [(label, text)], on the user's or the bot's side."""
-    said = "".join(f'<div><span style="{SMALL}">{label}:</span> {highlighted(text)}</div>' for label, text in shown)
-    return f'<div role="listitem" style="{_BOT if bot else _USER}">{said}</div>'
+    lines = []
+    for label, text in shown:
+        name = f'<span style="{SMALL}">{escape(label)}:</span>'
+        lines.append(f"<div>{name} {highlighted(text)}</div>")
+    said = "".join(lines)
+    style = _BOT if bot else _USER
+    return f'<div role="listitem" style="{style}">{said}</div>'
 
 
 def show_explanation(explanation: "Explanation") -> Shown:
     """`scores.explain(dialogue_id)` as a dialogue: why it passed or failed, and what each reply offered and told."""
-    verdicts = "".join(
-        f'<li style="background:{_FAILED if verdict.missing or not verdict.inform else _PASSED}">'
-        f"{escape(str(verdict))}</li>"
-        for verdict in explanation.verdicts
-    )
-    turns = "".join(
-        bubble([("user", user)], False) + bubble([("bot", reply), ("scored", change)], True)
-        for user, reply, change in explanation.turns
-    )
-    body = f'<div role="list" style="display:flex;flex-direction:column;max-width:60em">{turns}</div>'
-    html = f'<p><b>{escape(explanation.heading)}</b></p><ul style="list-style:none">{verdicts}</ul>{body}'
-    return Shown(html, str(explanation))
+    marks = passed(explanation.verdicts)
+    verdicts = []
+    for verdict in explanation.verdicts:
+        inform, success = marks[verdict.domain]
+        told = f" {verdict.domain} (wanted {verdict.wanted}): {verdict.reason}"
+        if verdict.missing:
+            told += f"; never told {', '.join(verdict.missing)}"
+        elif not success:  # nothing is missing here: an Inform failed, in this domain or in another
+            told += "; Success needs Inform in every domain"
+        first = _mark("Inform", inform)
+        second = _mark("Success", success)
+        verdicts.append(f'<li style="margin:.3em 0">{first} {second}{escape(told)}</li>')
+    bubbles = []
+    for user, reply, change in explanation.turns:
+        said = [("bot", reply)]
+        if change and not change.endswith(NOTHING):
+            said.append(("scored", change))
+        bubbles.append(bubble([("user", user)], False))
+        bubbles.append(bubble(said, True))
+    head = f"<p><b>{escape(explanation.heading)}</b></p>"
+    items = "".join(verdicts)
+    domains = f'<ul style="list-style:none;padding-left:0">{items}</ul>'
+    return Shown(head + domains + _list(bubbles), str(explanation))
+
+
+def _mark(name: str, good: bool) -> str:
+    """Inform ✓ or Success ✗, each on its own ground: one of the two may have passed."""
+    colour, sign = (_PASSED, "✓") if good else (_FAILED, "✗")
+    return f'<span style="background:{colour};border-radius:.3em;padding:.1em .4em">{name} {sign}</span>'
 
 
 def side_by_side(replies: Mapping[str, str], title: str = "", *, differences: bool = False) -> Shown:
@@ -92,23 +144,39 @@ def side_by_side(replies: Mapping[str, str], title: str = "", *, differences: bo
     `differences` underlines the words of later replies that the first one does not have there; *starred* as text.
     """
     first = next(iter(replies.values()), "")
-    marked = {name: _changes(first if differences else reply, reply) for name, reply in replies.items()}
-    cells = "".join(
-        f'<div style="flex:1 1 14em;{BUBBLE}background:rgba(128,128,128,.14)"><b>{escape(name)}</b><br>'
-        + " ".join(f"<u>{highlighted(words)}</u>" if new else highlighted(words) for words, new in parts)
-        + "</div>"
-        for name, parts in marked.items()
-    )
-    lines = [f"{name}: " + " ".join(f"*{words}*" if new else words for words, new in marked[name]) for name in marked]
-    html = f'<p><b>{escape(title)}</b></p><div style="display:flex;flex-wrap:wrap;gap:.6em">{cells}</div>'
-    return Shown(html, "\n".join([title, *lines]).strip())
+    cells = []
+    lines = [title]
+    for name, reply in replies.items():
+        before = first if differences else reply
+        marked = []
+        starred = []
+        for words, new in _changes(before, reply):
+            if new:
+                marked.append(f"<u>{highlighted(words)}</u>")
+                starred.append(f"*{words}*")
+            else:
+                marked.append(highlighted(words))
+                starred.append(words)
+        in_html = " ".join(marked)
+        in_text = " ".join(starred)
+        cells.append(f'<div style="{_COLUMN}"><b>{escape(name)}</b><br>{in_html}</div>')
+        lines.append(f"{name}: {in_text}")
+    columns = "".join(cells)
+    row = f'<div style="display:flex;flex-wrap:wrap;gap:.6em">{columns}</div>'
+    return Shown(f"<p><b>{escape(title)}</b></p>{row}", "\n".join(lines).strip())
 
 
 def _changes(first: str, second: str) -> list[tuple[str, bool]]:
     """The second text in runs of words, and whether the first has another run in that place."""
-    before, words = first.split(), second.split()
-    opcodes = SequenceMatcher(None, before, words, autojunk=False).get_opcodes()
-    return [(" ".join(words[start:end]), tag != "equal") for tag, _, _, start, end in opcodes if end > start]
+    before = first.split()
+    words = second.split()
+    matcher = SequenceMatcher(None, before, words, autojunk=False)
+    runs = []
+    for tag, _, _, start, end in matcher.get_opcodes():
+        run = " ".join(words[start:end])
+        if run:
+            runs.append((run, tag != "equal"))
+    return runs
 
 
 def lexical_view(reply: str, dialogue: Dialogue, turn: int, database: Database) -> str:
@@ -124,18 +192,30 @@ def filled(reply: str, state: State, database: Database, domain: str = "") -> st
     known = normalise_state(state)
 
     def fill(match: re.Match[str]) -> str:
-        named, _, slot = match[0][1:].partition("_")
+        placeholder = match[0]  # "[restaurant_name]", or "[bookday]" without a domain
+        named, _, slot = placeholder[1:].partition("_")
         owner = named if slot else domain
         if owner not in known:  # any entity would do, and so none is meant
-            return match[0]
+            return placeholder
         fits = matching(owner, state, database)
-        return lexicalise(match[0], {"choice": len(fits), **next(iter(fits), {})}, known[owner])
+        entity = {"choice": len(fits)}
+        if fits:
+            entity.update(fits[0])
+        return lexicalise(placeholder, entity, known[owner])
 
     return PLACEHOLDER.sub(fill, reply)
 
 
-def matching(domain: str, state: State, database: Database) -> list[dict[str, Any]]:
+def matching(domain: str, state: State, database: Database) -> list[Entity]:
     """The entities of a domain that meet a belief state, in the order of the database; all where it says nothing."""
-    rows = database[domain] if domain in DOMAINS and domain in database else []
-    ids = VenueDatabase({domain: rows}).query(domain, normalise_state(state).get(domain, {}))
-    return [row for number, row in enumerate(rows) if str(row.get("trainID", row.get("id", number))) in ids]
+    if domain not in DOMAINS or domain not in database:
+        return []
+    rows = database[domain]
+    constraints = normalise_state(state).get(domain, {})
+    ids = VenueDatabase({domain: rows}).query(domain, constraints)
+    found = []
+    for number, row in enumerate(rows):
+        own = row.get("trainID", row.get("id", number))
+        if str(own) in ids:
+            found.append(row)
+    return found

@@ -1,5 +1,6 @@
 """transformers' Trainer for the loss on replies: arguments, scores on the way, stopping, publishing."""
 
+import copy
 import shutil
 import signal
 import threading
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 def _trainable(lm: LanguageModel, config: FinetuneConfig, checkpoint: str | None) -> LanguageModel:
     """The model with what is to be trained: a new LoRA, or all its weights in float32."""
     if config.full_finetune:
+        model = copy.deepcopy(lm.model).float().requires_grad_(True)  # the handle's own weights stay as they are
         if config.gradient_checkpointing:
-            lm.model.gradient_checkpointing_enable({"use_reentrant": False})
-        model = lm.model.float().requires_grad_(True)
+            model.gradient_checkpointing_enable({"use_reentrant": False})
         if checkpoint:  # Trainer 5.17 resumes without the output head of a GPT-NeoX, and only warns
             model.load_state_dict(type(model).from_pretrained(checkpoint).state_dict())
         return replace(lm, model=model)

@@ -12,8 +12,8 @@ from labkit.machine.network import hub_status
 from labkit.machine.one_line import first_line
 from labkit.machine.quiet import quiet
 from labkit.models import LanguageModel, attach_adapter, embedding_names
-from labkit.models.adapters import linear_layers
 from labkit.models.find import find_model
+from labkit.models.layers import linear_layers
 from labkit.models.names import STAND_INS
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ def finetune(
 ) -> FinetuneResult:
     """Train an adapter (with `full_finetune` the model) into `out`; the same call again goes on, or returns at once.
 
-    `lm`: a loaded base model, which is given back without the adapter (full fine-tuning changes it); None loads
+    `lm`: a loaded base model, which stays as it is, however the run ends (full fine-tuning trains a copy); None loads
     `config.model`. In `out`: the adapter, run.json (the configuration), checkpoints/, and, written last, result.json.
     `watch` is called with the history so far whenever it grows (`plots.live` draws it).
     `own_score` gets the replies to the `score_dialogues` at every validation: "own" among the scores.
@@ -65,12 +65,11 @@ def _finetune(
     seed_everything(config.seed)
     base = lm or load_model(config.model, **{name: getattr(config, name) for name in LOADING})
     _check_fit(base, config)
-    embeddings = base.model.get_input_embeddings(), base.model.get_output_embeddings()
     write_json(out / "run.json", run)
     with memory_errors(partial(_smaller, base, config)):
         checkpoint = last_checkpoint(out / "checkpoints")
         tuned = _trainable(base, config, checkpoint)
-        _compute_in(base, _computes_in(base))
+        _compute_in(tuned, _computes_in(base))
         scored = dev[: config.score_dialogues]
         score = partial(_scores, tuned, scored, corpus, config, own_score) if scored else dict
         data = [_dataset(dialogues, base.codec, config) for dialogues in (train, dev)]
@@ -82,11 +81,6 @@ def _finetune(
     result = FinetuneResult(out, history, trainable, total, seconds, speed)
     if trainer.is_world_process_zero():
         write_json(out / "result.json", {**asdict(result), "adapter": "."})
-    if lm is not None and not config.full_finetune:
-        _compute_in(lm, lm.dtype)
-        tuned.model.unload()  # the caller's model stays the base model,
-        lm.model.set_input_embeddings(embeddings[0])  # which peft leaves with the trained embeddings
-        lm.model.set_output_embeddings(embeddings[1])
     return result
 
 

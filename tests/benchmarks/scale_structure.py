@@ -1,6 +1,7 @@
 """Notebook 4 at the size of MultiWOZ: time and memory of each step for 5,000, 20,000 and 70,000 generated utterances.
 
     python tests/benchmarks/scale_structure.py [SIZE …]
+    python tests/benchmarks/scale_structure.py --recall SIZE …    neighbours by cells against all pairs
 
 Every size runs in a process of its own, so that its peak memory is its own. What is done is kept in build/scale: an
 interrupted run goes on with the step that it was in, which begins anew so that its time is whole (`rm -r build/scale`
@@ -24,6 +25,7 @@ from labkit.corpora import load_corpus
 from labkit.loglinear import document_model
 from labkit.models import load_model
 from labkit.storage import atomic_path, read_json, write_json, write_text
+from labkit.structure import maps
 
 ROOT = Path(__file__).parents[2]
 DONE, TABLE = ROOT / "build" / "scale", Path(__file__).with_name("structure.md")
@@ -78,6 +80,40 @@ def measure(size: int) -> None:
         record[name] = {"seconds": round(seconds, 1), "peak_gb": round(peak, 2)}
         write_json(folder / "record.json", record)
         print(f"{size:>7,} {name:<24}{seconds:8.1f} s   peak so far {peak:.2f} GB", flush=True)
+
+
+def recall(sizes: list[int]) -> None:
+    """Write to neighbours.md the CPU seconds of neighbours by cells and of all pairs, and the share that is found."""
+    lines = []
+    for size in sizes:
+        kept = DONE / str(size) / "embed.npy"
+        if not kept.exists():
+            sys.exit(f"no {kept}: run `python {Path(__file__).relative_to(ROOT)} {size}` first")
+        vectors = np.load(kept, allow_pickle=False)
+        maps._nearest(vectors[:100], vectors[:100], NEIGHBOURS)  # what is loaded once is not counted
+        before = time.process_time()
+        _, found = maps._nearest_by_cells(vectors, NEIGHBOURS)
+        between = time.process_time()
+        _, right = maps._nearest(vectors, vectors, NEIGHBOURS)
+        pairs = time.process_time() - between
+        shares = []
+        for n in (15, NEIGHBOURS):
+            near_enough = found[:, :n] <= right[:, n - 1 : n] + 1e-6  # copies of a text are equally near
+            shares.append(f"{near_enough.mean():.1%}")
+        lines.append(f"| {size:,} | {pairs:.1f} | {between - before:.1f} | {shares[0]} | {shares[1]} |")
+    text = f"""# Neighbours: by cells, or of all pairs
+
+`python {Path(__file__).relative_to(ROOT)} --recall {" ".join(map(str, sizes))}` on {machine()}.
+
+The vectors of structure.md (MiniWOZ and {MODEL}, both stand-ins). `neighbours` compares all pairs up to {maps.EXACT:,}
+vectors, and looks into cells above. CPU seconds, which other processes on the machine lengthen, too.
+
+| vectors | all pairs | by cells | found of the 15 nearest | of the {NEIGHBOURS} nearest |
+|---:|---:|---:|---:|---:|
+{chr(10).join(lines)}
+"""
+    write_text(TABLE.with_name("neighbours.md"), text)
+    print(text)
 
 
 def machine() -> str:
@@ -138,5 +174,7 @@ clusters by k-means with 10 starts, {NEIGHBOURS} neighbours, UMAP with 15. Wall 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
         measure(int(sys.argv[2]))
+    elif sys.argv[1:2] == ["--recall"]:
+        recall([int(size) for size in sys.argv[2:]])
     else:
         main([int(size) for size in sys.argv[1:]] or [5_000, 20_000, 70_000])

@@ -67,8 +67,6 @@ def as_json(figure):
 def figures():
     history = [{"step": s, "loss": 3.0 - s, "eval_loss": 2.0, "eval_bleu": 1.0, "eval_inform": 2.0} for s in (1, 2)]
     row = {"bleu": 9.0, "inform": 50.0, "success": 20.0, "richness": {"entropy": 5.0}, "parameters": 8, "model": "m"}
-    yield plots.next_tokens([" a", " b"], np.array([0.6, 0.4]), np.array([True, False]), "t")
-    yield plots.loss_curve(history)
     yield plots.training(history)
     yield plots.weights(np.arange(9.0), [-1.0, 1.0])
     yield plots.memory({"32 bit": {"base": 34.0, "gradients": 1.0}, "4 bit": {"base": 10.0}}, limits={"T4": 16000})

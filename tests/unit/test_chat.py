@@ -135,6 +135,37 @@ def test_what_is_typed_is_sent_once_and_the_field_is_empty_again(conversation):
     assert not conversation.answers and "Nothing was said" in log.value
 
 
+def test_my_own_line_is_there_while_the_bot_writes(conversation, monkeypatch):
+    """It disappeared from the field, and came back with the answer: minutes later, with a large model."""
+    above, row = conversation.box().children
+    (log,) = above.children
+    line = row.children[0]
+    seen = []
+    known = chat.answer
+
+    def slow(*given):
+        seen.append(log.value)
+        return known(*given)
+
+    monkeypatch.setattr(chat, "answer", slow)
+    line.value = "italian food"
+    line.value = f"and {EVIL}"
+    assert "italian food" in seen[0] and "The bot is writing" in seen[0] and "bella tavola" not in seen[0]
+    assert "and &lt;script&gt;" in seen[1] and "bella tavola" in seen[1]
+    assert "writing" not in log.value and log.value.count("and &lt;script&gt;") == 1
+    assert conversation.waiting("hello").text.endswith("user> hello\nThe bot is writing …")
+
+
+def test_no_thread_touches_the_chat(conversation, monkeypatch):
+    """Colab does not redraw a widget that a thread changes."""
+    import threading
+
+    monkeypatch.setattr(threading.Thread, "start", lambda *_: pytest.fail("a thread was started"))
+    above, row = conversation.box().children
+    row.children[0].value = "italian food"
+    assert "bella tavola" in above.children[0].value
+
+
 @pytest.mark.slow
 def test_a_real_model_keeps_the_thread(tiny_lm):
     """Untrained, it writes nonsense: a state that does not parse and an empty reply are answers, too; a history longer

@@ -20,6 +20,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from labkit.course.release import set_repository
+
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 ABSENT = ("sacrebleu", "rapidfuzz")  # of the image, as on Colab: pip has to fetch these
@@ -113,12 +115,22 @@ def repack(name, folder):
                 archive.writestr(str(file), text or file.read_binary())
 
 
-def cell():
-    """The set-up cell, as students get it; then a line about where things came from."""
-    notebook = nbformat.read(ROOT / "notebooks" / "0_setup.ipynb", as_version=4)
+def cell(path=ROOT / "notebooks" / "0_setup.ipynb"):
+    """The set-up cell, as students get it where no repository is set; then a line about where things came from."""
+    notebook = nbformat.read(path, as_version=4)
     source = next(cell.source for cell in notebook.cells if cell.id == "setup")
+    source = re.sub(r'^REPOSITORY = ".*?"', 'REPOSITORY = ""', source, flags=re.MULTILINE)
     report = "{module.__name__: (module.__version__, module.__file__) for module in (torch, numpy)}"
     return f"{source}\nimport json, numpy, torch\nprint('FROM', json.dumps([labkit.__file__, {report}]))\n"
+
+
+def test_on_a_fork_with_badges_the_delivery_tests_fail(tmp_path):
+    """There a workflow writes the fork's address into the set-up cells."""
+    source = tmp_path / "0_setup.ipynb"
+    shutil.copy(ROOT / "notebooks" / "0_setup.ipynb", source)
+    before = cell(source)
+    set_repository([source], "someone/lab", "main")
+    assert "someone/lab" in source.read_text(encoding="utf-8") and cell(source) == before
 
 
 def own(site):

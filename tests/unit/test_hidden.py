@@ -1,14 +1,18 @@
 """No solution is given away, neither in what students open nor in what a checker says. Hints are asked for."""
 
 import re
+from pathlib import Path
 
 import nbformat
+import proofs
 import pytest
-import test_proofs as proofs
-from test_notebooks import SOURCES, STUDENT
 
 from labkit.course.release import solution_lines
 from labkit.notebook.exercises import every_exercise, judge
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "solutions").glob("*.ipynb"))
+STUDENT = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def bare(text):

@@ -64,3 +64,21 @@ def test_the_same_seed_gives_the_same_vectors_and_a_text_without_known_words_sta
 def test_no_words_at_all_are_one_clear_line():
     with pytest.raises(LabError, match="nothing to model"):
         loglinear.document_model(["?", "!"])
+
+
+@pytest.mark.parametrize("settings", [{"size": 0}, {"epochs": 0}, {"prior": -1}, {"prior": np.nan}, {"seed": -1}])
+def test_a_document_model_that_cannot_be_is_one_clear_line(texts, settings):
+    with pytest.raises(LabError, match=next(iter(settings))):
+        loglinear.document_model(texts[:4], **settings)
+
+
+@pytest.mark.parametrize("unknown", [[], ["zebra quagga"], ["", "?"]])
+def test_held_out_texts_without_a_known_word_are_one_clear_line(model, unknown):
+    with pytest.raises(LabError, match="no words to score"):
+        loglinear.completion(model, unknown)
+
+
+def test_the_path_that_notebooks_import_from_is_the_same_module():
+    from labkit.structure import loglinear as home
+
+    assert loglinear.document_model is home.document_model and loglinear.completion is home.completion

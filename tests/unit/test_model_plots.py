@@ -103,6 +103,50 @@ def test_surprise_is_told_in_figures_and_text_is_never_markup(lm):
     assert "bot>" not in shown.text.split("\n")[1]
 
 
+def test_surprise_shows_marks_that_a_user_wrote():
+    """The turns are shown as they are read, and no mark is taken off a text again; one figure for each turn."""
+    turns = [Turn(USER, "what is a line with\nbot>"), Turn(BOT, "yes"), Turn(USER, "left without a reply")]
+    shown = plots.surprise(Dialogue("A", (), turns), [2.0, 3.0])
+    assert shown.text.split("\n")[1:] == ["     2.0  user> what is a line with bot>", "     3.0  bot> yes"]
+    with pytest.raises(LabError, match="3 perplexities for 2 turns"):
+        plots.surprise(Dialogue("A", (), turns), [1.0, 2.0, 3.0])
+
+
+def test_layer_and_head_are_chosen_apart_in_the_attention_figure():
+    """A slider's step changes only which layer is visible, an entry of the menu only what all layers hold."""
+    weights = [np.stack([np.full((3, 3), (layer + 1) * (head + 1) / 10) for head in range(4)]) for layer in range(2)]
+    shown = plots.attention(weights, ["a", EVIL, "a"], layer=1, head=2)
+    assert [bool(trace.visible) for trace in shown.data] == [False, True] and shown.data[1].z[0][0] == 0.6
+    (slider,), (menu,) = shown.layout.sliders, shown.layout.updatemenus
+    assert [step.args[0] for step in slider.steps] == [{"visible": [True, False]}, {"visible": [False, True]}]
+    assert slider.active == 1 and menu.active == 2 and len(menu.buttons) == 4
+    assert [z[0][0] for z in menu.buttons[3].args[0]["z"]] == [0.4, 0.8]
+    assert (
+        set(menu.buttons[3].args[0]) == {"z"}
+        and shown.layout.xaxis.ticktext[1] == "&lt;script&gt;alert(1)&lt;/script&gt;"
+    )
+    for layer, head in ((2, 0), (0, 4), (-1, 0)):
+        with pytest.raises(LabError, match="2 layers of 4 heads"):
+            plots.attention(weights, ["a", "b", "c"], layer=layer, head=head)
+    with pytest.raises(LabError, match="no attention"):
+        plots.attention([], [])
+
+
+def test_attention_of_a_large_model_leaves_layers_out_and_keeps_the_wanted_one():
+    weights = [np.zeros((32, 40, 40), dtype=np.float32)] * 24
+    shown = plots.attention(weights, ["x"] * 40, layer=5)
+    layers = [int(step.label) for step in shown.layout.sliders[0].steps]
+    assert 5 in layers and len(layers) * weights[0].size <= plots.MOST_WEIGHTS and len(layers) > 5
+    assert len(shown.to_json()) < 10_000_000
+
+
+def test_every_token_of_a_long_heat_map_has_its_label():
+    """Of 36 tokens plotly labelled every second or third."""
+    shown = plots.heat(np.eye(36), ["x"] * 36, ["y"] * 36, "t")
+    assert len(shown.layout.yaxis.tickvals) == 36 and shown.layout.yaxis.tickfont.size == 10
+    assert shown.layout.height >= 36 * 14
+
+
 def test_attention_of_a_plain_transformer_is_softmax_of_queries_and_keys():
     """GPT-2 has no rotations, so that the weights can be written down."""
     from tiny_models import family

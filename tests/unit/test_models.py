@@ -3,6 +3,7 @@
 import base64
 import importlib.util
 import json
+import struct
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,7 @@ from huggingface_hub import ModelCard
 import labkit.models.find as loading
 from labkit.decoding.generate import next_token_logits
 from labkit.errors import LabError
-from labkit.machine.network import Hub
+from labkit.machine.network import Hub, hub_token
 from labkit.machine.out_of_memory import memory_errors
 from labkit.models import (
     attach_adapter,
@@ -29,7 +30,6 @@ from labkit.models import (
     save_adapter,
     save_model,
 )
-from labkit.models.adapters import _token
 from labkit.storage import read_json
 
 PROMPT = [40, 41, 42, 43]
@@ -118,7 +118,7 @@ def test_fresh_weights_are_reproducible_and_not_the_checkpoints(folder):
 def test_a_gguf_file_is_converted_once_and_whole(tmp_path, monkeypatch):
     """Reading GGUF takes half a minute; a conversion that was cut off must not be taken for a model."""
     file, calls = tmp_path / "tiny.gguf", []
-    file.write_bytes(b"GGUF")
+    file.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
     monkeypatch.setattr(loading, "cache_dir", lambda: tmp_path / "cache")
 
     def convert(path, target):
@@ -443,9 +443,9 @@ def test_the_token_comes_from_kaggles_secrets_where_there_is_no_other(monkeypatc
     kaggle.UserSecretsClient = lambda: SimpleNamespace(get_secret=lambda name: f"{name} of Kaggle")
     monkeypatch.setitem(sys.modules, "kaggle_secrets", kaggle)
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
-    assert _token() == "HF_TOKEN of Kaggle"
+    assert hub_token() == "HF_TOKEN of Kaggle"
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "mine")
-    assert _token() == "mine"
+    assert hub_token() == "mine"
 
 
 def test_loftq_begins_nearer_to_the_exact_model(folder):

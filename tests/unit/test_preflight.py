@@ -1,14 +1,21 @@
 """`make report`: a failing notebook is seen and hides no other; pages draw their figures without a network."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from labkit.course.cost import CARD, with_card, write_cost
-from labkit.course.preflight import Run, _page, preflight
+from labkit.course.preflight import Run, preflight
+from labkit.course.report import notebook_page
 from labkit.errors import LabError
 from labkit.storage import read_json
 
@@ -103,5 +110,87 @@ def test_a_page_shows_a_widget_by_its_static_twin():
     cell = nbformat.v4.new_code_cell("explorer")
     cell.outputs = [nbformat.v4.new_output("display_data", data) for data in shown]
     state = {"application/vnd.jupyter.widget-state+json": {"state": {"1": {}}, "version_major": 2, "version_minor": 0}}
-    page = _page(nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": state}), "a notebook")
+    page = notebook_page(nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": state}), "a notebook")
     assert "<table>twin</table>" in page and "0%|" not in page
+
+
+BAD = {
+    "missing.ipynb": None,
+    "empty.ipynb": "",
+    "text.ipynb": "hello",
+    "list.ipynb": "[]",
+    "number.ipynb": "3",
+    "object.ipynb": "{}",
+    "cells.ipynb": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": 3}',
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_notebook_that_is_none_is_a_traceback(name, tmp_path):
+    if BAD[name] is not None:
+        (tmp_path / name).write_text(BAD[name])
+    with pytest.raises(LabError, match=rf"{name}.*→ name one of") as caught:
+        preflight(tmp_path / "report", [tmp_path / name])
+    assert "\n" not in str(caught.value) and not (tmp_path / "report").exists()
+    with pytest.raises(LabError, match="no profile 'huge'"):
+        preflight(tmp_path / "report", [notebook(tmp_path / "n" / "good.ipynb", "1")], ["huge"])
+
+
+def test_a_report_is_written_over_a_home_page_and_results_over_a_folder(tmp_path, monkeypatch):
+    good = notebook(tmp_path / "solutions" / "0_good.ipynb", "1")
+    monkeypatch.setenv("LAB_HOME", str(tmp_path / "home"))
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "index.html").write_text("my home page")
+    with pytest.raises(LabError, match=r"did not write.*index\.html"):
+        preflight(tmp_path / "report", [good], ["smoke"])
+    mine = tmp_path / "home" / "smoke-solutions" / "thesis.tex"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("years of work")
+    with pytest.raises(LabError, match=r"did not write.*thesis\.tex"):
+        preflight(tmp_path / "new", [good], ["smoke"])
+    assert mine.exists() and not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("when", ["in a cell", "while the kernel starts"])
+def test_ctrl_c_in_preflight_is_a_traceback_and_leaves_a_kernel(number, when, tmp_path):
+    """It was nbclient's AssertionError and exit code 1."""
+    slow = notebook(
+        tmp_path / "solutions" / "0_slow.ipynb", "open('begun', 'w').close()", "import time; time.sleep(300)"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "labkit",
+        "preflight",
+        "--notebooks",
+        str(slow),
+        "--html",
+        str(tmp_path / "report"),
+    ]
+    env = os.environ | {"LAB_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=env, cwd=tmp_path, **pipes) as run:
+        assert "0_slow.ipynb" in run.stdout.read(len(str(slow)))  # printed before the kernel starts
+        until(lambda: (slow.parent / "begun").exists() if when == "in a cell" else kernels_of(run.pid))
+        kernels = kernels_of(run.pid)
+        assert kernels
+        run.send_signal(number)
+        _, told = run.communicate(timeout=60)
+    assert run.returncode == 130 and "interrupted" in told and "Traceback" not in told, told[-2000:]
+    assert not psutil.wait_procs(kernels, timeout=10)[1], "a kernel is still there"
+
+
+def kernels_of(process):
+    return [
+        child for child in psutil.Process(process).children(recursive=True) if "ipykernel" in "".join(child.cmdline())
+    ]
+
+
+def until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -18,7 +18,12 @@ SHIPPED = [WEIGHTS / f"mini-pythia-{size}" for size in pretrain.SIZES]
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"LENGTH": 64, "BATCH": 2, "SAVE_STEPS": 2, "SIZES": {"500k": (16, 2, 2, 1e-3)}}.items():
+    for name, value in {
+        "LENGTH": 64,
+        "BATCH": 2,
+        "SAVE_STEPS": 2,
+        "SIZES": {"500k": pretrain.Size(16, 2, 2, 1e-3)},
+    }.items():
         monkeypatch.setattr(pretrain, name, value)
 
 
@@ -67,6 +72,21 @@ def _stopping_at(step: int, seen: list[int] | None = None):
 def test_unknown_size_is_named() -> None:
     with pytest.raises(LabError, match="'70m'"):
         pretrain.pretrain("70m")
+
+
+@pytest.mark.parametrize(
+    "given", [{"steps": 0}, {"steps": -1}, {"minutes": 0}, {"minutes": -1.0}, {"minutes": math.nan}]
+)
+def test_steps_that_train_nothing_train_for_hours(given, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"train.*→ choose"):
+        pretrain.pretrain("500k", tmp_path / "out", **given)
+
+
+def test_pretraining_into_a_folder_deletes_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(LabError, match=r"did not write.*thesis\.tex"):  # before it trains
+        pretrain.pretrain("500k", tmp_path, steps=1, n_texts=30)
+    assert (tmp_path / "thesis.tex").exists()
 
 
 def test_shipped_models_are_small_and_share_a_tokenizer() -> None:

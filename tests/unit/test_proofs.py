@@ -1,22 +1,16 @@
 """Every checker is proved, in one shape for all notebooks: right answers written in two ways pass, plausible wrong ones
 get their message, and a student's blank, raising or endless code ends in a message, never in a traceback.
 
-The answers stand in the tables RIGHT_ANSWERS {id: [answer]} and WRONG_ANSWERS {id: [(answer, words of its message)]} of
-the modules `test_exercises*.py`; an exercise that no table proves fails here.
+The answers stand in `tests/support/proofs_N.py`; an exercise that no table proves fails here.
 """
 
 from contextlib import suppress
-from importlib import import_module
-from pathlib import Path
 
 import pytest
+from proofs import RIGHT_ANSWERS, WRONG_ANSWERS
 
-from labkit.notebook import exercises
 from labkit.notebook.exercises import BLANK, RAISED, RIGHT, WRONG, every_exercise, judge
 
-TABLES = [import_module(path.stem) for path in sorted(Path(__file__).parent.glob("test_exercises*.py"))]
-RIGHT_ANSWERS = {id: some for table in TABLES for id, some in table.RIGHT_ANSWERS.items()}
-WRONG_ANSWERS = {id: some for table in TABLES for id, some in table.WRONG_ANSWERS.items()}
 EXERCISES = every_exercise()
 FUNCTIONS = [id for id, task in EXERCISES.items() if task.kind == "function"]
 
@@ -97,7 +91,7 @@ def test_raising_code_gets_its_own_line_and_no_traceback(id):
 
 @function
 def test_endless_loop_is_stopped_even_where_it_catches_everything(id, monkeypatch):
-    monkeypatch.setattr(exercises, "_SECONDS", 0.2)
+    monkeypatch.setattr("labkit.notebook.exercises.attempt.SECONDS", 0.2)
 
     def endless(*_):
         while True:

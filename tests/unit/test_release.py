@@ -128,7 +128,10 @@ def test_one_setting_gives_every_notebook_and_the_readme_badges_with_alt_text(fo
     place = "some.one/lab-x/blob/v1/rc/notebooks/0_test.ipynb)"
     assert f"(https://colab.research.google.com/github/{place}" in cells[1].source
     assert f"(https://kaggle.com/kernels/welcome?src=https://github.com/{place}" in cells[1].source
-    assert cells[1].source.count("[![Open 0_test in ") == 2
+    assert (
+        "(https://mybinder.org/v2/gh/some.one/lab-x/v1%2Frc?urlpath=lab/tree/notebooks/0_test.ipynb)" in cells[1].source
+    )
+    assert cells[1].source.count("[![Open 0_test in ") == 3
     readme = (folders[0].parent / "README.md").read_text()
     assert f"| 0_test | {cells[1].source} |" in readme and readme.endswith("<!-- /badges -->\nrest\n")
     assert "badges" not in (folders[0] / "0_test.ipynb").read_text()  # generated, not in the source
@@ -141,3 +144,28 @@ def test_one_setting_gives_every_notebook_and_the_readme_badges_with_alt_text(fo
 def test_an_address_that_is_not_on_github_has_no_badges(folders):
     release(*folders, repository="https://example.org/lab.whl")
     assert "![" not in strip_sources(folders[1])
+
+
+def test_a_repository_in_a_text_cell_or_set_twice_breaks_the_notebook(folders):
+    """It was replaced in the JSON text: in any cell, and up to the first quotation mark."""
+    source = folders[0] / "0_test.ipynb"
+    notebook = nbformat.read(source, as_version=4)
+    notebook.cells[0].source = '# Title\nREPOSITORY = ""'
+    nbformat.write(notebook, source)
+    for repository in ('file://we"ird\\x', "file://é", 'file://"', "me/lab"):
+        release(*folders, repository=repository)
+        cells = nbformat.read(source, as_version=4).cells
+        assert cells[0].source == '# Title\nREPOSITORY = ""'
+        given = {}
+        exec(cells[1].source.split("\n")[0], given)
+        assert given["REPOSITORY"] == ("git+https://github.com/me/lab@main" if repository == "me/lab" else repository)
+
+
+def test_metadata_of_text_cells_stay(folders):
+    """nbconvert's preprocessor clears those of code cells only; and an empty list of tags is left by front ends."""
+    source = folders[0] / "0_test.ipynb"
+    notebook = nbformat.read(source, as_version=4)
+    notebook.cells[0].metadata = {"editable": False, "tags": []}
+    nbformat.write(notebook, source)
+    (path,) = release(*folders)
+    assert nbformat.read(path, as_version=4).cells[0].metadata == {}

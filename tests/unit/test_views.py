@@ -76,25 +76,16 @@ def rows():
     ]
 
 
-def test_next_tokens_says_kept_and_cut_in_words_and_pattern():
-    figure = plots.next_tokens([" a", " a", "\n"], np.array([0.5, 0.3, 0.2]), np.array([True, True, False]), "t")
-    kept, cut = figure.data
-    assert kept.text == ("50.0% kept", "30.0% kept") and cut.text == ("20.0% cut",)
-    assert kept.marker.pattern.shape != cut.marker.pattern.shape
-    assert figure.layout.yaxis.ticktext == ("' a'", "' a'", "'\\n'")  # two tokens of one text stay two bars
-
-
-def test_loss_curve_draws_train_and_dev_where_they_are():
-    history = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}, {"step": 2, "eval_loss": 2.5}]
-    train, dev = plots.loss_curve(history).data
-    assert train.y == (3.0, 2.0) and dev.x == (2,) and train.line.dash != dev.line.dash
-    assert len(plots.loss_curve(history[:2]).data) == 1
-
-
 def test_quality_diversity_names_settings_and_stand_ins():
+    """A stand-in was named in every entry of a legend: now once in the title, and at a point only among real models."""
     figure = plots.quality_diversity(rows())
-    assert figure.data[0].name == "sample top_p=0.9 (stand-in)" and figure.data[0].x == (5.0,)
+    assert "(stand-ins)" in figure.layout.title.text and figure.layout.showlegend is False
+    assert figure.data[0].text == ("sample top_p=0.9",) and figure.data[0].x == (5.0,)
     assert figure.data[0].marker.symbol != figure.data[1].marker.symbol
+    mixed = plots.quality_diversity([rows()[0], rows()[1] | {"stand_in": False}])
+    assert "some are stand-ins" in mixed.layout.title.text
+    assert [trace.text[0] for trace in mixed.data] == ["sample top_p=0.9 (stand-in)", "sample top_p=0.9"]
+    assert not plots.quality_diversity([{"failed": "out of memory"}]).data
 
 
 def test_weights_and_memory():
@@ -102,6 +93,106 @@ def test_weights_and_memory():
     assert len(figure.layout.shapes) == 3 and sum(figure.data[0].y) == 1000
     bars = plots.memory({"32 bit": {"base": 34.0}, "4 bit": {"base": 10.0, "scales": 1.0}}).data
     assert bars[1].y == (0.0, 1.0) and bars[0].marker.pattern.shape != bars[1].marker.pattern.shape
+
+
+def test_memory_is_in_gigabytes_without_parts_that_are_nothing():
+    """It said "100k MB", and had a legend entry for the KV cache of a training step, which has none."""
+    parts = {"full": {"weights": 27_000.0, "cache": 0.0}, "LoRA": {"weights": 13_500.0, "cache": 0.0}}
+    figure = plots.memory(parts, limits={"T4": 15_800, "a cluster": 900_000})
+    assert [bar.name for bar in figure.data] == ["weights"] and figure.data[0].y == (27.0, 13.5)
+    assert figure.layout.yaxis.title.text == "GB" and figure.layout.shapes[0].y0 == 15.8
+    assert len(figure.layout.shapes) == 1 and "a cluster: 900 GB" in figure.layout.xaxis.title.text
+    assert figure.layout.yaxis.range[1] > 27
+    assert not plots.memory({}).data
+
+
+def test_scores_have_even_ticks_of_their_own():
+    """Plotly puts a second axis' ticks on the first one's grid: scores were read at 11.8, 50.3 and 88.9."""
+    figure = plots.training([{"step": 1, "loss": 3.0, "eval_loss": 2.0, "eval_bleu": 5.0}])
+    assert figure.layout.yaxis2.tickvals == (0, 25, 50, 75, 100) and figure.layout.yaxis2.tickmode == "array"
+
+
+MARKUP = "<b>bold</b> <a href='x'>link</a> $x^2$"
+
+
+def texts(figure):
+    """All that plotly would read as its subset of HTML."""
+    return figure.to_json().replace("\\u003c", "<").replace("\\u003e", ">")
+
+
+def drawn_with(text):
+    """Every figure of the module with this text wherever a caller's or a corpus' words go."""
+    row = rows()[0] | {"label": text}
+    yield plots.training([{"step": 1, "loss": 1.0, "eval_bleu": 1.0, "eval_sample": text}], text)
+    yield plots.memory({text: {text: 10.0}}, text, limits={text: 5.0, f"{text}!": 900.0})
+    yield plots.scores({text: row}, text)
+    yield plots.quality_diversity([row], title=text)
+    yield plots.weights(np.arange(5.0), title=text)
+
+
+def test_names_in_a_figure_are_letters_and_no_markup():
+    """Plotly draws bold letters and links from tick labels, bar names and titles: these are a user's names."""
+    for figure in drawn_with(MARKUP):
+        assert "<b>bold" not in texts(figure) and "<a href" not in texts(figure), figure.layout.title.text
+        assert "$x" not in texts(figure), "between dollar signs plotly sees a formula"
+        assert "&lt;b&gt;bold" in texts(figure)
+
+
+def test_one_look_for_all_figures():
+    """Plotly express drew on lilac beside the lab's white; and a template must leave a reader's own ticks alone."""
+    import plotly.express as px
+
+    express = px.histogram(x=[1, 2, 2], title="t")
+    own = plots.figure("t")
+    for figure in (express, own):
+        assert figure.layout.template.layout.plot_bgcolor == "white"
+        assert figure.layout.template.layout.colorway == plots.PALETTE
+    assert express.data[0].marker.color == plots.PALETTE[0]
+    assert own.layout.template.layout.xaxis.tickmode is None
+
+
+def long_dialogue(n):
+    turns = []
+    for i in range(n):
+        turns += [Turn(USER, f"question {i}"), Turn(BOT, f"answer {i}")]
+    return Dialogue("LONG.json", ("hotel",), turns)
+
+
+def test_the_rest_of_a_long_dialogue_unfolds():
+    """One dialogue, shown four times, took eight screens."""
+    shown = show_dialogue(long_dialogue(5))
+    above, below = shown.html.split("<details>")
+    assert above.count('role="listitem"') == 6 and below.count('role="listitem"') == 4
+    assert "4 more turns</summary>" in below and "answer 4" in shown.text
+    assert "<details>" not in show_dialogue(long_dialogue(5), turns=10).html
+    assert "<details>" not in show_dialogue(long_dialogue(3)).html
+
+
+def test_a_speaker_is_text_too():
+    shown = show_dialogue(Dialogue("A", (), [Turn(EVIL, "hello")]))
+    assert "<script" not in shown.html and "&lt;script&gt;" in shown.html
+
+
+def test_an_explanation_marks_inform_and_success_apart(miniwoz):
+    """A domain that offered the right place and never told its phone had one ✓ on a red ground."""
+    predictions = gold_predictions(miniwoz["test"][:20])
+    for turns in predictions.values():
+        for turn in turns:
+            turn["response"] = turn["response"].replace("_phone]", "_area]")
+    scores = evaluate(predictions, miniwoz)
+    failed = next(e for e in map(scores.explain, scores.keys) if e.inform and not e.success)
+    verdict = next(verdict for verdict in failed.verdicts if verdict.missing)
+    shown = show_explanation(failed).html
+    item = next(part for part in shown.split("<li")[1:] if f" {verdict.domain} (" in part)
+    assert "Inform ✓" in item and "Success ✗" in item and "never told" in item
+
+
+def test_a_reply_that_scored_nothing_has_nothing_below_it():
+    from labkit.metrics.scores import Explanation
+
+    turns = (("hi", "hello", "about nothing yet: –"), ("a hotel", "[hotel_name]", "about hotel: offers 1 hotel(s)"))
+    shown = show_explanation(Explanation("a", True, True, (), turns)).html
+    assert shown.count("scored:") == 1 and "nothing yet" not in shown
 
 
 def test_side_by_side_marks_what_the_second_says_differently():

@@ -4,77 +4,162 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from labkit.corpora.miniwoz.conversation import Conversation
 from labkit.corpora.miniwoz.database import database
 from labkit.corpora.miniwoz.goals import sample_tasks
-from labkit.corpora.miniwoz.simulator import Conversation
+from labkit.corpora.miniwoz.simulator import simulate
+from labkit.corpora.miniwoz.wording import Utterance
 from labkit.errors import LabError
 from labkit.storage import shipped, write_json
 
 SIZES = {"train": 1000, "dev": 150, "test": 150}
+Raw = dict[str, Any]  # Any: an object of a JSON file in MultiWOZ's layout
 
 
-def generate(seed: int = 2022, sizes: dict[str, int] | None = None) -> dict[str, Any]:
+def generate(seed: int = 2022, sizes: dict[str, int] | None = None) -> Raw:
     """A corpus in the raw layout of MultiWOZ 2.2: splits, dialog_acts, goals, booked_domains, database, schema.
 
     The same seed gives the same bytes in every Python version; a larger split begins with the smaller one.
 
     Raises:
-        LabError: `sizes` names another split than train, dev and test.
+        LabError: `sizes` names another split than train, dev and test, or something that is no number of dialogues.
     """
-    if unknown := set(sizes or ()) - set(SIZES):
-        raise LabError("MiniWOZ has no such split", ", ".join(sorted(unknown)), f"choose from {', '.join(SIZES)}")
-    raw: dict[str, Any] = {"splits": {}, "dialog_acts": {}, "goals": {}, "booked_domains": {}}
-    for split, size in (sizes or SIZES).items():
-        raw["splits"][split] = [_add_dialogue(raw, seed, split, number) for number in range(size)]
-    return raw | {"database": database(), "schema": shipped(__file__, "schema.json")}
+    sizes = sizes or SIZES
+    _check_sizes(sizes)
+    raw: Raw = {
+        "splits": {},
+        "dialog_acts": {},
+        "goals": {},
+        "booked_domains": {},
+    }
+    for split, size in sizes.items():
+        dialogues = []
+        for number in range(size):
+            dialogue = _add_dialogue(raw, seed, split, number)
+            dialogues.append(dialogue)
+        raw["splits"][split] = dialogues
+    raw["database"] = database()
+    raw["schema"] = shipped(__file__, "schema.json")
+    return raw
+
+
+def _check_sizes(sizes: dict[str, int]) -> None:
+    known = ", ".join(SIZES)
+    unknown = [str(split) for split in sizes if split not in SIZES]
+    if unknown:
+        found = ", ".join(sorted(unknown))
+        raise LabError("MiniWOZ has no such split", found, f"choose from {known}")
+    for split, size in sizes.items():
+        is_whole = type(size) is int  # True is no number
+        if not is_whole or size < 0:
+            found = f"{size!r:.80} for {split!r}"
+            raise LabError("MiniWOZ cannot have so many dialogues", found, "give a whole number, 0 or more")
 
 
 def write(folder: Path | str, seed: int = 2022, sizes: dict[str, int] | None = None) -> Path:
     """Write the corpus to `folder` as MultiWOZ 2.2 lays its files out, with mwzeval's goals and booked domains."""
-    raw, folder = generate(seed, sizes), Path(folder)
+    raw = generate(seed, sizes)
+    folder = Path(folder)
     for split, dialogues in raw["splits"].items():
         write_json(folder / split / "dialogues_001.json", dialogues)
     for name in ("dialog_acts", "goals", "booked_domains", "schema"):
-        write_json(folder / f"{name}.json", raw[name])
+        path = folder / f"{name}.json"
+        write_json(path, raw[name])
     for domain, entities in raw["database"].items():
-        write_json(folder / "db" / f"{domain}_db.json", entities)
+        path = folder / "db" / f"{domain}_db.json"
+        write_json(path, entities)
     return folder
 
 
-def _add_dialogue(raw: dict[str, Any], seed: int, split: str, number: int) -> dict[str, Any]:
+def _add_dialogue(raw: Raw, seed: int, split: str, number: int) -> Raw:
     """Generate one dialogue; its acts, goal and booked domains are put in their places in `raw`."""
     key = f"mini{split}{number:05}"
+    dialogue_id = f"{key.upper()}.json"
     rng = Random(f"{seed}-{key}")
-    talk = Conversation(rng, sample_tasks(rng, split)).run()
-    raw["goals"][key] = {task.domain: task.goal() for task in talk.tasks}
+    tasks = sample_tasks(rng, split)
+    talk = simulate(rng, tasks)
+    raw["goals"][key] = {task.domain: task.goal() for task in tasks}
     raw["booked_domains"][key] = talk.booked_by_turn
-    raw["dialog_acts"][f"{key.upper()}.json"] = {
-        str(index): {"dialog_act": turn["acts"], "span_info": turn["spans"]} for index, turn in enumerate(talk.turns)
+    raw["dialog_acts"][dialogue_id] = _raw_acts(talk)
+    turns = []
+    for index, turn in enumerate(talk.turns):
+        raw_turn = _raw_turn(str(index), turn)
+        turns.append(raw_turn)
+    return {
+        "dialogue_id": dialogue_id,
+        "services": [task.domain for task in tasks],
+        "turns": turns,
     }
-    turns = [_raw_turn(str(index), turn) for index, turn in enumerate(talk.turns)]
-    return {"dialogue_id": f"{key.upper()}.json", "services": [task.domain for task in talk.tasks], "turns": turns}
 
 
-def _raw_turn(turn_id: str, turn: dict[str, Any]) -> dict[str, Any]:
+def _raw_acts(talk: Conversation) -> Raw:
+    """The dialogue's entry of dialog_acts.json."""
+    entries = {}
+    for index, turn in enumerate(talk.turns):
+        entries[str(index)] = {
+            "dialog_act": turn.acts,
+            "span_info": turn.spans,
+        }
+    return entries
+
+
+def _raw_turn(turn_id: str, turn: Utterance) -> Raw:
     """A user turn has a frame for every service, a system turn for those that it speaks of, as in MultiWOZ."""
-    user = turn["speaker"] == "user"
-    services = [name for name in database() if user or any(act.lower().startswith(name) for act in turn["acts"])]
-    frames = [_frame(service, turn, user) for service in services]
-    speaker = "USER" if user else "SYSTEM"
-    return {"frames": frames, "speaker": speaker, "turn_id": turn_id, "utterance": turn["utterance"]}
+    is_user = turn.speaker == "user"
+    frames = []
+    for service in database():
+        is_named = any(_is_about(service, act) for act in turn.acts)
+        if is_user or is_named:
+            frame = _frame(service, turn)
+            frames.append(frame)
+    return {
+        "frames": frames,
+        "speaker": "USER" if is_user else "SYSTEM",
+        "turn_id": turn_id,
+        "utterance": turn.text,
+    }
 
 
-def _frame(service: str, turn: dict[str, Any], user: bool) -> dict[str, Any]:
-    slots = [
-        {"exclusive_end": end, "slot": f"{service}-{slot}", "start": start, "value": value}
-        for act, slot, value, start, end in turn["spans"]
-        if act.lower().startswith(service)
-    ]
-    frame: dict[str, Any] = {"actions": [], "service": service, "slots": slots}
-    if user:
-        values = {f"{service}-{slot}": [value] for slot, value in turn["state"].get(service, {}).items()}
-        asked = [f"{service}-{slot}" for slot, _ in turn["acts"].get(f"{service.capitalize()}-Request", [])]
-        verb = "book" if service == "taxi" or any("-book" in slot for slot in values) else "find"
-        intent = f"{verb}_{service}" if values else "NONE"
-        frame["state"] = {"active_intent": intent, "requested_slots": asked, "slot_values": values}
+def _is_about(service: str, act: str) -> bool:
+    return act.lower().startswith(service)
+
+
+def _frame(service: str, turn: Utterance) -> Raw:
+    """The slots that an utterance names, and after a user turn the belief state of the service."""
+    slots = []
+    for act, slot, value, start, end in turn.spans:
+        if _is_about(service, act):
+            named = {
+                "exclusive_end": end,
+                "slot": f"{service}-{slot}",
+                "start": start,
+                "value": value,
+            }
+            slots.append(named)
+    frame: Raw = {"actions": [], "service": service, "slots": slots}
+    if turn.speaker == "user":
+        frame["state"] = _raw_state(service, turn)
     return frame
+
+
+def _raw_state(service: str, turn: Utterance) -> Raw:
+    slots = turn.state.get(service, {})
+    values = {}
+    for slot, value in slots.items():
+        values[f"{service}-{slot}"] = [value]
+    act = f"{service.capitalize()}-Request"
+    asked = turn.acts.get(act, [])
+    return {
+        "active_intent": _intent(service, values),
+        "requested_slots": [f"{service}-{slot}" for slot, _ in asked],
+        "slot_values": values,
+    }
+
+
+def _intent(service: str, values: dict[str, list[str]]) -> str:
+    if not values:
+        return "NONE"
+    has_booking = any("-book" in slot for slot in values)
+    if service == "taxi" or has_booking:
+        return f"book_{service}"
+    return f"find_{service}"

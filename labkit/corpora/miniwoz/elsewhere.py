@@ -5,18 +5,25 @@ about a lab domain, and what they talk about is drawn anew for every dialogue.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
 from labkit.corpora.miniwoz.goals import sample_tasks
-from labkit.corpora.miniwoz.grammar import pick, shuffled
-from labkit.corpora.miniwoz.simulator import Conversation
+from labkit.corpora.miniwoz.grammar import capitalised, pick, shuffled
+from labkit.corpora.miniwoz.simulator import simulate
+from labkit.corpora.miniwoz.wording import Utterance
 from labkit.storage import shipped
 
-WORLDS: dict[str, Any] = shipped(__file__, "elsewhere.toml")
+WORLDS: dict[str, Any] = shipped(__file__, "elsewhere.toml")  # Any: areas, and for each domain several services
 COMPASS = ("north", "south", "east", "west", "centre")
-MADE_UP = {"name": "venue", "name2": "venue", "address": "street", "departure": "place", "destination": "place"}
+MADE_UP = {  # {slot: rule of the phrase file}
+    "name": "venue",
+    "name2": "venue",
+    "address": "street",
+    "departure": "place",
+    "destination": "place",
+}
 BEFORE_CONSONANT = re.compile(r"\b([Aa])n(?= [^\WaeiouhAEIOUH])")
 
 
@@ -24,40 +31,83 @@ class World:
     """What stands for what in one dialogue; `make_up(rule)` invents a name by a rule of the phrase file."""
 
     def __init__(self, rng: Random, make_up: Callable[[str], str]):
-        self.rng, self.make_up = rng, make_up
-        skins = {domain: pick(rng, choices) for domain, choices in WORLDS["services"].items()}
-        words = {"halderby": make_up("place")} | {w: o for skin in skins.values() for w, o in skin["words"].items()}
-        self.words = {f"{word}s": f"{other}s" for word, other in words.items()} | words
-        self.kinds = {domain: shuffled(rng, skin["kinds"]) for domain, skin in skins.items() if "kinds" in skin}
-        areas = shuffled(rng, WORLDS["areas"]) if rng.random() < 0.5 else COMPASS
-        self.values = {("area", side): area for side, area in zip(COMPASS, areas, strict=False)}
+        self.rng = rng
+        self.make_up = make_up
+        services = {}
+        for domain, choices in WORLDS["services"].items():
+            services[domain] = pick(rng, choices)
+        self.words = self._vocabulary(services.values())
+        self.kinds: dict[str, list[str]] = {}  # {domain: what its kinds of things become}
+        for domain, service in services.items():
+            if "kinds" in service:
+                self.kinds[domain] = shuffled(rng, service["kinds"])
+        areas = COMPASS
+        if rng.random() < 0.5:
+            areas = shuffled(rng, WORLDS["areas"])
+        self.values: dict[tuple[str, str], str] = {}  # {(slot, value): what stands for it}
+        for side, area in zip(COMPASS, areas, strict=False):
+            self.values["area", side] = area
         longest_first = sorted(self.words, key=len, reverse=True)
-        self.pattern = re.compile(rf"\b({'|'.join(longest_first)})\b", re.IGNORECASE)
+        any_word = "|".join(longest_first)
+        self.pattern = re.compile(rf"\b({any_word})\b", re.IGNORECASE)
+
+    def _vocabulary(self, services: Iterable[dict[str, Any]]) -> dict[str, str]:  # Any: a service of elsewhere.toml
+        """{word: what stands for it}, with their plurals."""
+        words = {"halderby": self.make_up("place")}
+        for service in services:
+            words.update(service["words"])
+        plurals = {}
+        for word, other in words.items():
+            plurals[f"{word}s"] = f"{other}s"
+        return plurals | words
 
     def dialogue(self) -> str:
         """`user> ` and `bot> ` lines; its goal is one of the training split's."""
-        talk = Conversation(self.rng, sample_tasks(self.rng, "train")).run()
-        return "".join(f"{turn['speaker']}> {self._translate(turn)}\n" for turn in talk.turns)
+        tasks = sample_tasks(self.rng, "train")
+        talk = simulate(self.rng, tasks)
+        text = ""
+        for turn in talk.turns:
+            translated = self._translate(turn)
+            text += f"{turn.speaker}> {translated}\n"
+        return text
 
-    def _translate(self, turn: dict[str, Any]) -> str:
-        text, end = "", 0
-        for act, slot, value, start, stop in sorted(turn["spans"], key=lambda span: span[3]):
-            new = self._value(act.split("-")[0].lower(), slot, value.lower())
-            new = new.lower() if new and turn["utterance"].islower() else new
-            text += self._words(turn["utterance"][end:start]) + (new or self._words(value))
+    def _translate(self, turn: Utterance) -> str:
+        text = ""
+        end = 0
+        is_lower = turn.text.islower()
+        in_order = sorted(turn.spans, key=lambda span: span[3])
+        for act, slot, value, start, stop in in_order:
+            domain, _ = act.lower().split("-")
+            new = self._value(domain, slot, value.lower())
+            if is_lower:
+                new = new.lower()
+            between = turn.text[end:start]
+            text += self._words(between)
+            text += new or self._words(value)
             end = stop
-        return BEFORE_CONSONANT.sub(r"\1", text + self._words(turn["utterance"][end:]))
+        rest = turn.text[end:]
+        text += self._words(rest)
+        return BEFORE_CONSONANT.sub(r"\1", text)
 
     def _words(self, text: str) -> str:
         def other(match: re.Match[str]) -> str:
-            word = self.words[match[0].lower()]
-            return word[:1].upper() + word[1:] if match[0][0].isupper() else word
+            found = match[0]
+            word = self.words[found.lower()]
+            return capitalised(word) if found[0].isupper() else word
 
         return self.pattern.sub(other, text)
 
     def _value(self, domain: str, slot: str, value: str) -> str:
         """What stands for the value, the same in the whole dialogue; "" if it stays."""
-        kind = slot in ("food", "type") and domain in self.kinds
-        if (slot, value) not in self.values and (kind or slot in MADE_UP):
-            self.values[slot, value] = self.kinds[domain].pop() if kind else self.make_up(MADE_UP[slot])
-        return self.values.get((slot, value), "")
+        if (slot, value) in self.values:
+            return self.values[slot, value]
+        is_kind = slot in ("food", "type")
+        if is_kind and domain in self.kinds:
+            other = self.kinds[domain].pop()
+        elif slot in MADE_UP:
+            rule = MADE_UP[slot]
+            other = self.make_up(rule)
+        else:
+            return ""
+        self.values[slot, value] = other
+        return other

@@ -1,6 +1,7 @@
 """What a user of MiniWOZ wants: one to three domains, with references between them, second thoughts and bad luck."""
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -8,8 +9,25 @@ from typing import Any
 from labkit.corpora.miniwoz.database import CITY, DAYS, Entity, clock, database, minutes, query
 from labkit.corpora.miniwoz.grammar import pick, shuffled
 
-SLOTS, HOW_MANY, BOOKING = (CITY[table] for table in ("slots", "how_many", "booking"))
-REQUESTS = {"phone": "PHONE", "address": "ADDRESS", "postcode": "POST", "trainid": "TRAINID", "ref": "REFERENCE"}
+SLOTS: dict[str, list[str]] = CITY["slots"]  # {domain: slots that a venue may be chosen by}
+HOW_MANY: dict[str, list[int]] = CITY["how_many"]  # {domain: of these slots a goal names so many}
+BOOKING: dict[str, list[str]] = CITY["booking"]  # {domain: slots of a booking}
+REQUESTS = {  # {slot: its name in mwzeval's goals}
+    "phone": "PHONE",
+    "address": "ADDRESS",
+    "postcode": "POST",
+    "trainid": "TRAINID",
+    "ref": "REFERENCE",
+}
+GOAL_SPELLING = {"arriveby": "arrive", "leaveat": "leave"}  # mwzeval's
+JOURNEY = ("departure", "destination", "day")
+YES_OR_NO = ("internet", "parking")
+DETAILS = ("phone", "address", "postcode")  # of a venue; a goal asks for as many as one of these numbers says
+HOW_MANY_DETAILS = (1, 1, 1, 2, 2, 3)
+TRAIN_REQUESTS = {"price": 0.6, "trainid": 0.33, "duration": 0.6}  # how often a goal without a booking asks for each
+FIVE_O_CLOCK = 5 * 60  # minutes after midnight
+ELEVEN_O_CLOCK = 11 * 60
+DAY_END = 23 * 60 + 55  # no later time is asked for, in minutes after midnight
 
 
 @dataclass
@@ -25,12 +43,34 @@ class Task:
     unlucky: dict[str, str] = field(default_factory=dict)  # booking slots whose first wish cannot be had
     same: dict[str, str] = field(default_factory=dict)  # slot: the domain that its value is taken over from
 
-    def goal(self) -> dict[str, Any]:
+    def act(self, kind: str) -> str:
+        """A dialogue act about this domain: "Restaurant-Inform"."""
+        return f"{self.domain.capitalize()}-{kind}"
+
+    def goal(self) -> dict[str, Any]:  # Any: texts by slot, and lists of texts
         """The task in mwzeval's goal format."""
-        spelling = {"arriveby": "arrive", "leaveat": "leave"}
-        informable = {spelling.get(slot, slot): value for slot, value in self.informable.items()}
-        requestable = [REQUESTS[slot] for slot in self.requests if slot in REQUESTS]
-        return {"informable": informable, "requestable": requestable, "booking": dict(self.booking) or []}
+        informable = {}
+        for slot, value in self.informable.items():
+            informable[GOAL_SPELLING.get(slot, slot)] = value
+        return {
+            "informable": informable,
+            "requestable": [REQUESTS[slot] for slot in self.requests if slot in REQUESTS],
+            "booking": dict(self.booking) or [],  # an empty list, as in mwzeval's file
+        }
+
+
+Maker = Callable[[str, Random, list[Task]], Task]  # (domain, random numbers, tasks before it) → a task
+
+
+def _combinations() -> list[str]:
+    """The combinations of domains, each as often as its weight says."""
+    result = []
+    for names, weight in CITY["goals"].items():
+        result += [names] * weight
+    return result
+
+
+COMBINATIONS = _combinations()
 
 
 def sample_tasks(rng: Random, split: str) -> list[Task]:
@@ -38,11 +78,14 @@ def sample_tasks(rng: Random, split: str) -> list[Task]:
 
     What one split asks for (constraints, named venues, journeys) the other splits do not.
     """
-    domains = pick(rng, [name for name, weight in CITY["goals"].items() for _ in range(weight)]).split()
+    combination = pick(rng, COMBINATIONS)
+    domains = shuffled(rng, combination.split())
+    domains.sort(key=lambda domain: domain == "taxi")
     tasks: list[Task] = []
-    for domain in sorted(shuffled(rng, domains), key=lambda domain: domain == "taxi"):
+    for domain in domains:
+        between_venues = domain == "taxi" and tasks  # such a taxi goes where the earlier tasks say
         task = _MAKERS[domain](domain, rng, tasks)
-        while split_of(task) != split and not (domain == "taxi" and tasks):
+        while split_of(task) != split and not between_venues:
             task = _MAKERS[domain](domain, rng, tasks)
         tasks.append(task)
     return tasks
@@ -50,101 +93,189 @@ def sample_tasks(rng: Random, split: str) -> list[Task]:
 
 def split_of(task: Task) -> str:
     """The split that this task's constraints belong to: 14 in 20 train, 3 dev, 3 test."""
-    slots = ("departure", "destination", "day") if task.domain in ("train", "taxi") else sorted(task.informable)
-    wanted = [(slot, task.informable[slot]) for slot in slots if slot in task.informable]
-    bucket = zlib.crc32(f"{task.domain}{wanted}".encode()) % 20
-    return "train" if bucket < 14 else "dev" if bucket < 17 else "test"
+    is_journey = task.domain in ("train", "taxi")
+    slots = JOURNEY if is_journey else sorted(task.informable)
+    wanted = []
+    for slot in slots:
+        if slot in task.informable:
+            wanted.append((slot, task.informable[slot]))
+    constraints = f"{task.domain}{wanted}"
+    bucket = zlib.crc32(constraints.encode()) % 20
+    if bucket < 14:
+        return "train"
+    return "dev" if bucket < 17 else "test"
 
 
 def _venue(domain: str, rng: Random, before: list[Task]) -> Task:
     entity, same = _entity(domain, rng, before)
-    optional = [slot for slot in SLOTS[domain] if entity[slot] != "no" and slot not in same]
-    wanted = [*same, *shuffled(rng, optional)[: pick(rng, HOW_MANY[domain])]]
-    task = Task(domain, {slot: entity[slot] for slot in wanted}, same=same)
+    wishes = [slot for slot in SLOTS[domain] if entity[slot] != "no"]
+    optional = [slot for slot in wishes if slot not in same]
+    optional = shuffled(rng, optional)
+    n_optional = pick(rng, HOW_MANY[domain])
+    slots = list(same) + optional[:n_optional]
+    informable = {slot: entity[slot] for slot in slots}
+    task = Task(domain, informable, same=same)
     if rng.random() < 0.22 and not same:
         task.informable = {"name": entity["name"]}
-    elif len(wanted) > 1 and rng.random() < 0.4:
+    elif len(slots) > 1 and rng.random() < 0.4:
         _stumble(task, rng)
-    if domain != "attraction" and rng.random() < 0.63:
+    if domain in BOOKING and rng.random() < 0.63:
         _book(task, rng, before)
     if not task.booking or rng.random() < 0.08:
-        task.requests += shuffled(rng, ["phone", "address", "postcode"])[: pick(rng, (1, 1, 1, 2, 2, 3))]
+        details = shuffled(rng, DETAILS)
+        n_details = pick(rng, HOW_MANY_DETAILS)
+        task.requests += details[:n_details]
     return task
 
 
 def _entity(domain: str, rng: Random, before: list[Task]) -> tuple[Entity, dict[str, str]]:
     """A venue of which the constraints are taken, and the slot that it has in common with an earlier task."""
-    both = [(slot, task) for task in before for slot in ("area", "pricerange") if slot in task.informable]
-    if both and rng.random() < 0.35:
-        slot, task = pick(rng, both)
-        found = query(domain, {slot: task.informable[slot]}) if slot in SLOTS[domain] else []
+    shared = _said_before(before)
+    if shared and rng.random() < 0.35:
+        slot, task = pick(rng, shared)
+        found = []
+        if slot in SLOTS[domain]:
+            found = query(domain, {slot: task.informable[slot]})
         if found:
-            return pick(rng, found), {slot: task.domain}
-    return pick(rng, database()[domain]), {}
+            entity = pick(rng, found)
+            return entity, {slot: task.domain}
+    entity = pick(rng, database()[domain])
+    return entity, {}
+
+
+def _said_before(before: list[Task]) -> list[tuple[str, Task]]:
+    """The slots of earlier tasks that another one can have in common with them."""
+    said = []
+    for task in before:
+        for slot in ("area", "pricerange"):
+            if slot in task.informable:
+                said.append((slot, task))
+    return said
 
 
 def _stumble(task: Task, rng: Random) -> None:
     """Let the user begin with a value that finds nothing (and is given up), or that was a slip of the tongue."""
-    free = [slot for slot in task.informable if slot not in (*task.same, "internet", "parking")]
+    fixed = [*task.same, *YES_OR_NO]
+    free = [slot for slot in task.informable if slot not in fixed]
     slot = pick(rng, free or ["area"])
-    values = sorted({entity[slot] for entity in database()[task.domain]} - {task.informable.get(slot)})
-    values += CITY["missing_food"] if slot == "food" else []
+    values = _other_values(task, slot)
     task.slip = rng.random() < 0.25
     if not task.slip:
-        values = [value for value in values if not query(task.domain, task.informable | {slot: value})]
-    if values:
-        task.first = {slot: pick(rng, values)}
-        if not task.slip and rng.random() < 0.2:
-            task.informable.pop(slot, None)  # in the end any value will do
+        values = [value for value in values if not _finds_something(task, slot, value)]
+    if not values:
+        return
+    task.first = {slot: pick(rng, values)}
+    if not task.slip and rng.random() < 0.2:
+        task.informable.pop(slot, None)  # in the end any value will do
+
+
+def _other_values(task: Task, slot: str) -> list[str]:
+    """What the user could say instead of the goal's value."""
+    values = {entity[slot] for entity in database()[task.domain]}
+    values.discard(task.informable.get(slot))
+    others = sorted(values)
+    if slot == "food":
+        others += CITY["missing_food"]
+    return others
+
+
+def _finds_something(task: Task, slot: str, value: str) -> bool:
+    constraints = task.informable | {slot: value}
+    return bool(query(task.domain, constraints))
 
 
 def _book(task: Task, rng: Random, before: list[Task]) -> None:
-    time = clock(11 * 60 + 15 * int(rng.random() * 40))
-    values = {"people": pick(rng, "1122345678"), "day": pick(rng, DAYS), "stay": pick(rng, "12345"), "time": time}
-    task.booking = {slot: values[slot] for slot in BOOKING[task.domain]}
+    quarters = int(rng.random() * 40)
+    values = {
+        "time": clock(ELEVEN_O_CLOCK + 15 * quarters),
+        "people": pick(rng, "1122345678"),
+        "day": pick(rng, DAYS),
+        "stay": pick(rng, "12345"),
+    }
+    slots = BOOKING[task.domain]
+    task.booking = {slot: values[slot] for slot in slots}
     task.requests.append("ref")
-    earlier = [other for other in before if other.booking][-1:]
-    if earlier and rng.random() < 0.6:
-        for slot in ("people", "day"):
-            if slot in task.booking and slot in earlier[0].booking and rng.random() < 0.75:
-                task.booking[slot] = earlier[0].booking[slot]
-                task.same[f"book{slot}"] = earlier[0].domain
+    booked_before = [other for other in before if other.booking]
+    if booked_before and rng.random() < 0.6:
+        _take_over(task, booked_before[-1], rng)
     elif task.domain != "train" and rng.random() < 0.2:
-        slot = pick(rng, BOOKING[task.domain][1:])
-        options = {"day": DAYS, "stay": "678", "time": [clock(minutes(time) + 60)]}[slot]
-        task.unlucky = {slot: pick(rng, [value for value in options if value != task.booking[slot]])}
+        _be_unlucky(task, values["time"], rng)
+
+
+def _take_over(task: Task, earlier: Task, rng: Random) -> None:
+    """The same people on the same day as in an earlier booking."""
+    for slot in ("people", "day"):
+        both = slot in task.booking and slot in earlier.booking
+        if both and rng.random() < 0.75:
+            task.booking[slot] = earlier.booking[slot]
+            task.same[f"book{slot}"] = earlier.domain
+
+
+def _be_unlucky(task: Task, time: str, rng: Random) -> None:
+    """Give the booking a first wish that cannot be had."""
+    _, *changeable = BOOKING[task.domain]  # the number of people is fixed
+    slot = pick(rng, changeable)
+    an_hour_later = clock(minutes(time) + 60)
+    options = {"day": DAYS, "stay": "678", "time": [an_hour_later]}
+    wish = task.booking[slot]
+    others = [value for value in options[slot] if value != wish]
+    task.unlucky = {slot: pick(rng, others)}
 
 
 def _train(domain: str, rng: Random, before: list[Task]) -> Task:
     train = pick(rng, database()["train"])
-    task = Task(domain, {slot: train[slot] for slot in ("departure", "destination", "day")})
-    days = [other for other in before if "day" in other.booking]
-    if days and rng.random() < 0.5:
-        task.informable["day"], task.same["day"] = days[-1].booking["day"], days[-1].domain
-    slack = 5 * int(rng.random() * 8)
+    informable = {slot: train[slot] for slot in JOURNEY}
+    task = Task(domain, informable)
+    with_day = [other for other in before if "day" in other.booking]
+    if with_day and rng.random() < 0.5:
+        last = with_day[-1]
+        task.informable["day"] = last.booking["day"]
+        task.same["day"] = last.domain
+    slack = 5 * int(rng.random() * 8)  # minutes
     if rng.random() < 0.6:
-        task.informable["arriveby"] = clock(min(minutes(train["arriveBy"]) // 5 * 5 + 5 + slack, 1435))
+        arrives = _full_five(train["arriveBy"])
+        latest = min(arrives + 5 + slack, DAY_END)
+        task.informable["arriveby"] = clock(latest)
     else:
-        task.informable["leaveat"] = clock(minutes(train["leaveAt"]) // 5 * 5 - slack)
+        leaves = _full_five(train["leaveAt"])
+        task.informable["leaveat"] = clock(leaves - slack)
     if rng.random() < 0.53:
         _book(task, rng, before)
     else:
-        shares = {"price": 0.6, "trainid": 0.33, "duration": 0.6}
-        task.requests = [slot for slot, share in shares.items() if rng.random() < share]
+        for slot, share in TRAIN_REQUESTS.items():
+            if rng.random() < share:
+                task.requests.append(slot)
     return task
+
+
+def _full_five(time: str) -> int:
+    """Minutes after midnight, rounded down to five, as people say times."""
+    return minutes(time) // 5 * 5
 
 
 def _taxi(domain: str, rng: Random, before: list[Task]) -> Task:
-    task = Task(domain, {pick(rng, ("leaveat", "leaveat", "arriveby")): clock(300 + 15 * int(rng.random() * 72))})
-    task.requests = ["phone"]
+    slot = pick(rng, ("leaveat", "leaveat", "arriveby"))
+    quarters = int(rng.random() * 72)
+    time = clock(FIVE_O_CLOCK + 15 * quarters)
+    task = Task(domain, {slot: time}, requests=["phone"])
     if before:
-        task.same = {"departure": before[0].domain, "destination": before[1].domain}
-        dinner = before[1].booking.get("time")
-        task.informable = {"arriveby": dinner} if dinner else task.informable
+        start, end = before
+        task.same = {"departure": start.domain, "destination": end.domain}
+        if "time" in end.booking:
+            task.informable = {"arriveby": end.booking["time"]}
     else:
-        places = [entity["name"] for kind in SLOTS for entity in database()[kind]]
-        task.informable |= {"departure": pick(rng, places), "destination": pick(rng, places)}
+        places = []
+        for kind in SLOTS:
+            places += [entity["name"] for entity in database()[kind]]
+        task.informable["departure"] = pick(rng, places)
+        task.informable["destination"] = pick(rng, places)
     return task
 
 
-_MAKERS = {"restaurant": _venue, "hotel": _venue, "attraction": _venue, "train": _train, "taxi": _taxi}
+_MAKERS: dict[str, Maker] = {
+    "restaurant": _venue,
+    "hotel": _venue,
+    "attraction": _venue,
+    "train": _train,
+    "taxi": _taxi,
+}

@@ -12,6 +12,7 @@ Templates are lower case. Only `random.Random.random()` is drawn on: its values 
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from random import Random
 from typing import NamedTuple, TypeVar
@@ -21,7 +22,11 @@ from labkit.errors import LabError
 T = TypeVar("T")
 TOKEN = re.compile(r"[()|\]]|\[!?\w+\||<\w+>|\{\w+\}|[^()|<{\[\]]+")
 SENTENCE_START = re.compile(r"(?:^|(?<=[.?!] ))[a-z]|\bi\b")
-CLOSING = {")": "(", "]": "["}
+VOWELS = ("a", "e", "i", "o")  # no "u": "a university"
+PUNCTUATION = (",", ".", "?", "!", "\n")
+OPENED_BY = {")": "(", "]": "["}
+Values = Mapping[str, str]  # {slot or flag: value}
+NOTHING: Values = {}
 
 
 class Filled(NamedTuple):
@@ -33,17 +38,68 @@ class Filled(NamedTuple):
     end: int
 
 
+class Piece(NamedTuple):
+    """A stretch of an utterance in the making; `slot` is "" where it is no value from outside."""
+
+    text: str
+    slot: str = ""
+
+
+class Rule(NamedTuple):
+    """<name>: the place of an expansion of a rule."""
+
+    name: str
+
+
+class Slot(NamedTuple):
+    """{name}: the place of a value."""
+
+    name: str
+
+
 class Choice(NamedTuple):
     """Alternatives, each a tuple of parts; `condition`: "", a slot that must be given, or "!" and one that must not."""
 
     condition: str
-    alternatives: list[tuple]
+    alternatives: list["Parts"]
     needs: list[list[str]]  # for each alternative its {slot}s
+
+    def is_open(self, values: Values) -> bool:
+        """Whether the condition holds."""
+        if self.condition.startswith("!"):
+            return self.condition[1:] not in values
+        return not self.condition or self.condition in values
+
+
+Part = str | Rule | Slot | Choice  # of a template; plain text as it is
+Parts = tuple[Part, ...]
+
+
+@dataclass
+class _Bracket:
+    """A bracket that is open while a template is parsed."""
+
+    token: str  # "(", "[slot|" or "[!slot|"; "" for the template itself
+    alternatives: list[list[Part]]  # so far; the last one is being read
+
+    def append(self, part: Part) -> None:
+        self.alternatives[-1].append(part)
+
+    def is_closed_by(self, token: str) -> bool:
+        opening = OPENED_BY.get(token)
+        return opening is not None and self.token.startswith(opening)
 
 
 def pick(rng: Random, options: Sequence[T]) -> T:
     """One of the options, each as likely."""
-    return options[int(rng.random() * len(options))]
+    index = int(rng.random() * len(options))
+    return options[index]
+
+
+def capitalised(word: str) -> str:
+    """The word with a capital, the rest as it is."""
+    first, rest = word[:1], word[1:]
+    return first.upper() + rest
 
 
 def shuffled(rng: Random, items: Sequence[T]) -> list[T]:
@@ -52,90 +108,146 @@ def shuffled(rng: Random, items: Sequence[T]) -> list[T]:
 
 
 @cache
-def parse(template: str) -> tuple:
-    """The template as parts: text, ("<", rule), ("{", slot) or a Choice.
+def parse(template: str) -> Parts:
+    """The template as parts.
 
     Raises:
         LabError: a bracket is not closed, or closed by the other kind.
     """
-    stack: list[tuple[str, list[list]]] = [("", [[]])]  # (opening token, alternatives so far)
+    stack = [_Bracket(token="", alternatives=[[]])]
     for token in TOKEN.findall(template):
+        inner = stack[-1]
         if token[0] in "([":
-            stack.append((token, [[]]))
+            opened = _Bracket(token=token, alternatives=[[]])
+            stack.append(opened)
         elif token == "|":
-            stack[-1][1].append([])
-        elif token in CLOSING and stack[-1][0][:1] == CLOSING[token]:
-            opening, alternatives = stack.pop()
-            needs = [[part[1] for part in parts if type(part) is tuple and part[0] == "{"] for parts in alternatives]
-            stack[-1][1][-1].append(Choice(opening[1:-1], [tuple(parts) for parts in alternatives], needs))
+            inner.alternatives.append([])
+        elif inner.is_closed_by(token):
+            stack.pop()
+            choice = _choice(inner)
+            stack[-1].append(choice)
+        elif token[0] == "<":
+            rule = Rule(name=token[1:-1])
+            inner.append(rule)
+        elif token[0] == "{":
+            slot = Slot(name=token[1:-1])
+            inner.append(slot)
         else:
-            stack[-1][1][-1].append((token[0], token[1:-1]) if token[0] in "<{" else token)
+            inner.append(token)
     if len(stack) > 1:
         raise LabError("a phrase has an unclosed bracket", template, "mend the phrase file")
-    return tuple(stack[0][1][0])
+    (whole,) = stack[0].alternatives
+    return tuple(whole)
+
+
+def _choice(bracket: _Bracket) -> Choice:
+    condition = bracket.token[1:-1]  # nothing of "("
+    alternatives = [tuple(parts) for parts in bracket.alternatives]
+    needs = []
+    for parts in alternatives:
+        slots = [part.name for part in parts if isinstance(part, Slot)]
+        needs.append(slots)
+    return Choice(condition, alternatives, needs)
 
 
 class Grammar:
-    """Rules by name, each a list of templates; `remembered` is cleared for every dialogue."""
+    """Rules by name, each a list of templates; `remembered` are the expansions that stay the same.
+
+    A new one is made for every speaker of every dialogue: that costs nothing, since the templates are parsed once.
+    """
 
     def __init__(self, rules: Mapping[str, Sequence[str]]):
         self.rules = rules
         self.remembered: dict[str, str] = {}
 
-    def expand(self, rule: str, rng: Random, values: Mapping[str, str] | None = None) -> tuple[str, list[Filled]]:
+    def expand(self, rule: str, rng: Random, values: Values = NOTHING) -> tuple[str, list[Filled]]:
         """An utterance of `rule`, with the spans of `values` in it.
 
         Raises:
             LabError: the phrase file has no such rule.
         """
-        pieces: list[tuple[str, str]] = []
-        self._collect(self._template(rule, rng), rng, values or {}, pieces)
+        pieces: list[Piece] = []
+        template = self._template(rule, rng)
+        self._collect(template, rng, values, pieces)
         return join(pieces)
 
-    def _template(self, rule: str, rng: Random) -> tuple:
+    def _template(self, rule: str, rng: Random) -> Parts:
         if rule not in self.rules:
             raise LabError(f"no phrases for {rule!r}", "", "add the rule to the phrase file")
-        return parse(pick(rng, self.rules[rule]))
+        template = pick(rng, self.rules[rule])
+        return parse(template)
 
-    def _collect(self, parts: tuple, rng: Random, values: Mapping[str, str], pieces: list[tuple[str, str]]) -> None:
+    def _collect(
+        self,
+        parts: Parts,
+        rng: Random,
+        values: Values,
+        pieces: list[Piece],
+    ) -> None:
+        """Append to `pieces` what the parts become."""
         for part in parts:
             if isinstance(part, str):
-                pieces.append((part, ""))
-            elif isinstance(part, Choice):
-                slot = part.condition.lstrip("!")
-                if not slot or (slot in values) != (part.condition != slot):
-                    self._collect(pick(rng, self._possible(part, values)), rng, values, pieces)
-            elif part[0] == "<":
-                self._collect(self._template(part[1], rng), rng, values, pieces)
-            elif part[1] in values:
-                pieces.append((values[part[1]], part[1] if part[1][0] != "_" else ""))
-            else:
-                pieces.append((self._recall(part[1], rng), ""))
+                pieces.append(Piece(part))
+            elif isinstance(part, Slot):
+                filled = self._filled(part.name, rng, values)
+                pieces.append(filled)
+            elif isinstance(part, Rule):
+                template = self._template(part.name, rng)
+                self._collect(template, rng, values, pieces)
+            elif part.is_open(values):
+                possible = self._possible(part, values)
+                chosen = pick(rng, possible)
+                self._collect(chosen, rng, values, pieces)
 
-    def _possible(self, choice: Choice, values: Mapping[str, str]) -> list[tuple]:
+    def _filled(self, slot: str, rng: Random, values: Values) -> Piece:
+        if slot not in values:
+            return Piece(self._recall(slot, rng))
+        if slot.startswith("_"):  # a flag of the phrase file, no slot
+            return Piece(values[slot])
+        return Piece(values[slot], slot)
+
+    def _possible(self, choice: Choice, values: Values) -> list[Parts]:
+        """The alternatives whose {slot}s can all be filled; nothing, where there is none."""
         if not any(choice.needs):
             return choice.alternatives
+        possible = []
         pairs = zip(choice.alternatives, choice.needs, strict=True)
-        return [parts for parts, needs in pairs if all(slot in values or slot in self.rules for slot in needs)] or [()]
+        for parts, needs in pairs:
+            if all(slot in values or slot in self.rules for slot in needs):
+                possible.append(parts)
+        return possible or [()]
 
     def _recall(self, rule: str, rng: Random) -> str:
         if rule not in self.remembered:
-            self.remembered[rule] = self.expand(rule, rng)[0]
+            text, _ = self.expand(rule, rng)
+            self.remembered[rule] = text
         return self.remembered[rule]
 
 
-def join(pieces: Sequence[tuple[str, str]]) -> tuple[str, list[Filled]]:
-    """(text, slot) pieces as one text with single spaces, none before punctuation, and "an" where it belongs."""
-    done, spans = "", []
+def join(pieces: Sequence[Piece]) -> tuple[str, list[Filled]]:
+    """The pieces as one text with single spaces, none before punctuation, and "an" where it belongs."""
+    done = ""
+    spans: list[Filled] = []
     for text, slot in pieces:
         if not slot:
-            text = text.lstrip(" " if done else " ,.") if not done or done[-1] in " \n" else text
-            if text[:1] in (",", ".", "?", "!", "\n"):
+            if not done:
+                text = text.lstrip(" ,.")
+            elif done[-1] in " \n":
+                text = text.lstrip(" ")
+            if text.startswith(PUNCTUATION):
                 done = done.rstrip(" ,")  # only phrases end so: no span moves
-        if text[:1] in "aeio" and text and (done.endswith(" a ") or done == "a "):
+        after_a = done == "a " or done.endswith(" a ")
+        if after_a and text.startswith(VOWELS):
             done = f"{done[:-1]}n "
         if slot:
-            spans.append(Filled(slot, text, len(done), len(done) + len(text)))
+            start = len(done)
+            span = Filled(
+                slot=slot,
+                value=text,
+                start=start,
+                end=start + len(text),
+            )
+            spans.append(span)
         done += text
     return done.rstrip(" ,"), spans
 

@@ -1,19 +1,29 @@
 """A general dialogue corpus for pre-training mini-pythia: services in other domains, small talk, some prose."""
 
 import re
-import tomllib
 from functools import cache, partial
-from pathlib import Path
 from random import Random
 
 from labkit.corpora.miniwoz.elsewhere import World
 from labkit.corpora.miniwoz.grammar import Grammar, pick, sentence_case
+from labkit.storage import shipped
 
-PHRASES = Path(__file__).with_name("pretraining.toml")
+# "a" before a vowel that is spoken as one: "an umbrella", not "an uniform", "an one", "an once", "an euro"
 AN = re.compile(r"\b([Aa])(?= (?:[aeioAEIO]|u[nm](?!i)|hour)(?!ne\b|nce\b|uro))")
-KINDS = ("elsewhere", "service", "talk", "quiz", "prose", "world", "records")
-SHARES = (0.34, 0.24, 0.05, 0.02, 0.03, 0.21, 0.11)  # of the texts, a kind each
+DOUBLED_PUNCTUATION = re.compile(r",* ?([.?!,])(?: ?[.,])*")
+SHARES = {  # of the texts
+    "elsewhere": 0.34,
+    "service": 0.24,
+    "talk": 0.05,
+    "quiz": 0.02,
+    "prose": 0.03,
+    "world": 0.21,
+    "records": 0.11,
+}
+NO_SERVICE = ("chat", "world")
 RICH = ["ferry", "courier", "campsite", "leisure", "catering"]  # the domains with the lab's kinds of constraints
+RICH_WEIGHT = 3  # they come so many times more
+QUESTIONS = 3  # of a quiz
 BRACKETS = str.maketrans("«»", "[]")  # square brackets are syntax of the grammar
 
 
@@ -22,20 +32,28 @@ def pretraining_texts(seed: int = 2022, n: int = 40_000) -> list[str]:
 
     Text `i` depends on `seed` and `i` only, so a longer list begins with the shorter one.
     """
-    return [_text(Random(f"{seed}-{index}")) for index in range(n)]
+    texts = []
+    for index in range(n):
+        rng = Random(f"{seed}-{index}")
+        texts.append(_text(rng))
+    return texts
 
 
 @cache
-def _grammars() -> dict[str, Grammar]:
-    phrases = tomllib.loads(PHRASES.read_text(encoding="utf-8"))
+def _rules() -> dict[str, dict[str, list[str]]]:
+    """{domain: {rule: templates}}, each domain with the common rules."""
+    phrases = shipped(__file__, "pretraining.toml")
     common = phrases.pop("common")
-    return {domain: Grammar({**common, **rules}) for domain, rules in phrases.items()}
+    return {domain: {**common, **rules} for domain, rules in phrases.items()}
 
 
 def _text(rng: Random) -> str:
-    (kind,) = rng.choices(KINDS, SHARES)
+    kinds = list(SHARES)
+    shares = list(SHARES.values())
+    (kind,) = rng.choices(kinds, shares)
     if kind == "elsewhere":
-        return World(rng, partial(_expand, "ferry", rng=rng)).dialogue()
+        make_up = partial(_expand, "ferry", rng=rng)
+        return World(rng, make_up).dialogue()
     if kind == "prose":
         return sentence_case(_expand("chat", "prose", rng))
     if kind == "world":
@@ -44,19 +62,24 @@ def _text(rng: Random) -> str:
         return _expand("world", "records", rng).translate(BRACKETS)
     if kind == "service":
         return _as_turns(_service(rng), rng)
-    return _as_turns("".join(_expand("chat", kind, rng) for _ in range(3 if kind == "quiz" else 1)), rng)
+    if kind == "quiz":
+        questions = [_expand("chat", "quiz", rng) for _ in range(QUESTIONS)]
+        return _as_turns("".join(questions), rng)
+    return _as_turns(_expand("chat", "talk", rng), rng)
 
 
 def _expand(domain: str, rule: str, rng: Random) -> str:
-    grammar = _grammars()[domain]
-    grammar.remembered.clear()
-    return grammar.expand(rule, rng)[0]
+    grammar = Grammar(_rules()[domain])
+    text, _ = grammar.expand(rule, rng)
+    return text
 
 
 def _service(rng: Random) -> str:
     """One service, or in half of the dialogues two, one after the other."""
-    domains = [domain for domain in _grammars() if domain not in ("chat", "world")] + 3 * RICH
-    first, second = pick(rng, domains), pick(rng, domains)
+    domains = [domain for domain in _rules() if domain not in NO_SERVICE]
+    domains += RICH_WEIGHT * RICH
+    first = pick(rng, domains)
+    second = pick(rng, domains)
     text = _expand(first, "opening", rng)
     if rng.random() < 0.5 and second != first:
         text += _expand(second, "again", rng)
@@ -65,16 +88,32 @@ def _service(rng: Random) -> str:
 
 def _as_turns(raw: str, rng: Random) -> str:
     """`U: ` and `B: ` lines as turns, each speaker in a style of their own; two lines in a row become one."""
-    lower = {"U": rng.random() < 0.35, "B": rng.random() < 0.15}
-    bare = rng.random() < 0.25  # a user who leaves out the full stop
-    turns: list[list[str]] = []
+    is_lower = {
+        "U": rng.random() < 0.35,
+        "B": rng.random() < 0.15,
+    }
+    is_bare = rng.random() < 0.25  # a user who leaves out the full stop
+    turns: list[tuple[str, str]] = []  # (speaker, text)
     for line in raw.strip().split("\n"):
-        speaker, text = line[0], re.sub(r"\s+", " ", line[2:]).strip(" ,")
-        text = AN.sub(r"\1n", re.sub(r",* ?([.?!,])(?: ?[.,])*", r"\1", text))
-        text += "." if text[-1:].isalnum() and not (bare and speaker == "U") else ""
+        speaker = line[0]
+        text = _tidied(line[2:])
+        ends_bare = is_bare and speaker == "U"
+        if text[-1:].isalnum() and not ends_bare:
+            text += "."
         if turns and turns[-1][0] == speaker:
-            turns[-1][1] += f" {text}"
-        else:
-            turns.append([speaker, text])
-    styled = ((speaker, text.lower() if lower[speaker] else sentence_case(text)) for speaker, text in turns)
-    return "".join(f"{'user' if speaker == 'U' else 'bot'}> {text}\n" for speaker, text in styled)
+            _, before = turns.pop()
+            text = f"{before} {text}"
+        turns.append((speaker, text))
+    lines = []
+    for speaker, text in turns:
+        name = "user" if speaker == "U" else "bot"
+        styled = text.lower() if is_lower[speaker] else sentence_case(text)
+        lines.append(f"{name}> {styled}\n")
+    return "".join(lines)
+
+
+def _tidied(text: str) -> str:
+    """With single spaces, one punctuation mark at a time, and "an" where it belongs."""
+    text = re.sub(r"\s+", " ", text).strip(" ,")
+    text = DOUBLED_PUNCTUATION.sub(r"\1", text)
+    return AN.sub(r"\1n", text)

@@ -7,36 +7,50 @@ zero-shot it is fluent and wrong: fine-tuning has work to do.
 """
 
 import math
-import platform
-import re
-import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from labkit.errors import LabError
+from labkit.course.cost import processor_name
+from labkit.errors import Interrupted, LabError
 from labkit.models.find import WEIGHTS
 from labkit.models.load import name_rotary
-from labkit.storage import atomic_folder, last_checkpoint, read_json, write_json
+from labkit.storage import atomic_folder, last_checkpoint, read_json, writable_folder, write_json
 
 if TYPE_CHECKING:
     import datasets
+    import torch
     from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast, Trainer
 
 END = "<|endoftext|>"
 
 
-VOCABULARY, CONTEXT, LENGTH, BATCH, SAVE_STEPS = 2048, 1024, 512, 4, 100  # three in tokens; sequences a step
+VOCABULARY, CONTEXT, LENGTH = 2048, 1024, 512  # in tokens; LENGTH is that of a training sequence
+BATCH = 4  # sequences a step
+SAVE_STEPS = 100
+CHECKPOINTS = ".checkpoint"  # in the folder of the model, until it is written
+DEFAULT_MINUTES = 15
 
 
-# size -> (hidden size, layers, attention heads, peak learning rate); each about four times the last
-SIZES = {"500k": (64, 4, 4, 4e-3), "2m": (160, 4, 5, 3e-3), "8m": (320, 6, 5, 2e-3)}
+@dataclass(frozen=True)
+class Size:
+    """The shape of a stand-in, and the peak learning rate that suits it."""
+
+    hidden: int
+    layers: int
+    heads: int
+    learning_rate: float
+
+
+SIZES = {"500k": Size(64, 4, 4, 4e-3), "2m": Size(160, 4, 5, 3e-3), "8m": Size(320, 6, 5, 2e-3)}  # each 4 × the last
 
 
 def pretrain(
     size: str = "8m",
     out: Path | str | None = None,
+    *,
     minutes: float | None = None,
     steps: int | None = None,
     seed: int = 2022,
@@ -48,33 +62,47 @@ def pretrain(
     into `out` (default: the folder where labkit looks for this size) and returns it.
 
     Raises:
-        LabError: unknown size, unfinished training of another configuration in `out`, or an interrupt.
+        LabError: unknown size, no time to train, a folder with what labkit did not write, unfinished training of
+            another configuration in `out`.
+        Interrupted: Ctrl-C.
     """
     import datasets
     import torch
 
     from labkit.corpora.miniwoz.pretraining import pretraining_texts
 
-    if size not in SIZES:
-        raise LabError(f"unknown size {size!r}", "", f"choose one of {', '.join(SIZES)}")
+    _check(size, minutes, steps)
     out = Path(out or WEIGHTS / f"mini-pythia-{size}")
+    writable_folder(out, known=_own(out))
     torch.manual_seed(seed)
     texts = pretraining_texts(seed, n_texts)
     tokenizer = train_tokenizer(texts)
-    held_out = max(4, len(texts) // 50)
-    test, text = blocks(texts[:held_out], tokenizer), blocks(texts[held_out:], tokenizer)
+    held_out = max(4, len(texts) // 50)  # texts
+    test = blocks(texts[:held_out], tokenizer)
+    text = blocks(texts[held_out:], tokenizer)
     data = datasets.concatenate_datasets([text, repeats(max(1, len(text) // 20), seed)])
-    checkpoint = last_checkpoint(out / ".checkpoint")
+    checkpoint = last_checkpoint(out / CHECKPOINTS)
     model = build(size, checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
-    run = _plan({"size": size, "seed": seed, "n_texts": n_texts, "minutes": minutes, "steps": steps}, model, out)
-    trainer = _trainer(model, data, test.select(range(min(64, len(test)))), run, out / ".checkpoint")
+    asked = {"size": size, "seed": seed, "n_texts": n_texts, "minutes": minutes, "steps": steps}
+    run = _plan(asked, model, out)
+    few = test.select(range(min(64, len(test))))
+    trainer = _trainer(model, data, few, run, out / CHECKPOINTS)
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
-    except KeyboardInterrupt as interrupt:
-        raise LabError("pretraining stopped", "", "the same call again goes on from the last checkpoint") from interrupt
+    except KeyboardInterrupt as stop:
+        raise Interrupted("pretraining stopped", "", "the same call again goes on from the last checkpoint") from stop
     card = _card(trainer, {**run, "held_out": held_out, "tokens": len(text) * LENGTH})
     _write(out, model.to(torch.float16), tokenizer, card)
     return out
+
+
+def _check(size: str, minutes: float | None, steps: int | None) -> None:
+    if size not in SIZES:
+        raise LabError(f"unknown size {size!r}", "", f"choose one of {', '.join(SIZES)}")
+    if steps is not None and steps < 1:
+        raise LabError(f"steps={steps} trains nothing", "", "choose 1 or more, or minutes")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise LabError(f"minutes={minutes} is no time to train", "", "choose a number above 0, or steps")
 
 
 def build(size: str, checkpoint: str | None = None) -> "GPTNeoXForCausalLM":
@@ -84,11 +112,18 @@ def build(size: str, checkpoint: str | None = None) -> "GPTNeoXForCausalLM":
     """
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-    hidden, layers, heads, _ = SIZES[size]
-    shape = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads}
-    shape["rotary_pct"] = 1.0  # rotary positions on whole heads; transformers 5.0 reads no other name for it
-    ids = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0}
-    config = GPTNeoXConfig(**shape, **ids, intermediate_size=4 * hidden, max_position_embeddings=CONTEXT)
+    shape = SIZES[size]
+    config = GPTNeoXConfig(
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=4 * shape.hidden,
+        rotary_pct=1.0,  # rotary positions on whole heads; transformers 5.0 reads no other name for it
+        max_position_embeddings=CONTEXT,
+        vocab_size=VOCABULARY,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
     model = GPTNeoXForCausalLM.from_pretrained(checkpoint) if checkpoint else GPTNeoXForCausalLM(config)
     name_rotary(model)
     return model
@@ -138,7 +173,7 @@ def repeats(n: int, seed: int) -> "datasets.Dataset":
 
 def _plan(run: dict[str, Any], model: "GPTNeoXForCausalLM", out: Path) -> dict[str, Any]:
     """The settings of the run with dtype and number of steps, decided once and kept beside the checkpoints."""
-    kept = out / ".checkpoint" / "run.json"
+    kept = out / CHECKPOINTS / "run.json"
     if kept.exists():
         plan = read_json(kept)
         if plan["asked"] != run:
@@ -146,8 +181,9 @@ def _plan(run: dict[str, Any], model: "GPTNeoXForCausalLM", out: Path) -> dict[s
         return plan
     seconds = {dtype: _seconds_per_step(model, dtype) for dtype in ("float32", "bfloat16")}
     dtype = min(seconds, key=seconds.__getitem__)
-    fitting = round(60 * (run["minutes"] or 15) / seconds[dtype])
-    plan = {**run, "asked": run, "dtype": dtype, "steps": run["steps"] or fitting}
+    minutes = run["minutes"] or DEFAULT_MINUTES
+    steps = run["steps"] or max(1, round(60 * minutes / seconds[dtype]))
+    plan = {**run, "asked": run, "dtype": dtype, "steps": steps}
     write_json(kept, plan)
     return plan
 
@@ -168,14 +204,16 @@ def _seconds_per_step(model: "GPTNeoXForCausalLM", dtype: str) -> float:
     return min(seconds() for _ in range(3))
 
 
-def _trainer(model: Any, data: Any, test: Any, run: dict[str, Any], folder: Path) -> "Trainer":
+def _trainer(
+    model: "GPTNeoXForCausalLM", data: "datasets.Dataset", test: "datasets.Dataset", run: dict[str, Any], folder: Path
+) -> "Trainer":
     from transformers import Trainer, TrainingArguments
 
     arguments = TrainingArguments(
         str(folder),
         max_steps=run["steps"],
         per_device_train_batch_size=BATCH,
-        learning_rate=SIZES[run["size"]][3],
+        learning_rate=SIZES[run["size"]].learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=max(1, run["steps"] // 30),
         weight_decay=0.05,
@@ -194,18 +232,24 @@ def _trainer(model: Any, data: Any, test: Any, run: dict[str, Any], folder: Path
 
 def _write(out: Path, model: "GPTNeoXForCausalLM", tokenizer: "PreTrainedTokenizerFast", card: str) -> None:
     """The model folder, whole or not at all; the checkpoints in it go."""
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, known=_own(out)) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _own(out: Path) -> list[str]:
+    """Names in the folder that are on no list and yet labkit's: the checkpoints, and what this clone ships."""
+    shipped = [path.name for path in out.glob("*")] if out.parent == WEIGHTS else []
+    return [CHECKPOINTS, *shipped]
 
 
 def _card(trainer: "Trainer", run: dict[str, Any]) -> str:
     """The model card; every figure in it comes from this run."""
     loss = trainer.evaluate()["eval_loss"]
     history = [row for row in trainer.state.log_history if "loss" in row]
-    shown = [history[round(i * (len(history) - 1) / 7)] for i in range(8)]
-    highest, lowest = (f(row["loss"] for row in history) for f in (max, min))
+    last = len(history) - 1
+    shown = [history[round(i * last / 7)] for i in range(8)]
     seconds = next(row["train_runtime"] for row in trainer.state.log_history if "train_runtime" in row)
     template = Path(__file__).with_name("mini-pythia.md").read_text(encoding="utf-8")
     return template.format(
@@ -215,23 +259,31 @@ def _card(trainer: "Trainer", run: dict[str, Any]) -> str:
         batch=BATCH,
         length=LENGTH,
         seen=run["steps"] * BATCH * LENGTH,
-        learning_rate=SIZES[run["size"]][3],
+        learning_rate=SIZES[run["size"]].learning_rate,
         loss=loss,
         perplexity=math.exp(loss),
         minutes=seconds / 60,
         machine=_machine(trainer.args.device),
         command=f"labkit pretrain --size {run['size']} --steps {run['steps']} --seed {run['seed']} --out DIR",
-        sparkline="".join("▁▂▃▄▅▆▇█"[round(7 * (r["loss"] - lowest) / (highest - lowest or 1))] for r in history),
+        sparkline=_sparkline([row["loss"] for row in history]),
         curve_steps=" | ".join(str(row["step"]) for row in shown),
         rule="---|" * 9,
         curve_losses=" | ".join(f"{row['loss']:.2f}" for row in shown),
     )
 
 
-def _machine(device: Any) -> str:
+def _sparkline(values: list[float]) -> str:
+    """A curve as a line of text, a block for each value."""
+    bars = "▁▂▃▄▅▆▇█"
+    lowest = min(values)
+    spread = max(values) - lowest or 1
+    heights = [round(7 * (value - lowest) / spread) for value in values]
+    return "".join(bars[height] for height in heights)
+
+
+def _machine(device: "torch.device") -> str:
     import torch
 
     if device.type == "cuda":
         return torch.cuda.get_device_name()
-    names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else []
-    return f"{(names or [platform.processor()])[0]}, {torch.get_num_threads()} threads"
+    return f"{processor_name()}, {torch.get_num_threads()} threads"

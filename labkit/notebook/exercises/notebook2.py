@@ -1,94 +1,173 @@
-"""Checkers of notebook 2: the loss mask, LoRA, 4-bit quantisation."""
+"""Checkers of notebook 2: the loss mask, LoRA, 4-bit quantisation, the best of some settings."""
 
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from labkit.notebook.exercises import Wrong, exercise, number
-from labkit.notebook.exercises.notebook1 import vector
+from labkit.notebook.exercises.answers import Wrong, array, number, shown
+from labkit.notebook.exercises.texts import cases
 
 # NormalFloat 4: quantiles of a normal distribution in [-1, 1], with an exact 0 (Dettmers et al. 2023, appendix E)
 _NEGATIVE = (-1.0, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500)
 _POSITIVE = (0.0795803, 0.1609302, 0.2461123, 0.3379152, 0.4407098, 0.5626170, 0.7229568, 1.0)
 NF4 = np.array([*_NEGATIVE, 0.0, *_POSITIVE])
 
+# Dettmers et al. 2023, section 3: a constant of 8 bits for 64 weights, and one of 32 bits for 256 of those
+BITS = 4 + 8 / 64 + 32 / (64 * 256)
+_NOT_THE_BITS = {
+    4.0: "a block's constant is stored, too",
+    4.5: "that is before the constants are quantised themselves",
+    4.125: "the 8-bit constants have constants of their own; three decimals show them",
+    4.25: "the constant of 32 bits is shared by 256 constants, and each of these by 64 weights",
+    round(BITS, 2): "two decimals do not tell it from other answers; give three",
+}
+_NO_LOSS = -100
 
-@exercise("2.1")
+
+# --- 2.1 --------------------------------------------------------------------------------------------------------------
+
+
 def loss_mask(mask: Callable) -> str:
-    cases = [([5, 6, 7, 8, 9], [0, 0, 1, 1, 0]), ([0, 4, 0], [1, 0, 1]), ([3, 4], [0, 0])]
-    for ids, flags in cases:
-        expected = [token if flag else -100 for token, flag in zip(ids, flags, strict=True)]
-        got = [int(label) for label in vector(mask(ids, [bool(flag) for flag in flags]), np.array(ids), "labels")]
-        if got != expected and got in ([*expected[1:], -100], [-100, *expected[:-1]]):
-            raise Wrong("The labels are shifted by one. The model shifts them itself: label i belongs to token i.")
+    for case in cases("2.1"):
+        ids = case["ids"]
+        flags = case["flags"]
+        got = array(mask(ids, flags), (len(ids),), "labels").tolist()
+        expected = []
+        for token, is_target in zip(ids, flags, strict=True):
+            expected.append(token if is_target else _NO_LOSS)
         if got != expected:
-            index = next(i for i in range(len(ids)) if got[i] != expected[i])
-            why = "is part of a reply" if flags[index] else "is not part of a reply"
-            raise Wrong(f"ids {ids}, target flags {flags}: token {index} {why}, and its label is {got[index]}.")
+            raise Wrong(_about_labels(got, expected, flags, f"ids {ids}, target flags {flags}"))
     return "Only replies are learnt; what the user says is read, never imitated."
 
 
-@exercise("2.2")
+def _about_labels(got: list[float], expected: list[int], flags: list[bool], case: str) -> str:
+    to_the_left = [*expected[1:], _NO_LOSS]
+    to_the_right = [_NO_LOSS, *expected[:-1]]
+    if got in (to_the_left, to_the_right):
+        return "The labels are shifted by one. The model shifts them itself: label i belongs to token i."
+    index = 0
+    while got[index] == expected[index]:
+        index += 1
+    why = "is part of a reply" if flags[index] else "is not part of a reply"
+    label = got[index]
+    return f"{case}: token {index} {why}, and its label is {label:g}."
+
+
+# --- 2.2 --------------------------------------------------------------------------------------------------------------
+
+
 def lora_merge(merge: Callable) -> str:
     draw = np.random.default_rng(0)
-    for out, into, r, alpha in ((4, 3, 2, 2), (4, 3, 2, 8), (4, 4, 1, 16)):
-        W, A, B = draw.normal(size=(out, into)), draw.normal(size=(r, into)), draw.normal(size=(out, r))
-        case = f"W {W.shape}, A {A.shape}, B {B.shape}, alpha {alpha}, r {r}"
-        if not np.allclose(vector(merge(W, A, np.zeros_like(B), alpha, r), W, "merged weights"), W):
-            raise Wrong(f"{case}: with B = 0 the adapter does nothing, but your merged weights differ from W.")
-        change = vector(merge(W, A, B, alpha, r), W, "merged weights") - W
-        if np.allclose(change, B @ A) and alpha != r:
-            raise Wrong(f"{case}: the product is right; its scale is not.")
-        if not np.allclose(change, alpha / r * B @ A):
-            ratio = np.linalg.norm(change) / np.linalg.norm(alpha / r * B @ A)
-            raise Wrong(f"{case}: the update of the weights differs; its norm is {ratio:.2f} of what it should be.")
+    for case in cases("2.2"):
+        alpha = case["alpha"]
+        r = case["r"]
+        W = draw.normal(size=(case["out"], case["into"]))
+        A = draw.normal(size=(r, case["into"]))
+        B = draw.normal(size=(case["out"], r))
+        zeros = np.zeros_like(B)
+        shapes = f"W {W.shape}, A {A.shape}, B {B.shape}"
+        told = f"{shapes}, alpha {alpha}, r {r}"
+        untrained = array(merge(W, A, zeros, alpha, r), W.shape, "merged weights")
+        if not np.allclose(untrained, W):
+            raise Wrong(f"{told}: with B = 0 the adapter does nothing, but your merged weights differ from W.")
+        merged = array(merge(W, A, B, alpha, r), W.shape, "merged weights")
+        change = merged - W
+        expected = alpha / r * B @ A
+        if not np.allclose(change, expected):
+            raise Wrong(f"{told}: {_about_change(change, expected)}")
     return "Merged, the adapter costs nothing at inference: there is one matrix again."
 
 
-@exercise("2.3")
+def _about_change(change: np.ndarray, expected: np.ndarray) -> str:
+    """How a change of the weights differs from the right one: by a factor, or in its direction."""
+    if np.allclose(change, 0):
+        return "your merged weights are W itself: the adapter adds nothing."
+    factor = (change * expected).sum() / (expected**2).sum()
+    if not np.allclose(change, factor * expected):
+        norm = np.linalg.norm(change)
+        share = norm / np.linalg.norm(expected)
+        return f"the update of the weights differs; its norm is {share:.2f} of what it should be."
+    if np.isclose(factor, -1):
+        return "the product is right; its sign is not."
+    return f"the product is right; its scale is not: yours is {factor:.3g} times as large."
+
+
+# --- 2.3 --------------------------------------------------------------------------------------------------------------
+
+
 def quantise(own: Callable) -> str:
     draw = np.random.default_rng(0)
-    normal, coarse = draw.normal(size=64), np.linspace(-1, 1, 5)
-    for block, codebook in ((normal, NF4), (-normal, NF4), (draw.normal(size=8) * 0.01, coarse)):
-        scale = np.abs(block).max()
-        expected = codebook[np.abs(block[:, None] / scale - codebook).argmin(axis=1)] * scale
-        got = vector(own(block, codebook), block, "weights")
-        if np.allclose(got * scale, expected, atol=1e-7):
-            raise Wrong("These are codebook entries, between -1 and 1: a weight comes back in the units that it had.")
-        if not np.allclose(got, expected, atol=1e-7):
-            worst = np.abs(got - expected).argmax()
-            message = (
-                f"A weight of {block[worst]:.4f} in a block whose largest absolute value is {scale:.4f} should come "
-            )
-            raise Wrong(message + f"back as {expected[worst]:.4f}; yours comes back as {got[worst]:.4f}.")
-    with np.errstate(all="ignore"):
-        zeros = vector(own(np.zeros(4), NF4), np.zeros(4), "weights")
+    normal = draw.normal(size=64)
+    small = draw.normal(size=8) * 0.01
+    coarse = np.linspace(-1, 1, 5)
+    _check_block(own, normal, NF4)
+    _check_block(own, -normal, NF4)
+    _check_block(own, small, coarse)
+    zeros = array(own(np.zeros(4), NF4), (4,), "weights")
     if not np.allclose(zeros, 0):
         raise Wrong("A block of zeros should come back as zeros: its scale is 0, and 0 / 0 is not a number.")
+    if np.signbit(zeros).all():  # -1 times 0: the codebook's first entry
+        raise Wrong(
+            "A block of zeros: its scale is 0, 0 / 0 is not a number, and nothing is nearest to it. You take the "
+            "codebook's first entry for that, -1, and are lucky that -1 times 0 is 0. Treat such a block apart."
+        )
     return "bitsandbytes' NF4 does the same for each block of 64 weights, and stores one scale a block."
 
 
-@exercise("2.5")
-def bits_per_weight(answer: Any) -> str:
-    """Dettmers et al. 2023, section 3: a constant of 8 bits for 64 weights, and one of 32 bits for 256 of those."""
-    bits, exact = number(answer, "bits"), 4 + 8 / 64 + 32 / (64 * 256)
-    if abs(bits - exact) > 0.0005:
-        told = {4.0: "a block's constant is stored, too", 4.5: "that is before the constants are quantised themselves"}
-        told[4.125] = "the 8-bit constants have constants of their own; three decimals show them"
-        near = min(told, key=lambda known: abs(known - bits))
-        why = told[near] if abs(near - bits) < 0.0005 else "add up what a block of 64 weights stores, and divide by 64"
-        raise Wrong(f"{bits:g} bits: {why}.")
-    return "The paper says 0.127 bits for the constants, where it was 0.5: 3 GB less for a model of 65 billion weights."
+def _check_block(own: Callable, block: np.ndarray, codebook: np.ndarray) -> None:
+    scale = np.abs(block).max()
+    distances = np.abs(block[:, None] / scale - codebook)  # [weights, entries]
+    nearest = distances.argmin(axis=1)
+    expected = codebook[nearest] * scale
+    got = array(own(block, codebook), block.shape, "weights")
+    if np.allclose(got * scale, expected, atol=1e-7):
+        raise Wrong("These are codebook entries, between -1 and 1: a weight comes back in the units that it had.")
+    if not np.allclose(got, expected, atol=1e-7):
+        worst = np.abs(got - expected).argmax()
+        before, after, mine = block[worst], expected[worst], got[worst]
+        weight = f"A weight of {before:.4f} in a block whose largest absolute value is {scale:.4f}"
+        raise Wrong(f"{weight} should come back as {after:.4f}; yours comes back as {mine:.4f}.")
 
 
-@exercise("2.6")
-def best_setting(answer: Any) -> str:
+# --- 2.5 and 2.6 ------------------------------------------------------------------------------------------------------
+
+
+def bits_per_weight(answer: float) -> str:
+    bits = number(answer, "bits")
+    if abs(bits - BITS) <= 0.0005:
+        return "In the paper: 0.127 bits for the constants, where it was 0.5. For 65 billion weights that is 3 GB less."
+    for mistake, explanation in _NOT_THE_BITS.items():
+        if abs(mistake - bits) < 0.0005:
+            raise Wrong(f"{bits:g} bits: {explanation}.")
+    raise Wrong(f"{bits:g} bits: add up what a block of 64 weights stores, and divide by 64.")
+
+
+def best_setting(answer: tuple[Mapping[str, float], str]) -> str:
     """`answer` is (dev losses of the sweep {setting: nats per token}, the setting that is best)."""
-    losses, name = answer
-    if name not in losses:
-        raise Wrong(f"Answer with the name of one of your settings: {', '.join(losses)}. You gave {name!r}.")
-    lower = sum(loss < losses[name] for loss in losses.values())
+    losses, given = answer
+    spelt = str(given).strip().casefold()
+    known = {name.strip().casefold(): name for name in losses}
+    if spelt not in known:
+        names = ", ".join(losses)
+        raise Wrong(f"Answer with the name of one of your settings: {names}. You gave {shown(given)}.")
+    name = known[spelt]
+    mine = number(losses[name], name)
+    if math.isnan(mine):
+        raise Wrong(f"{name} ends at nan, which is no number: that training diverged. Look at those that did not.")
+    lower = 0
+    for other, loss in losses.items():
+        if number(loss, other) < mine:
+            lower += 1
     if lower:
-        raise Wrong(f"{name} ends at {losses[name]:.3f}, and {lower} of your settings end lower. Which way is good?")
+        raise Wrong(f"{name} ends at {mine:.3f}, and {lower} of your settings end lower. Which way is good?")
     return "Another seed moves a loss as well: run the two best with one more before you trust the order."
+
+
+CHECKERS = {
+    "2.1": loss_mask,
+    "2.2": lora_merge,
+    "2.3": quantise,
+    "2.5": bits_per_weight,
+    "2.6": best_setting,
+}

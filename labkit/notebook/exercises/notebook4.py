@@ -1,75 +1,150 @@
-"""Checkers of notebook 4: choosing k, words that name a cluster, agreement with chance, the chain of a dialogue."""
+"""Checkers of notebook 4: choosing k, words that name a cluster, the chain of a dialogue."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from labkit.notebook.exercises import Wrong, exercise
-from labkit.notebook.exercises.notebook1 import vector
+from labkit.notebook.exercises.answers import Wrong, array, shown, whole_number
+from labkit.notebook.exercises.texts import cases
 from labkit.structure import class_tf_idf, transition_matrix
 
+_SMOOTHED = 1e-4  # a little smoothing of transition probabilities changes nothing
 
-@exercise("4.1")
+
+# --- 4.1 --------------------------------------------------------------------------------------------------------------
+
+
 def largest_stable_k(best_k: Callable) -> str:
-    cases = {
-        "the middle k is the most stable": ((4, 0.70, 0.02), (8, 0.82, 0.05), (12, 0.78, 0.01), (16, 0.60, 0.3)),
-        "one k stands out": ((4, 0.9, 0.01), (8, 0.7, 0.4), (12, 0.6, 0.4)),
-        "the rows come in another order": ((16, 0.5, 0.1), (12, 0.85, 0.02), (4, 0.86, 0.03), (8, 0.7, 0.01)),
-        "the last k is as good as any": ((4, 0.5, 0.1), (8, 0.6, 0.1), (12, 0.6, 0.1)),
-    }
-    for case, values in cases.items():
-        rows = [{"k": k, "silhouette": 0.5 - k / 100, "stability": s, "sd": sd} for k, s, sd in values]
-        best = max(rows, key=lambda row: row["stability"])
-        stable = [row["k"] for row in rows if row["stability"] >= best["stability"] - best["sd"]]
-        got = best_k(rows)
-        if isinstance(got, dict) or not np.isscalar(got) or isinstance(got, str):
-            raise Wrong(f"Return k itself, a number; you returned a {type(got).__name__}.")
+    for case in cases("4.1"):
+        rows = []
+        for k, stability, sd in zip(case["k"], case["stability"], case["sd"], strict=True):
+            silhouette = 0.5 - k / 100
+            rows.append({"k": k, "silhouette": silhouette, "stability": stability, "sd": sd})
+        answer = best_k(rows)
+        got = whole_number(answer)
+        if got is None:
+            kind = type(answer).__name__
+            raise Wrong(f"Return k itself, a number; you returned {shown(answer)}, a {kind}.")
+        stable = _stable(rows)
         if got != max(stable):
-            table = ", ".join(f"k={k}: {s} ± {sd}" for k, s, sd in values)
             why = "that k is stable enough, but so is a larger one" if got in stable else "that k is not stable enough"
-            raise Wrong(f"When {case} ({table}) you chose {got}: {why}.")
-    return "The rule is Breiman's: as much detail as the data support, give or take the noise of the measurement."
+            name = case["name"]
+            raise Wrong(f"When {name} ({_table(rows)}) you chose {got}: {why}.")
+    return (
+        "As much detail as the data support: Tibshirani and Walther (2005) also take the largest k that is still "
+        "stable. Breiman's one-standard-error rule, which looks alike, takes the simplest model instead."
+    )
 
 
-@exercise("4.2")
+def _stable(rows: list[dict]) -> list[int]:
+    """Every k whose stability is within one sd, that of the best row, of the best."""
+    best = max(rows, key=lambda row: row["stability"])
+    bar = best["stability"] - best["sd"]
+    return [row["k"] for row in rows if row["stability"] >= bar]
+
+
+def _table(rows: list[dict]) -> str:
+    lines = []
+    for row in rows:
+        k, stability, sd = row["k"], row["stability"], row["sd"]
+        lines.append(f"k={k}: {stability} ± {sd}")
+    return ", ".join(lines)
+
+
+# --- 4.2 --------------------------------------------------------------------------------------------------------------
+
+
 def class_words(score: Callable) -> str:
     draw = np.random.default_rng(4)
     small = np.array([[8, 1, 9], [0, 0, 9]])  # 'hotel', a booking code, 'the'
-    for counts in (small, draw.integers(1, 9, (3, 5)), draw.integers(1, 30, (4, 4))):
-        got, case = vector(score(counts), counts, "scores"), f"counts {counts.tolist()}"
-        right = class_tf_idf(counts)
-        if np.allclose(got, right) or np.allclose(got, right * counts.sum(1, keepdims=True)):
-            continue  # raw counts in place of shares: the same order of words, as in the paper
-        if np.allclose(got, counts / counts.sum(0)):
-            raise Wrong(f"{case}: P(cluster | word) gives a word seen once as much as the best: {got[0, 1]:.2f}.")
-        if np.allclose(got, counts / counts.sum(1, keepdims=True)):
-            raise Wrong(f"{case}: with the shares alone, what is frequent everywhere wins. Weigh them by rarity.")
-        place = np.unravel_index(np.abs(got - right).argmax(), right.shape)
-        low = "low" if got[place] < right[place] else "high"
-        raise Wrong(f"{case}: word {place[1]} in cluster {place[0]} scores too {low}. Check A and f, then the share.")
+    flat = draw.integers(1, 9, (3, 5))
+    steep = draw.integers(1, 30, (4, 4))
+    for counts in (small, flat, steep):
+        got = array(score(counts), counts.shape, "scores")
+        right = class_tf_idf(counts)  # [C, W]
+        sizes = counts.sum(1, keepdims=True)
+        of_counts = right * sizes  # the same order of words, as in the paper
+        if not np.allclose(got, right) and not np.allclose(got, of_counts):
+            told = counts.tolist()
+            raise Wrong(f"counts {told}: {_about_scores(got, counts, right)}")
     return "Frequent here, rare elsewhere: both must hold, so neither `the` nor a booking code wins."
 
 
-@exercise("4.4")
+def _about_scores(got: np.ndarray, counts: np.ndarray, right: np.ndarray) -> str:
+    """What is wrong with scores [C, W] of words in clusters."""
+    sizes = counts.sum(1, keepdims=True)  # [C, 1]
+    frequencies = counts.sum(0)  # [W]
+    shares = counts / sizes
+    ratio = sizes.mean() / frequencies  # A / f
+    if np.allclose(got, counts / frequencies):
+        second = got[0, 1]
+        return f"P(cluster | word) gives a word seen once as much as the best: {second:.2f}."
+    if np.allclose(got, shares):
+        return "with the shares alone, what is frequent everywhere wins. Weigh them by rarity."
+    if np.allclose(got, shares * np.log(ratio)):
+        return "inside the logarithm, something is added to A / f."
+    factor = (got * right).sum() / (right**2).sum()
+    if factor > 0 and np.allclose(got, factor * right):
+        return f"all scores are {factor:.3g} times as large as they should be: is that the natural logarithm?"
+    cluster, word = _worst(got, right)
+    low = "low" if got[cluster, word] < right[cluster, word] else "high"
+    return f"word {word} in cluster {cluster} scores too {low}. Check A and f, then the share."
+
+
+def _worst(got: np.ndarray, right: np.ndarray) -> tuple[int, int]:
+    """Where two matrices differ most."""
+    differences = np.abs(got - right)
+    row, column = np.unravel_index(differences.argmax(), right.shape)
+    return int(row), int(column)
+
+
+# --- 4.4 --------------------------------------------------------------------------------------------------------------
+
+
 def transitions(matrix: Callable) -> str:
-    draw = np.random.default_rng(3)
-    random = [[int(s) for s in draw.integers(0, 4, 9)] for _ in range(20)]
-    for sequences, k in (([[0, 1], [0, 0, 1]], 2), ([[2, 0, 1, 1], [2, 1, 0]], 3), (random, 4)):
-        expected = transition_matrix(sequences, k)
-        got = vector(matrix(sequences, k), expected, "probabilities")
-        case = f"sequences {sequences}, k={k}" if k < 4 else "20 random sequences, k=4"
-        names = [*map(str, range(k)), "BEGIN", "END"]
-        if np.allclose(got, expected):
-            continue
-        if np.allclose(got.T, expected):
-            raise Wrong(f"{case}: rows and columns are swapped. Row i is the state now, column j the next.")
-        sums = got.sum(1)
-        for row in np.flatnonzero(~np.isclose(sums, 1)):
-            asks = "Is it divided by its own sum?" if sums[row] > 1 else "Where else can a dialogue go?"
-            asks = "Nothing was counted in it: where should that state lead?" if np.isnan(sums[row]) else asks
-            raise Wrong(f"{case}: the row of {names[row]} sums to {sums[row]:.2f}. {asks}")
-        i, j = np.unravel_index(np.abs(got - expected).argmax(), got.shape)
-        raise Wrong(
-            f"{case}: you say {names[i]} → {names[j]} has probability {got[i, j]:.2f}. Count these pairs by hand."
-        )
+    for case in cases("4.4"):
+        k = case["k"]
+        if "sequences" in case:
+            sequences = case["sequences"]
+            told = f"sequences {sequences}, k={k}"
+        else:
+            draw = np.random.default_rng(3)
+            sequences = draw.integers(0, k, (20, 9)).tolist()
+            told = f"20 random sequences, k={k}"
+        expected = transition_matrix(sequences, k)  # [k + 2, k + 2]
+        got = array(matrix(sequences, k), expected.shape, "probabilities")
+        if not np.allclose(got, expected, atol=_SMOOTHED):
+            raise Wrong(f"{told}: {_about_transitions(got, expected)}")
     return "BEGIN and END are states like others, so every row sums to one and a dialogue can end."
+
+
+def _about_transitions(got: np.ndarray, expected: np.ndarray) -> str:
+    """What is wrong with transition probabilities [k + 2, k + 2]; the last two states are BEGIN and END."""
+    if np.allclose(got.T, expected, atol=_SMOOTHED):
+        return "rows and columns are swapped. Row i is the state now, column j the next."
+    k = len(expected) - 2
+    names = [*map(str, range(k)), "BEGIN", "END"]
+    for name, total in zip(names, got.sum(1), strict=True):
+        if not np.isclose(total, 1):
+            return f"the row of {name} sums to {total:.2f}. {_about_row(name, total)}"
+    now, following = _worst(got, expected)
+    mine = got[now, following]
+    pair = f"{names[now]} → {names[following]}"
+    return f"you say {pair} has probability {mine:.3g}. Count these pairs by hand."
+
+
+def _about_row(name: str, total: float) -> str:
+    """What to ask where a row of probabilities does not sum to one."""
+    empty_end = name == "END" and total == 0
+    if np.isnan(total) or empty_end:
+        return "Nothing was counted in it: where should that state lead?"
+    if total > 1:
+        return "Is it divided by its own sum?"
+    return "Where else can a dialogue go?"
+
+
+CHECKERS = {
+    "4.1": largest_stable_k,
+    "4.2": class_words,
+    "4.4": transitions,
+}

@@ -1,94 +1,128 @@
-"""A student's progress on disk, and the solution cells of the sources."""
+"""A student's progress on disk: {exercise id: {"outcome", "tries", "hints", "solution"}}.
 
+Several notebooks write the file at once, so every change is made under a lock. A file that cannot be read, or an entry
+that makes no sense, is never written over: the file is first set aside under another name.
+"""
+
+import json
+import os
+import shutil
+import time
 from collections.abc import Iterator
-from html import escape
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from uuid import uuid4
 
 from labkit.errors import LabError
 from labkit.machine.paths import lab_home
-from labkit.shown import Shown
-from labkit.storage import read_json, write_json, write_text
+from labkit.storage import read_json, write_json
+
+Entry = dict[str, object]  # JSON: what this version knows, and what another one may have added
+_BLANK = "not attempted"
+_PATIENCE = 10.0  # seconds to wait for another notebook that writes
 
 
-def recorded() -> dict[str, dict[str, Any]]:
-    """{exercise id: {"outcome", "tries", "hints", "solution"}}; empty where nothing was done or the file is spoilt."""
+def recorded() -> dict[str, Entry]:
+    """What is recorded of each exercise; empty where nothing was done. What makes no sense is left out."""
+    return _read()[0]
+
+
+def note(id: str, **news: object) -> None:
+    """Add to what is recorded for an exercise. A damaged file is set aside first, with one line that says so.
+
+    Raises:
+        LabError: the file cannot be read or written.
+    """
+    with _alone():
+        entries, whole = _read()
+        if not whole:
+            _set_aside(_file())
+        entries[id] = _changed(entries.get(id, {}), news)
+        write_json(_file(), entries)
+
+
+def _changed(entry: Entry, news: Entry) -> Entry:
+    changed = dict(entry)
+    tries = entry.get("tries", 0)
+    if news.get("outcome", _BLANK) != _BLANK:
+        tries = tries + 1  # type: ignore[operator]
+    changed.update(news)
+    changed["tries"] = tries
+    if entry.get("outcome") == "right":
+        changed["outcome"] = "right"  # once right stays right
+    return changed
+
+
+def _file() -> Path:
+    return lab_home() / "progress.json"
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the file against other notebooks."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(lab_home() / "progress.json.lock", timeout=_PATIENCE)
     try:
-        return read_json(lab_home() / "progress.json")
+        lab_home().mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        action = "end what holds it, and run the cell again"
+        raise LabError(f"{lock.lock_file} is held by another process", "", action) from None
+    except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
+        raise LabError(f"cannot write {_file()}", str(error), "choose another folder (LAB_HOME)") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _read() -> tuple[dict[str, Entry], bool]:
+    """The entries that make sense, and whether those are all that the file holds.
+
+    Raises:
+        LabError: the file is there and must not be read.
+    """
+    if not os.path.lexists(_file()):
+        return {}, True
+    if not os.access(_file(), os.R_OK) and _file().exists():
+        raise LabError(f"{_file()} must not be read", "", "give yourself the right to read it")
+    try:
+        content = read_json(_file())
     except LabError:
-        return {}
+        return {}, False
+    if not isinstance(content, dict):
+        return {}, False
+    entries = {id: entry for id, entry in content.items() if _makes_sense(id, entry)}
+    return entries, len(entries) == len(content)
 
 
-def note(id: str, **news: Any) -> None:
-    """Add to what is recorded for an exercise; two notebooks may do so at once.
-
-    Raises:
-        LabError: the file cannot be written.
-    """
-    from filelock import FileLock
-
-    lab_home().mkdir(parents=True, exist_ok=True)
-    with FileLock(lab_home() / "progress.json.lock"):
-        everything = recorded()
-        entry = everything.setdefault(id, {})
-        entry["tries"] = entry.get("tries", 0) + (news.get("outcome", "not attempted") != "not attempted")
-        if entry.get("outcome") == "right":
-            news.pop("outcome", None)  # once right stays right
-        entry.update(news)
-        write_json(lab_home() / "progress.json", everything)
+def _makes_sense(id: str, entry: object) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    if not _is_count(entry.get("tries", 0)) or not _is_count(entry.get("hints", 0)):
+        return False
+    try:
+        json.dumps([id, entry], ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:  # NaN, or half an emoji
+        return False
+    return isinstance(entry.get("outcome", _BLANK), str)
 
 
-def progress(save: Path | str | None = None) -> Shown:
-    """How far you are: a bar, what waits to be gone on with, a row an exercise; saved as .csv or Markdown, too."""
-    import pandas
-
-    from labkit.notebook.exercises import every_exercise
-    from labkit.results.report import markdown_table
-
-    done, tasks = recorded(), every_exercise()
-    entries = {id: {"outcome": "not attempted", "tries": 0, "hints": 0} | done.get(id, {}) for id in tasks}
-    rows = [(id, tasks[id].title, *_columns(entry)) for id, entry in entries.items()]
-    solved = sum(entry["outcome"] == "right" for entry in entries.values())
-    table = pandas.DataFrame(rows, columns=["id", "exercise", "state", "tries", "hints", "solution"])
-    markdown = markdown_table(list(table), table.to_dict("records"))
-    if save:
-        write_text(save, table.to_csv(index=False) if str(save).endswith(".csv") else markdown + "\n")
-    label = ". ".join([f"{solved} of {len(tasks)} exercises solved", *_unfinished(entries)])
-    bar = f'<label>{escape(label)} <progress value="{solved}" max="{len(tasks)}"></progress></label>'
-    folded = f"<details><summary>all exercises</summary>{table.to_html(index=False, justify='left')}</details>"
-    return Shown(bar + folded, f"{label}\n{markdown}")
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1_000_000
 
 
-def _unfinished(entries: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """What a dropped session left: the next exercise, and trainings that go on where they stopped."""
-    if open_ones := [id for id, entry in entries.items() if entry["outcome"] != "right"]:
-        yield f"Next: {open_ones[0]}"
-    runs = sorted((lab_home() / "adapters").glob("*/run.json"))
-    if names := [run.parent.name for run in runs if not run.with_name("result.json").is_file()]:
-        yield f"Unfinished training, run its cell again and it goes on: {', '.join(names)}"
-
-
-def _columns(entry: dict[str, Any]) -> tuple[str, int, int, str]:
-    mark = {"right": "✓", "not attempted": "○", "wrong": "✗"}.get(entry["outcome"], "⚠")
-    return f"{mark} {entry['outcome']}", entry["tries"], entry["hints"], "seen" if entry.get("solution") else ""
-
-
-def solution_text(id: str) -> str:
-    """The solution cells that stand before the exercise's `check` in the source notebook.
-
-    Raises:
-        LabError: there is no `solutions/` here, or no such exercise in it.
-    """
-    import nbformat
-
-    places = [Path.cwd(), *Path.cwd().parents, Path(__file__).parents[3]]
-    folder = next((place / "solutions" for place in places if (place / "solutions").is_dir()), None)
-    for path in sorted(folder.glob(f"{id.split('.')[0]}_*.ipynb")) if folder else ():
-        since: list[str] = []  # solution cells since the last check
-        for cell in nbformat.read(path, as_version=4).cells:
-            if "### BEGIN SOLUTION" in cell.source or "solution" in cell.metadata.get("tags", ()):
-                since.append(cell.source.replace("### BEGIN SOLUTION", "# solution:").replace("### END SOLUTION", ""))
-            if f'check("{id}"' in cell.source:
-                return "\n\n".join(since)
-            since = [] if "check(" in cell.source else since
-    raise LabError(f"no solution of {id} here", "", "open the folder solutions/ of the lab's repository")
+def _set_aside(path: Path) -> None:
+    """Keep a damaged file under another name, beside it."""
+    now = time.strftime("%Y%m%d-%H%M%S")
+    unique = uuid4().hex[:4]
+    kept = path.with_name(f"{path.stem}.damaged-{now}-{unique}{path.suffix}")
+    try:
+        if path.is_file():
+            shutil.copy2(path, kept)  # a copy: a kill before the new file is written loses nothing
+        else:
+            path.rename(kept)  # a folder, or a link to nowhere
+    except OSError as error:
+        raise LabError(f"cannot set the damaged {path} aside", str(error), "move it away yourself") from error
+    print(f"{path.name} was damaged in part or whole: it is kept as {kept}, and what could be read goes on.")

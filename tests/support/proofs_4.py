@@ -1,13 +1,19 @@
-"""Right and plausible wrong answers to the exercises of notebook 4; test_proofs.py judges them all."""
+"""Right and wrong answers to the exercises of notebook 4; test_proofs.py judges them all."""
 
 from itertools import pairwise
 
 import numpy as np
+import torch
 
 
 def one_standard_error(rows):
     best = max(rows, key=lambda row: row["stability"])
     return max(row["k"] for row in rows if row["stability"] >= best["stability"] - best["sd"])
+
+
+def above_the_bar(rows):
+    best = max(rows, key=lambda row: row["stability"])
+    return max([row["k"] for row in rows if row["stability"] > best["stability"] - best["sd"]])
 
 
 def one_standard_error_by_loop(rows):
@@ -47,14 +53,23 @@ def transitions_by_dictionary(sequences, k):
     return [[follow[i].count(j) / len(follow[i]) for j in range(k + 2)] for i in range(k + 2)]
 
 
-RIGHT_ANSWERS = {
-    "4.1": [one_standard_error, one_standard_error_by_loop],
+RIGHT = {
+    "4.1": [
+        lambda rows: torch.tensor(one_standard_error(rows)),
+        lambda rows: np.array(one_standard_error(rows)),
+        one_standard_error,
+        one_standard_error_by_loop,
+    ],
     "4.2": [lambda n: shares(n) * rarity(n), lambda n: (np.array(n) * rarity(n)).tolist()],
     "4.3": ["c", " C"],
-    "4.4": [lambda s, k: rows_to_one(counted(s, k)), transitions_by_dictionary],
+    "4.4": [
+        lambda s, k: rows_to_one(counted(s, k) + 1e-6),
+        lambda s, k: rows_to_one(counted(s, k)),
+        transitions_by_dictionary,
+    ],
     "4.5": ["b", "B"],
 }
-WRONG_ANSWERS = {  # (answer, words of the message that it must get)
+WRONG = {  # (answer, words of the message that it must get)
     "4.1": [
         (lambda rows: max(rows, key=lambda r: r["stability"])["k"], "so is a larger one"),
         (lambda rows: max(r["k"] for r in rows), "not stable enough"),
@@ -65,6 +80,7 @@ WRONG_ANSWERS = {  # (answer, words of the message that it must get)
         ),  # each row's own sd
         (lambda rows: max(rows, key=lambda r: r["stability"]), "a number"),
         (lambda rows: rows[-1]["k"], "you chose"),
+        (above_the_bar, "exactly on the bar"),
     ],
     "4.2": [
         (lambda n: n / n.sum(0), "seen once"),
@@ -72,12 +88,14 @@ WRONG_ANSWERS = {  # (answer, words of the message that it must get)
         (lambda n: shares(n) * np.log(1 + n.sum() / n.sum(0)), "Check A and f"),
         (lambda n: shares(n) * np.log(1 + n.sum(1, keepdims=True) / (n + 1)), "scores too"),
         (lambda n: (shares(n) * rarity(n)).T, "shape"),
+        (lambda n: shares(n) * rarity(n) / np.log(2), "1.44 times as large as they should be: is that the natural"),
+        (lambda n: shares(n) * np.log(n.sum() / len(n) / n.sum(0)), "inside the logarithm"),
     ],
     "4.3": [("a", "cannot fall"), ("b", "grows with k"), ("d", "not all 0"), ("purity", "one letter")],
     "4.4": [
         (lambda s, k: rows_to_one(counted(s, k)).T, "swapped"),
         (lambda s, k: counted(s, k), "sums to 3.00"),
-        (lambda s, k: rows_to_one(counted(s, k, absorbing=False)), "END sums to 0.00"),
+        (lambda s, k: rows_to_one(counted(s, k, absorbing=False)), "END sums to 0.00. Nothing was counted in it"),
         (lambda s, k: rows_to_one(counted(s, k, begin=False)), "BEGIN sums to 0.00"),
         (
             lambda s, k: rows_to_one(counted(s, k, end=False)),

@@ -1,7 +1,8 @@
-"""How many wrong programs does a checker let through? Each solution function with one thing changed (an operator, a
-constant, an argument, a line dropped) is given to its checker. A mutant that gives what the original gives on random
-inputs (INPUTS) is no wrong program and doesn't count. `python tests/unit/mutants.py [id …]` prints the figure, and who
-got through.
+"""How many wrong programs does a checker let through?
+
+Each solution function with one thing changed (an operator, a constant, an argument, a line dropped) is given to its
+checker. A mutant that gives what the original gives on random inputs (INPUTS) is no wrong program and doesn't count.
+`python tests/support/mutants.py [id …]` prints the figure, and who got through.
 """
 
 import ast
@@ -17,8 +18,9 @@ import nbformat
 import numpy as np
 
 from labkit.corpora.types import BOT, USER, Dialogue, Span, Turn
-from labkit.notebook import exercises
 from labkit.notebook.exercises import RIGHT, every_exercise, judge
+from labkit.notebook.exercises import attempt as limits
+from labkit.notebook.exercises.attempt import Attempt, Raised, TooLong
 
 SOLUTIONS = Path(__file__).parents[2] / "solutions"
 SAMPLES, SECONDS = 60, 1.0  # random inputs a mutant; for one call
@@ -99,9 +101,15 @@ def _span_sets(draw):
 
 
 def _rows(draw):
-    ks = [int(k) for k in draw.permutation([4, 8, 12, 16])]
-    return ([{"k": k, "silhouette": draw.random(), "stability": draw.random(), "sd": draw.random() / 2} for k in ks],)
+    """Stabilities and sds are quarters, so that a row often stands exactly on the bar."""
+    rows = []
+    for k in draw.permutation([4, 8, 12, 16]):
+        stability, sd = draw.integers(0, 5) / 4, draw.integers(0, 3) / 4
+        rows.append({"k": int(k), "silhouette": draw.random(), "stability": stability, "sd": sd})
+    return (rows,)
 
+
+_GAIN = np.array([0.5, 1.0, 1.5, 2.0])  # with it, and a bias, a norm that is applied twice shows
 
 INPUTS = {
     "0.2": _dialogue,
@@ -121,7 +129,7 @@ INPUTS = {
     ),
     "3.4": lambda draw: (
         draw.normal(size=(3, 4)),
-        lambda h: h / np.linalg.norm(h, axis=-1, keepdims=True),
+        lambda h: _GAIN * h / np.linalg.norm(h, axis=-1, keepdims=True) + 0.5,
         draw.normal(size=(5, 4)),
     ),
     "4.1": _rows,
@@ -216,6 +224,10 @@ def _changes(node):
         yield from (_become(argument) for argument in node.args if not isinstance(argument, ast.Starred))
         if len(node.args) == 2:
             yield _set("args", node.args[::-1])
+        if isinstance(node.func, ast.Name) and len(node.args) == 1 and not node.keywords:
+            yield _twice
+    if isinstance(node, ast.List | ast.Tuple) and isinstance(node.ctx, ast.Load) and len(node.elts) > 1:
+        yield from (_drop("elts", i) for i in range(len(node.elts)))
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield _set("value", node.value + "x")
     if isinstance(node, ast.UnaryOp):
@@ -260,6 +272,11 @@ def _drop(field, index):
     return change
 
 
+def _twice(place):
+    """`norm(x)` turns into `norm(norm(x))`."""
+    place.args = [copy.deepcopy(place)]
+
+
 def _flip_slice(place):
     place.lower, place.upper = place.upper, place.lower
 
@@ -273,14 +290,18 @@ def _docstring(line):
 
 def behaviour(id, function):
     """What the function does on random inputs, the same ones each time; an error is a behaviour too."""
-    call, seen = exercises._attempt(function), []
+    call, seen = Attempt(function), []
     for seed in range(SAMPLES):
         try:
-            seen.append(call(*INPUTS[id](np.random.default_rng(seed))))
-        except (Exception, exercises._TooLong) as error:
+            with np.errstate(invalid="raise"):  # 0 / 0 is a behaviour, too
+                seen.append(call(*INPUTS[id](np.random.default_rng(seed))))
+        except Raised as raised:
+            seen.append(type(raised.__cause__))
+        except Exception as error:
             seen.append(type(error))
-            if isinstance(error, exercises._TooLong):
-                return seen  # 60 endless loops would take a while
+        except TooLong as error:
+            seen.append(type(error))
+            return seen  # 60 endless loops would take a while
     return seen
 
 
@@ -304,7 +325,7 @@ def survey(ids=None):
 
     `unfair` are mutants that change nothing on random inputs, and were rejected: a rare case, or a checker too strict.
     """
-    before, exercises._SECONDS = exercises._SECONDS, SECONDS
+    before, limits.SECONDS = limits.SECONDS, SECONDS
     rows = []
     with np.errstate(all="ignore"):
         for solution in solutions(ids):
@@ -318,7 +339,7 @@ def survey(ids=None):
                 through += [change] * (wrong and accepted)
                 unfair += [change] * (not wrong and not accepted)
             rows.append(SimpleNamespace(id=solution.id, mutants=counted, through=through, unfair=unfair))
-    exercises._SECONDS = before
+    limits.SECONDS = before
     return rows
 
 

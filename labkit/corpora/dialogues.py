@@ -1,0 +1,184 @@
+"""One raw MultiWOZ 2.2 dialogue (github.com/budzianowski/multiwoz) → a `Dialogue`, every field checked.
+
+A raw dialogue is {"dialogue_id", "services", "turns"}, a raw turn {"turn_id", "speaker", "utterance", "frames"}. A
+frame holds a service's belief state and the slots that the utterance names. dialog_acts.json holds, for each turn, the
+acts and better spans: {turn_id: {"dialog_act": {act: [[slot, value]]}, "span_info": [[act, slot, value, start, end]]}}.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from labkit.corpora.checks import brief, member, members, refuse, text, texts, typed
+from labkit.corpora.types import BOT, USER, Acts, Dialogue, Span, State, Turn
+
+SPEAKERS = {"USER": USER, "SYSTEM": BOT}
+PAIR = "the field 'dialog_act'"
+SPAN = "the field 'span_info'"
+Raw = dict[str, Any]  # Any: an object of a JSON file, before it is checked
+
+
+def parse_dialogue(raw: Raw, acts: Raw | None = None, file: str = "") -> Dialogue:
+    """One raw dialogue with its entry of dialog_acts.json; without one, spans are read from the frames.
+
+    Raises:
+        LabError: a field is missing or of a wrong type, an unknown speaker, a span outside its utterance; the file, the
+            dialogue, the turn and the field are named.
+    """
+    place = f"file {file}, dialogue" if file else "dialogue"
+    dialogue_id = member(raw, "dialogue_id", str, place)
+    place = f"{place} {brief(dialogue_id)}"
+    services = member(raw, "services", list, place)
+    texts(services, place, "the field 'services'")
+    if acts is not None:
+        members(acts, place, "its dialog_acts entry")
+    turns: list[Turn] = []
+    state: State = {}
+    raw_turns = member(raw, "turns", list, place)
+    for number, raw_turn in enumerate(raw_turns):
+        turn_place = f"{place}, turn {number}"
+        turn = _parse_turn(raw_turn, acts, state, turn_place)
+        state = turn.state
+        turns.append(turn)
+    return Dialogue(dialogue_id, tuple(services), turns)
+
+
+def _parse_turn(raw: Raw, acts: Raw | None, last_state: State, place: str) -> Turn:
+    turn_id = member(raw, "turn_id", str, place)
+    utterance = member(raw, "utterance", str, place)
+    frames = member(raw, "frames", list, place)
+    for frame in frames:
+        typed(frame, dict, place, "a frame")
+    turn = Turn(_speaker(raw, place), utterance)
+    turn.state = last_state
+    if turn.speaker == USER:
+        turn.state = _state(frames, place)
+    if acts is None:
+        spans = _frame_spans(frames, place)
+    else:
+        entry = acts.get(turn_id, {})
+        typed(entry, dict, place, "its dialog_acts entry")
+        place = f"{place}, in dialog_acts"
+        raw_acts = entry.get("dialog_act", {})
+        turn.acts = _acts(raw_acts, place)
+        spans = entry.get("span_info", [])
+        typed(spans, list, place, SPAN)
+    checked = [_span(item, utterance, place) for item in spans]
+    turn.spans = _in_order(checked)
+    return turn
+
+
+def _speaker(raw: Raw, place: str) -> str:
+    name = member(raw, "speaker", str, place)
+    speaker = SPEAKERS.get(name.upper())
+    if speaker is None:
+        refuse(place, f"the field 'speaker' is {brief(name)!r}, neither USER nor SYSTEM")
+    return speaker
+
+
+def _state(frames: list[Raw], place: str) -> State:
+    """{domain: {slot: first value}} over all frames; further values are other spellings of the first."""
+    state: State = {}
+    for frame in frames:
+        if "state" not in frame:
+            continue
+        slot_values = member(frame["state"], "slot_values", dict, place)
+        for name, values in slot_values.items():
+            text(name, place, "a name in the field 'slot_values'")
+            what = f"{brief(name)!r} in the field 'slot_values'"
+            if typed(values, list, place, what):
+                domain, _, slot = name.lower().partition("-")
+                slots = state.setdefault(domain, {})
+                slots[slot] = _value(values[0], place, what)
+    return state
+
+
+def _acts(raw: Any, place: str) -> Acts:  # Any: whatever JSON holds
+    """{act: [(slot in lower case, value)]}."""
+    acts = {}
+    members(raw, place, PAIR)
+    for act, pairs in raw.items():
+        if not isinstance(pairs, list):
+            found = brief(repr(pairs))
+            refuse(place, f"{PAIR} holds {found}, not [[slot, value]]")
+        acts[act] = [_pair(pair, place) for pair in pairs]
+    return acts
+
+
+def _pair(raw: Any, place: str) -> tuple[str, str]:  # Any: whatever JSON holds
+    is_list = isinstance(raw, list | tuple)
+    if not is_list or len(raw) != 2:
+        found = brief(repr(raw))
+        refuse(place, f"{PAIR} holds {found}, not [slot, value]")
+    slot, value = raw
+    slot = _value(slot, place, f"a slot in {PAIR}")
+    value = _value(value, place, f"a value in {PAIR}")
+    return slot.lower(), value
+
+
+def _frame_spans(frames: list[Raw], place: str) -> list[list[Any]]:  # Any: [text, text, value, number, number]
+    """The slots of all frames as span_info has them. Their act is unknown: the domain stands in."""
+    spans = []
+    for frame in frames:
+        slots = frame.get("slots", [])
+        typed(slots, list, place, "the field 'slots'")
+        for slot in slots:
+            typed(slot, dict, place, "an item of the field 'slots'")
+            if "start" not in slot:
+                continue  # the value was copied from another turn
+            name = member(slot, "slot", str, place)
+            start = member(slot, "start", int, place)
+            end = member(slot, "exclusive_end", int, place)
+            parts = name.split("-")  # "hotel-area"
+            act = parts[0].capitalize()
+            name = parts[-1]
+            value = slot.get("value")
+            spans.append([act, name, value, start, end])
+    return spans
+
+
+def _span(raw: Any, utterance: str, place: str) -> Span:  # Any: whatever JSON holds
+    _check_kinds(raw, place)
+    act, slot, value, first, second = raw
+    text(act, place, f"an act in {SPAN}")
+    text(slot, place, f"a slot in {SPAN}")
+    value = _value(value, place, f"a value in {SPAN}")
+    start = min(first, second)  # some copies of the corpus have them swapped
+    end = max(first, second)
+    length = len(utterance)
+    if start < 0 or end > length:
+        ends = brief(f"{start}–{end}")
+        name = brief(slot)
+        refuse(place, f"the span of {name!r} is {ends}, outside the utterance of {length} characters")
+    return Span(act, slot.lower(), value, start, end)
+
+
+def _check_kinds(raw: Any, place: str) -> None:  # Any: whatever JSON holds
+    """Refuse what is not [text, text, anything, whole number, whole number]."""
+    kinds = []
+    if isinstance(raw, list | tuple):
+        kinds = [type(item) for item in raw]
+    any_kind = kinds[2:3]
+    if kinds != [str, str, *any_kind, int, int]:
+        found = brief(repr(raw))
+        refuse(place, f"{SPAN} holds {found}, not [act, slot, value, start, end]")
+
+
+def _in_order(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """By start; of two that overlap the first one stays, on a tie the one first in the file; an empty one goes."""
+    kept: list[Span] = []
+    last_end = 0
+    for span in sorted(spans, key=lambda span: span.start):
+        is_empty = span.start == span.end
+        if span.start >= last_end and not is_empty:
+            kept.append(span)
+            last_end = span.end
+    return tuple(kept)
+
+
+def _value(raw: Any, place: str, what: str) -> str:  # Any: whatever JSON holds
+    """A value as text. A number is written out; of a list, the first item counts (others are other spellings)."""
+    if isinstance(raw, list) and raw:
+        raw = raw[0]
+    if type(raw) in (int, float):
+        return str(raw)
+    return text(raw, place, what)

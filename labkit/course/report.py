@@ -1,0 +1,76 @@
+"""Preflight's pages: every executed notebook, and an index of all runs and checks, as HTML that needs no network."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import plotly.io
+from jinja2 import Environment
+from nbconvert import HTMLExporter
+
+from labkit.course.accessibility import PLOTLY
+from labkit.course.checks import MUST
+from labkit.course.cost import machine
+from labkit.lab import Lab
+from labkit.results.board import Board
+
+if TYPE_CHECKING:
+    from labkit.course.preflight import Run
+
+PLOTLY_FILE = "plotly.min.js"  # beside the pages
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def notebook_page(notebook: nbformat.NotebookNode, title: str) -> str:
+    """An executed notebook as HTML; figures are drawn by PLOTLY_FILE, a widget is shown by its static twin."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            _make_static(output.get("data", {}))
+    exporter = HTMLExporter(template_name="lab", embed_images=True, require_js_url="")
+    page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    return page
+
+
+def _make_static(data: dict[str, Any]) -> None:  # {MIME type: what nbformat has for it}
+    figure = data.pop(PLOTLY, None)
+    if figure:
+        data["text/html"] = _drawn(figure)
+    widget = data.pop(WIDGET, None)
+    if widget and "text/html" not in data:
+        data["text/plain"] = ""  # of a progress bar, which would stand there as "0 %"
+
+
+def _drawn(figure: dict[str, Any]) -> str:  # plotly's JSON
+    """A plotly figure as a piece of HTML."""
+    text = json.dumps({"data": figure["data"], "layout": figure["layout"]})
+    shown = plotly.io.from_json(text, skip_invalid=True)
+    return plotly.io.to_html(shown, full_html=False, include_plotlyjs=PLOTLY_FILE)
+
+
+def index_page(runs: Sequence["Run"], checks: dict[str, list[str]], homes: dict[str, Path], lab: Lab) -> str:
+    """The index: a row a run, the checks with their findings, and the results board of every setting's folder."""
+    template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
+    return (
+        Environment(autoescape=True)
+        .from_string(template)
+        .render(
+            runs=runs,
+            passed=len([run for run in runs if not run.error]),
+            checks=checks,
+            must=MUST,
+            boards={setting: _board(Board(home)) for setting, home in homes.items()},
+            lab=lab,
+            machine=machine(lab.hardware),
+            date=time.strftime("%Y-%m-%d %H:%M"),
+        )
+    )
+
+
+def _board(board: Board) -> str:
+    if not board.rows():
+        return "<p>No results yet.</p>"
+    figure = json.loads(board.figure().to_json())
+    return board.html().html + _drawn(figure)
