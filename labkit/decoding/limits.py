@@ -22,10 +22,8 @@ def find_max_batch(
     fails = limit + 1  # the fewest that did not
     speeds: dict[int, float] = {}
     while fails - fits > 1:
-        if fails > limit:
-            rows = min(max(1, 2 * fits), limit)
-        else:
-            rows = (fits + fails) // 2
+        nothing_failed = fails > limit
+        rows = min(max(1, 2 * fits), limit) if nothing_failed else (fits + fails) // 2
         speeds[rows] = _speed(lm, rows, prompt_tokens, new_tokens)
         if speeds[rows]:
             fits = rows

