@@ -18,7 +18,8 @@ def make_rows(prompts: Sequence[list[int]], keys: Sequence[str] | None, seed: in
         ids = tuple(prompt)
         key = keys[index] if keys else f"{list(prompt)}/{seen[ids]}"
         seen[ids] += 1
-        rows.append(Row(index=index, prompt=list(prompt), draw=random.Random(f"{seed}/{key}")))
+        draw = random.Random(f"{seed}/{key}")
+        rows.append(Row(index, list(prompt), draw))
     return rows
 
 
@@ -26,21 +27,28 @@ def tree_batches(rows: list[Row], size: int) -> Iterator[list[Group]]:
     """Groups with at most `size` rows in all, trunks of like length together; a family with more rows is cut."""
     near = sorted(rows, key=lambda row: row.prompt)  # rows that share a beginning are neighbours: look there only
     groups: list[Group] = []
-    for start in range(0, len(near), 2 * size):
-        for family in _families(near[start : start + 2 * size]):
-            groups += [family[at : at + size] for at in range(0, len(family), size)]
+    for neighbours in _cut(near, 2 * size):
+        for family in _families(neighbours):
+            groups.extend(_cut(family, size))
     groups.sort(key=lambda group: -len(group[0].prompt))
     return packed(groups, len, size)
+
+
+def _cut(rows: list[Row], size: int) -> Iterator[list[Row]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
 
 
 def equal_length_batches(rows: list[Row], size: int) -> Iterator[list[Group]]:
     """At most `size` rows with prompts of one length: a batch without padding, which some families cannot ignore."""
     batch: list[Group] = []
+    length = 0  # of the prompts in the batch
     for row in sorted(rows, key=lambda row: -len(row.prompt)):
-        other_length = bool(batch) and len(batch[0][0].prompt) != len(row.prompt)
-        if other_length or len(batch) == size:
+        n_tokens = len(row.prompt)
+        if batch and (n_tokens != length or len(batch) == size):
             yield batch
             batch = []
+        length = n_tokens
         batch.append([row])
     if batch:
         yield batch

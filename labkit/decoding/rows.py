@@ -19,6 +19,18 @@ Group = list[Row]  # rows that share a beginning; the prompt of the first, the l
 Steps = Iterator[list[tuple[Row, int]]]  # (row, token) of every row still writing, step by step
 
 
+def pad_left(ids: list[int], width: int, fill: int = 0) -> list[int]:
+    """The ids at the end of `width` places."""
+    empty = width - len(ids)
+    return [fill] * empty + ids
+
+
+def pad_right(ids: list[int], width: int, fill: int = 0) -> list[int]:
+    """The ids at the beginning of `width` places."""
+    empty = width - len(ids)
+    return ids + [fill] * empty
+
+
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """How many tokens two sequences have in common at their beginning."""
     for at, (one, other) in enumerate(zip(a, b, strict=False)):

@@ -1,14 +1,16 @@
 """Search on the tree: greedy, sampling, contrastive and beams."""
 
 from dataclasses import replace
-from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from labkit.decoding.config import CANDIDATES, DecodingConfig
 from labkit.decoding.filters import TokenFilters, choose
 from labkit.decoding.rows import Row, Steps
 from labkit.decoding.tree import Tree
+
+if TYPE_CHECKING:
+    from torch.return_types import topk as TopK
 
 
 def write(tree: Tree, config: DecodingConfig, stop: set[int]) -> Steps:
@@ -31,23 +33,29 @@ def write(tree: Tree, config: DecodingConfig, stop: set[int]) -> Steps:
             return
         if len(staying) < len(chosen):
             tree.keep(staying)
-        logits = logits[staying] if contrastive else tree.read([[chosen[i]] for i in staying])
+        written = [[chosen[i]] for i in staying]
+        logits = logits[staying] if contrastive else tree.read(written)
 
 
 class Candidate(NamedTuple):
     """A beam and a next token."""
 
-    total: float  # log-probability of the reply so far
+    total: float  # log-probability of the reply with it
     beam: int
+    begun: list[int]  # the reply before it
     token: int
     ends: bool
+
+    @property
+    def reply(self) -> list[int]:
+        return [*self.begun, self.token]
 
 
 class Ended(NamedTuple):
     """A reply that a beam search has finished."""
 
     score: float  # log-probability over length
-    tokens: list[int]
+    reply: list[int]
 
 
 def beams(tree: Tree, config: DecodingConfig, stop: set[int]) -> Steps:
@@ -57,56 +65,60 @@ def beams(tree: Tree, config: DecodingConfig, stop: set[int]) -> Steps:
     reply is shows at the end, so the steps are empty.
     """
     filtered = TokenFilters(config, stop)
+    width = config.num_beams
+    enough = (1 + len(stop)) * width  # so many that `width` of them do not stop
     asked = list(tree.rows)
     ended: dict[int, list[Ended]] = {row.index: [] for row in asked}
     totals = [0.0] * len(asked)
     logits = tree.read_prompts()  # [B, V]
     for length in range(1, config.max_new_tokens + 1):
-        scores = filtered(logits.float().log_softmax(-1), length, tree.sequences)  # [B, V]
-        scores = scores + tree.tensor(totals)[:, None]
+        likelihood = logits.float().log_softmax(-1)  # [B, V]
+        scores = filtered(likelihood, length, tree.sequences)  # [B, V]
+        before = tree.tensor(totals)[:, None]  # [B, 1]
+        n_best = min(enough, scores.shape[1])
+        best = (scores + before).topk(n_best)  # values and indices, [B, n_best]
         last = length == config.max_new_tokens
-        enough = (1 + len(stop)) * config.num_beams  # so many that num_beams of them do not stop
-        best = scores.topk(min(enough, scores.shape[1]))
-        likely = _candidates(best.values.tolist(), best.indices.tolist(), stop, last)
         going: list[Candidate] = []
-        for index, some in groupby(likely, key=lambda candidate: tree.rows[candidate.beam].index):
-            ranked = sorted(some, key=attrgetter("total"), reverse=True)
-            going += _compete(ranked, ended[index], tree.rows, length, config.num_beams)
+        for index, likely in _by_prompt(best, tree.rows, stop, last).items():
+            going += _compete(likely, ended[index], length, width)
         yield []
         if not going:
             break
         tree.keep([one.beam for one in going])
-        tree.rows = [_longer(row, one.token) for row, one in zip(tree.rows, going, strict=True)]
+        tree.rows = [replace(row, reply=one.reply) for row, one in zip(tree.rows, going, strict=True)]
         totals = [one.total for one in going]
         logits = tree.read([[one.token] for one in going])
     for row in asked:
-        best_reply = ended[row.index][0].tokens
-        row.reply = [token for token in best_reply if token not in stop]
+        winner = ended[row.index][0]
+        row.reply = [token for token in winner.reply if token not in stop]
 
 
-def _candidates(totals: list[list[float]], tokens: list[list[int]], stop: set[int], last: bool) -> list[Candidate]:
-    """What may come next on every beam; at the `last` step each of them ends its reply."""
-    found = []
-    for beam, (some_totals, some_tokens) in enumerate(zip(totals, tokens, strict=True)):
-        for total, token in zip(some_totals, some_tokens, strict=True):
-            found.append(Candidate(total, beam, token, ends=last or token in stop))
+def _by_prompt(best: "TopK", rows: list[Row], stop: set[int], last: bool) -> dict[int, list[Candidate]]:
+    """What may come next on the beams of each prompt, {index: best first}; at the `last` step each ends its reply."""
+    found: dict[int, list[Candidate]] = {}
+    totals = best.values.tolist()
+    tokens = best.indices.tolist()
+    for beam, row in enumerate(rows):
+        of_prompt = found.setdefault(row.index, [])
+        for total, token in zip(totals[beam], tokens[beam], strict=True):
+            ends = last or token in stop
+            of_prompt.append(Candidate(total, beam, row.reply, token, ends))
+    for of_prompt in found.values():
+        of_prompt.sort(key=attrgetter("total"), reverse=True)
     return found
 
 
-def _longer(row: Row, token: int) -> Row:
-    return replace(row, reply=[*row.reply, token])
-
-
-def _compete(likely: list[Candidate], ended: list[Ended], rows: list[Row], length: int, width: int) -> list[Candidate]:
+def _compete(likely: list[Candidate], ended: list[Ended], length: int, width: int) -> list[Candidate]:
     """Those of a prompt's candidates, best first, that go on: none, once `width` replies in `ended` are better."""
     for one in likely[:width]:
         if one.ends:
-            ended.append(Ended(one.total / length, [*rows[one.beam].reply, one.token]))
+            score = one.total / length
+            ended.append(Ended(score, one.reply))
     ended.sort(key=attrgetter("score"), reverse=True)
     del ended[width:]
-    going = [one for one in likely if not one.ends][:width]
+    going = [one for one in likely if not one.ends]
     if len(ended) == width and going:
         best_to_come = going[0].total / length
         if best_to_come <= ended[-1].score:
             return []
-    return going
+    return going[:width]

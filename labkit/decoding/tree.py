@@ -5,10 +5,9 @@ of their trunk; C columns in the cache; H the width of a hidden state, V the voc
 """
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING
 
-from labkit.decoding.rows import Group, shared
+from labkit.decoding.rows import Group, pad_left, pad_right, shared
 from labkit.models.families import route_of
 from labkit.models.finite import check_finite
 from labkit.models.language_model import LanguageModel
@@ -26,7 +25,6 @@ class Tree:
     """
 
     def __init__(self, lm: LanguageModel, groups: list[Group], *, contrastive: bool):
-        import torch
         from transformers import DynamicCache
 
         self.lm = lm
@@ -39,9 +37,12 @@ class Tree:
         hidden = self._read_trunks(trunks)  # [D, C, H]
         self.context = unit(hidden) if contrastive else None  # [D, C, H] of every column of the cache
         self._place(groups)
-        in_trunk = [shared(group[0].prompt, row.prompt) for group in groups for row in group]
+        in_trunk = []
+        for group in groups:
+            trunk = group[0].prompt
+            in_trunk += [shared(trunk, row.prompt) for row in group]
         self.position = self.tensor(in_trunk)  # [B] of the next token
-        column = torch.arange(hidden.shape[1], device=self.device)  # [C]
+        column = self.tensor(range(hidden.shape[1]))  # [C]
         self.column_position = column.expand(len(trunks), -1)  # [D, C]
         ends = self._in_slots(self.position[:, None], fill=0).mT  # [D, R, 1]
         self.visible = column < ends  # [D, R, C] columns that a row sees
@@ -55,14 +56,16 @@ class Tree:
         """Fill the cache with the longest prompt of each group, padded on the right; hidden states [D, C, H]."""
         import torch
 
-        longest = max(map(len, trunks))
-        padding = [longest - len(trunk) for trunk in trunks]
-        ids = [trunk + [0] * empty for trunk, empty in zip(trunks, padding, strict=True)]  # [D, C]; 0 always exists
-        real = [[1] * len(trunk) + [0] * empty for trunk, empty in zip(trunks, padding, strict=True)]  # [D, C]
+        lengths = [len(trunk) for trunk in trunks]
+        longest = max(lengths)
+        ids = self.tensor([pad_right(trunk, longest) for trunk in trunks])  # [D, C]
+        column = self.tensor(range(longest))  # [C]
+        ends = self.tensor(lengths)[:, None]  # [D, 1]
+        real = column < ends  # [D, C]
         with torch.inference_mode():  # base_model: the output head is not needed on the history
             out = self.model.base_model(
-                self.tensor(ids),
-                attention_mask=self.tensor(real),
+                ids,
+                attention_mask=real.long(),
                 past_key_values=self.cache,
                 use_cache=True,
             )
@@ -80,7 +83,9 @@ class Tree:
 
     def _in_slots(self, values: "Tensor", fill: int) -> "Tensor":
         """Values [B, S] of the rows as [D, S, R], `fill` in slots without a row."""
-        placed = values.new_full((self.n_trunks * self.n_slots, values.shape[1]), fill)  # [D * R, S]
+        n_values = values.shape[1]  # S
+        n_places = self.n_trunks * self.n_slots  # D * R
+        placed = values.new_full((n_places, n_values), fill)  # [D * R, S]
         placed[self.slot] = values
         by_trunk = placed.unflatten(0, (self.n_trunks, self.n_slots))  # [D, R, S]
         return by_trunk.mT
@@ -94,8 +99,10 @@ class Tree:
 
     def read_prompts(self) -> "Tensor":
         """Read what the trunks do not hold of the rows' prompts; logits [B, V] after them."""
-        positions = self.position.tolist()
-        return self.read([row.prompt[at:] for row, at in zip(self.rows, positions, strict=True)])
+        rest = []
+        for row, known in zip(self.rows, self.position.tolist(), strict=True):
+            rest.append(row.prompt[known:])
+        return self.read(rest)
 
     def read(self, tokens: list[list[int]]) -> "Tensor":
         """Read each row's next tokens; logits [B, V] after them.
@@ -103,9 +110,12 @@ class Tree:
         Raises:
             LabError: logits that are not finite.
         """
-        width = max(map(len, tokens))
-        ids = self.tensor([[0] * (width - len(row)) + row for row in tokens])  # [B, S], right-aligned
-        real = self.tensor([[False] * (width - len(row)) + [True] * len(row) for row in tokens])  # [B, S]
+        lengths = [len(row) for row in tokens]
+        width = max(lengths)  # S
+        ids = self.tensor([pad_left(row, width) for row in tokens])  # [B, S]
+        column = self.tensor(range(width))  # [S]
+        begins = width - self.tensor(lengths)[:, None]  # [B, 1]
+        real = column >= begins  # [B, S]
         sees = real.new_ones(width, width).tril()  # [S, S] every token those before it
         logits, context = self._forward(ids, real, sees, keep=1)
         self._settle(real, context)
@@ -127,17 +137,18 @@ class Tree:
         score = (1 - alpha) * probability - alpha * penalty  # [B, k]
         best = score.argmax(-1, keepdim=True)  # [B, 1]
         self._settle(alone[best[:, 0]], context)
-        chosen = candidates.gather(1, best)[:, 0]  # [B]
-        after = logits.take_along_dim(best[..., None], 1)[:, 0]  # [B, V]
-        return chosen.tolist(), after
+        chosen = candidates.gather(1, best)  # [B, 1]
+        after = logits.take_along_dim(best[..., None], dim=1)  # [B, 1, V]
+        return chosen[:, 0].tolist(), after[:, 0]
 
     def _similarity(self, context: "Tensor", k: int) -> "Tensor":
         """[B, k] the highest cosine of each candidate, states `context` [D, k * R, H], with what its row has read."""
         cosine = context @ self.context.mT  # [D, k * R, C]
         cosine = cosine.unflatten(1, (k, self.n_slots))  # [D, k, R, C]
-        cosine = cosine.masked_fill(~self.visible[:, None], -1)
-        highest = cosine.amax(-1)  # [D, k, R]
-        return highest.mT.flatten(0, 1)[self.slot]
+        hidden = ~self.visible[:, None]  # [D, 1, R, C]
+        highest = cosine.masked_fill(hidden, -1).amax(-1)  # [D, k, R]
+        by_slot = highest.mT.flatten(0, 1)  # [D * R, k]
+        return by_slot[self.slot]
 
     def _forward(self, ids: "Tensor", real: "Tensor", sees: "Tensor", keep: int) -> tuple["Tensor", "Tensor | None"]:
         """Logits [B, keep, V] after the last `keep` of tokens [B, S]; unit hidden states [D, Q, H] for `contrast`.
@@ -147,8 +158,9 @@ class Tree:
         """
         import torch
 
-        before_it = (real[:, None] & sees).sum(-1).clamp(min=1) - 1  # [B, S] new tokens before each
-        position = self.position[:, None] + before_it  # [B, S]
+        seen = real[:, None] & sees  # [B, S, S]
+        n_seen = seen.sum(-1).clamp(min=1)  # [B, S] new tokens up to each, itself among them
+        position = self.position[:, None] + n_seen - 1  # [B, S]
         positions = self._in_slots(position, fill=0).flatten(1)  # [D, Q]
         with torch.inference_mode():
             out = self.model(
@@ -162,7 +174,8 @@ class Tree:
             )
         self.column_position = torch.cat([self.column_position, positions], dim=-1)  # [D, C + Q]
         logits = out.logits.unflatten(1, (keep, self.n_slots))  # [D, keep, R, V]
-        logits = logits.transpose(1, 2).flatten(0, 1)[self.slot]  # [B, keep, V]
+        by_slot = logits.transpose(1, 2).flatten(0, 1)  # [D * R, keep, V]
+        logits = by_slot[self.slot]  # [B, keep, V]
         check_finite(logits, self.lm)
         if self.context is None:
             return logits, None
@@ -173,9 +186,11 @@ class Tree:
         import torch
 
         n_tokens = real.shape[1]  # S
-        new = sees[:, None, :, None] & self._own(real)[:, None]  # [D, S, R, S, R]
+        own = self._own(real)[:, None]  # [D, 1, R, S, R]
+        earlier = sees[:, None, :, None]  # [S, 1, S, 1]
+        new = own & earlier  # [D, S, R, S, R]
         new = new.flatten(3).flatten(1, 2)  # [D, Q, Q]
-        new = new | torch.eye(new.shape[-1], dtype=torch.bool, device=self.device)  # padding sees itself
+        new.diagonal(dim1=1, dim2=2).fill_(True)  # padding sees itself
         old = self.visible.repeat(1, n_tokens, 1)  # [D, Q, C]
         everything = torch.cat([old, new], dim=-1)  # [D, Q, C + Q]
         window = self.route.window
@@ -183,7 +198,8 @@ class Tree:
             return self._for_kernel(everything)
         columns = torch.cat([self.column_position, positions], dim=-1)  # [D, C + Q]
         distance = positions[:, :, None] - columns[:, None, :]  # [D, Q, C + Q]
-        windowed = self._for_kernel(everything & (distance < window))
+        near = distance < window
+        windowed = self._for_kernel(everything & near)
         if not self.route.by_kind:
             return windowed
         return {"full_attention": self._for_kernel(everything), "sliding_attention": windowed}
@@ -195,8 +211,10 @@ class Tree:
         seen = seen[:, None]
         if self.model.config._attn_implementation == "sdpa":
             return seen
-        added = torch.zeros(seen.shape, dtype=self.model.dtype, device=self.device)
-        return added.masked_fill(~seen, torch.finfo(self.model.dtype).min)
+        dtype = self.model.dtype
+        lowest = torch.finfo(dtype).min
+        added = torch.zeros(seen.shape, dtype=dtype, device=self.device)
+        return added.masked_fill(~seen, lowest)
 
     def _settle(self, real: "Tensor", context: "Tensor | None") -> None:
         """From now on each row sees those of the tokens just read that are `real` [B, S]."""
@@ -212,22 +230,28 @@ class Tree:
         """[B, T] prompts and replies so far, filled up with a token of the row's own, for the repetition penalty."""
         full = [row.prompt + row.reply for row in self.rows]
         width = max(map(len, full))
-        return self.tensor([ids + ids[-1:] * (width - len(ids)) for ids in full])
+        padded = [pad_right(ids, width, fill=ids[-1]) for ids in full]
+        return self.tensor(padded)
 
     def keep(self, staying: list[int]) -> None:
         """Go on with these rows only: slots close up, and trunks without rows leave."""
         self.rows = [self.rows[i] for i in staying]
         self.position = self.position[staying]
-        slots = self.slot[staying].tolist()
-        branches = [list(some) for _, some in groupby(slots, lambda slot: slot // self.n_slots)]
-        trunks = [branch[0] // self.n_slots for branch in branches]
-        if len(trunks) < self.n_trunks:
-            self._keep_trunks(trunks)
-        width = max(map(len, branches))
-        order = [branch + branch[-1:] * (width - len(branch)) for branch in branches]  # [D, R] the slots before
+        branches = self._slots_by_trunk(staying)  # {trunk before: its slots before}
+        width = max(map(len, branches.values()))
+        order = [pad_right(slots, width, fill=slots[-1]) for slots in branches.values()]  # [D, R]
         by_slot = self.visible.flatten(0, 1)  # [D * R, C] of the trunks before
         self.visible = by_slot[self.tensor(order)]  # [D, R, C]
-        self._place(branches)
+        if len(branches) < self.n_trunks:
+            self._keep_trunks(list(branches))
+        self._place(list(branches.values()))
+
+    def _slots_by_trunk(self, staying: list[int]) -> dict[int, list[int]]:
+        branches: dict[int, list[int]] = {}
+        for slot in self.slot[staying].tolist():
+            trunk = slot // self.n_slots
+            branches.setdefault(trunk, []).append(slot)
+        return branches
 
     def _keep_trunks(self, trunks: list[int]) -> None:
         self.cache.batch_select_indices(self.tensor(trunks))
