@@ -32,9 +32,11 @@ class Interval(NamedTuple):
     high_open: bool = False
 
     def __contains__(self, value: object) -> bool:
-        above = self.low < value if self.low_open else self.low <= value  # False for NaN
-        below = value < self.high if self.high_open else value <= self.high
-        return above and below
+        if self.low_open and value == self.low:
+            return False
+        if self.high_open and value == self.high:
+            return False
+        return self.low <= value <= self.high  # False for NaN
 
     def __str__(self) -> str:
         left = "(" if self.low_open else "["
@@ -58,7 +60,7 @@ RANGES = {
     "seed": Interval(0, UPWARDS, high_open=True),
 }
 
-Check = tuple[bool, str, str]  # is something wrong, what was found, what to do
+Problem = tuple[str, str]  # what was found, what to do
 
 
 @dataclass(frozen=True)
@@ -84,45 +86,61 @@ class DecodingConfig:
     batch_size: int = option(64, "rows decoded together; changes the speed, not the text")
 
     def __post_init__(self) -> None:
-        for wrong, found, action in self._checks():
-            if wrong:
-                raise LabError("these decoding settings make no sense", found, action)
+        for found, action in self._problems():
+            raise LabError("these decoding settings make no sense", found, action)
 
-    def _checks(self) -> Iterator[Check]:
-        """One at a time, since a later check relies on those before it."""
-        yield self.strategy not in STRATEGIES, f"strategy={self.strategy!r}", f"choose one of {', '.join(STRATEGIES)}"
-        yield from self._types()
-        cold = "dividing by temperature 0 is not defined; its limit is greedy"
-        yield self.temperature <= 0, cold, "use strategy='greedy', or a temperature above 0"
+    def _problems(self) -> Iterator[Problem]:
+        """One at a time: a later check relies on those before it."""
+        if self.strategy not in STRATEGIES:
+            choices = ", ".join(STRATEGIES)
+            yield f"strategy={self.strategy!r}", f"choose one of {choices}"
+        yield from self._wrong_types()
+        if self.temperature <= 0:
+            cold = "dividing by temperature 0 is not defined; its limit is greedy"
+            yield cold, "use strategy='greedy', or a temperature above 0"
         for name, interval in RANGES.items():
             value = getattr(self, name)
-            yield value not in interval, f"{name}={value}", f"choose a number in {interval}"
-        yield from self._together()
+            if value not in interval:
+                yield f"{name}={value}", f"choose a number in {interval}"
+        yield from self._contradictions()
 
-    def _types(self) -> Iterator[Check]:
+    def _wrong_types(self) -> Iterator[Problem]:
         """Whole numbers where something is counted, numbers elsewhere; a whole number passes for a float."""
         for setting in fields(self):
             value = getattr(self, setting.name)
-            if isinstance(setting.default, int):
-                yield not isinstance(value, Integral), f"{setting.name}={value!r}", "choose a whole number"
-            elif isinstance(setting.default, float):
-                yield not isinstance(value, Real), f"{setting.name}={value!r}", "choose a number"
+            found = f"{setting.name}={value!r}"
+            counts = isinstance(setting.default, int)
+            measures = isinstance(setting.default, float)
+            if counts and not isinstance(value, Integral):
+                yield found, "choose a whole number"
+            if measures and not isinstance(value, Real):
+                yield found, "choose a number"
 
-    def _together(self) -> Iterator[Check]:
+    def _contradictions(self) -> Iterator[Problem]:
         """Settings that contradict each other, or that would change nothing."""
-        short = f"min_new_tokens={self.min_new_tokens} is above max_new_tokens={self.max_new_tokens}"
-        yield self.min_new_tokens > self.max_new_tokens, short, "raise max_new_tokens, or lower min_new_tokens"
+        if self.min_new_tokens > self.max_new_tokens:
+            short = f"min_new_tokens={self.min_new_tokens} is above max_new_tokens={self.max_new_tokens}"
+            yield short, "raise max_new_tokens, or lower min_new_tokens"
         one_beam = self.strategy == "beam" and self.num_beams < 2
         one_candidate = self.strategy == "contrastive" and self.top_k == 1
-        found = f"{self.strategy} search with 1 candidate is greedy search"
-        yield one_beam or one_candidate, found, "use strategy='greedy', or 2 or more"
+        if one_beam or one_candidate:
+            found = f"{self.strategy} search with 1 candidate is greedy search"
+            yield found, "use strategy='greedy', or 2 or more"
+        vain = ", ".join(self._without_effect())
+        if vain:
+            yield f"{vain} would have no effect on {self.strategy}", "use strategy='sample'"
+
+    def _without_effect(self) -> Iterator[str]:
+        """Filters that are on, though the strategy does not use them."""
         used = {"repetition_penalty"}
         if self.strategy == "sample":
             used = set(FILTERS)
         elif self.strategy == "contrastive":
             used = {"repetition_penalty", "top_k"}
-        vain = [name for name, off in FILTERS.items() if name not in used and getattr(self, name) != off]
-        yield bool(vain), f"{', '.join(vain)} would have no effect on {self.strategy}", "use strategy='sample'"
+        for name, off in FILTERS.items():
+            is_on = getattr(self, name) != off
+            if is_on and name not in used:
+                yield name
 
 
 def transformers_options(config: DecodingConfig) -> dict[str, Any]:  # Any: arguments of `generate`, of many types
@@ -143,7 +161,8 @@ def transformers_options(config: DecodingConfig) -> dict[str, Any]:  # Any: argu
         used.append("num_beams")
     if config.min_new_tokens:
         used.append("min_new_tokens")
-    return {"do_sample": config.strategy == "sample"} | {name: getattr(config, name) for name in used}
+    options = {name: getattr(config, name) for name in used}
+    return {"do_sample": config.strategy == "sample", **options}
 
 
 def transformers_call(config: DecodingConfig) -> str:

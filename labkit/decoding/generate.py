@@ -35,10 +35,13 @@ def _last_logits(lm: LanguageModel, tokens: Sequence[int], last: int) -> "np.nda
     import torch
 
     ids = torch.tensor([list(tokens)], device=lm.base.device)  # [1, T]
-    options = {"logits_to_keep": last} if route_of(lm.base).by_tree else {}  # others may not know the word
+    options = {}
+    if route_of(lm.base).by_tree:  # others may not know the word
+        options["logits_to_keep"] = last
     with torch.inference_mode():
-        logits = lm.base(ids, **options).logits  # [1, last or T, V]
-        logits = logits[0, -last:].float().cpu()
+        out = lm.base(ids, **options)
+    every = out.logits[0]  # [last or T, V]
+    logits = every[-last:].float().cpu()
     check_finite(logits, lm)
     return logits.numpy()
 
@@ -67,11 +70,12 @@ def generate(
     config = config or DecodingConfig()
     check_room(lm, prompts, config.max_new_tokens)
     _check_candidates(lm, config)
+    rows = make_rows(prompts, keys, config.seed)
     per_prompt = config.num_beams if config.strategy == "beam" else 1  # every beam is a row
     size = max(1, config.batch_size // per_prompt)
     batches = tree_batches if route_of(lm.base).by_tree else equal_length_batches
     replies: dict[int, list[int]] = {}
-    for groups in batches(make_rows(prompts, keys, config.seed), size):
+    for groups in batches(rows, size):
         with memory_errors(f"choose a batch_size below {config.batch_size}, or a smaller max_new_tokens"):
             write_batch(lm, groups, config)
         new = {row.index: row.reply for group in groups for row in group}
@@ -134,14 +138,23 @@ class Step:
 def reply_steps(lm: LanguageModel, prompt: list[int], config: DecodingConfig) -> list[Step]:
     """Write one reply and say how each token came about; the stop token is the last step."""
     reply = list(stream(lm, prompt, config))
-    logits = _last_logits(lm, [*prompt, *reply], len(reply) + 1)[:-1]  # [T, V]: before each token of the reply
+    tokens = [*prompt, *reply]
+    logits = _last_logits(lm, tokens, len(reply) + 1)  # [T + 1, V]: row t is before token t of the reply
     logits[: config.min_new_tokens, lm.codec.stop_ids] = -float("inf")
+    draws = config.strategy == "sample"
     steps = []
     for at, token in enumerate(reply):
-        context = [*prompt, *reply[:at]]
-        left = remaining(logits[at], filter_stages(logits[at], config, context))
-        candidates = int((left > 0).sum()) if config.strategy == "sample" else 1
-        steps.append(Step(token, candidates, float(left[token]), entropy(left)))
+        context = tokens[: len(prompt) + at]
+        stages = filter_stages(logits[at], config, context)
+        left = remaining(logits[at], stages)  # [V]
+        n_left = int((left > 0).sum())
+        step = Step(
+            token=token,
+            candidates=n_left if draws else 1,
+            probability=float(left[token]),
+            entropy=entropy(left),
+        )
+        steps.append(step)
     return steps
 
 

@@ -77,7 +77,8 @@ def _round(
     for at, guess in enumerate(guesses):
         p = wanted[at]  # [V] what the model wants
         q = proposed[at]  # [V] what the guess was drawn from
-        if draws.random() * q[guess] >= p[guess]:  # accepted with probability min(1, p / q)
+        uniform = draws.random()
+        if uniform * q[guess] >= p[guess]:  # accepted with probability min(1, p / q)
             rest = (p - q).clip(0)  # [V] what the helper proposes too seldom
             if not rest.any():  # p and q are the same but for rounding
                 rest = p
@@ -86,7 +87,8 @@ def _round(
 
 
 def _draw(weights: "np.ndarray", draws: "np.random.Generator") -> int:
-    return int(draws.choice(len(weights), p=weights / weights.sum()))
+    probabilities = weights / weights.sum()
+    return int(draws.choice(len(weights), p=probabilities))
 
 
 class _Reader:
@@ -104,10 +106,11 @@ class _Reader:
     def distributions(self, reply: list[int], last: int) -> list["np.ndarray"]:
         """Probabilities [V] of the next token after each of the `last` longest beginnings of the reply."""
         logits = self._logits(reply, last).numpy()  # [last, V]
+        shortest = len(reply) - last + 1
         found = []
         for at in range(last):
-            begins = reply[: len(reply) - last + 1 + at]
-            found.append(self._distribution(logits[at], begins))
+            beginning = reply[: shortest + at]
+            found.append(self._distribution(logits[at], beginning))
         return found
 
     def _distribution(self, logits: "np.ndarray", reply: list[int]) -> "np.ndarray":

@@ -10,14 +10,29 @@ reply: what the model is asked to go on from is token for token what it was trai
 
 from labkit.prompts.build import RECIPES, examples, prompt_of_turn, prompts
 from labkit.prompts.codec import TextCodec
-from labkit.prompts.format import FORMATS, Exchange, Segment, current_domain, dialogue_header, exchanges
+from labkit.prompts.format import (
+    BOT_MARK,
+    FORMATS,
+    STATE_MARK,
+    USER_MARK,
+    Exchange,
+    Segment,
+    current_domain,
+    dialogue_header,
+    exchanges,
+    spoken,
+    spoken_lines,
+)
 from labkit.prompts.sequences import IGNORED, Example, Prompt
 from labkit.prompts.text import delexicalise, lexicalise, one_line, parse_state, state_text
 
 __all__ = [
+    "BOT_MARK",
     "FORMATS",
     "IGNORED",
     "RECIPES",
+    "STATE_MARK",
+    "USER_MARK",
     "Example",
     "Exchange",
     "Prompt",
@@ -33,5 +48,7 @@ __all__ = [
     "parse_state",
     "prompt_of_turn",
     "prompts",
+    "spoken",
+    "spoken_lines",
     "state_text",
 ]
