@@ -170,7 +170,9 @@ def check_room(lm: LanguageModel, prompts: Sequence[list[int]], new: int) -> Non
 
 def _check_candidates(lm: LanguageModel, config: DecodingConfig) -> None:
     """Raises LabError where contrastive search should weigh more candidates than there are tokens."""
+    if config.strategy != "contrastive":
+        return
     n_tokens = lm.base.config.get_text_config().vocab_size
-    if config.strategy == "contrastive" and config.top_k > n_tokens:
+    if config.top_k > n_tokens:
         found = f"top_k={config.top_k}, and {lm.name} has {n_tokens} tokens"
         raise LabError("contrastive search weighs top_k candidates", found, "choose a top_k of about 4 to 10")

@@ -104,12 +104,22 @@ def route_of(model: "PreTrainedModel") -> Route:
     for reason in _reasons_against(model, family):
         if reason:
             return Route(reason)
+    window = _window(config, family)
+    if window is None:
+        return Route()
+    if window < 2:
+        return Route(f"transformers' own cache does not keep to a window of {window}")
+    return Route(window=window, by_kind=family.windows == SOME)
+
+
+def _window(config: "PretrainedConfig", family: Family) -> int | None:
+    """How many tokens the layers with a window see; None where no layer has one."""
     window = getattr(config, "sliding_window", None)
-    if family.windows == ALL and window is not None:
-        return Route(window=int(window))
+    if family.windows == ALL:
+        return window
     if family.windows == SOME and "sliding_attention" in config.layer_types:
-        return Route(window=int(window), by_kind=True)
-    return Route()
+        return window
+    return None
 
 
 def _reasons_against(model: "PreTrainedModel", family: Family) -> Iterator[str]:

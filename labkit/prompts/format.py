@@ -42,8 +42,9 @@ def exchanges(dialogue: Dialogue, format: str = "turns", lexical: bool = False) 
 
 def exchange_at(dialogue: Dialogue, index: int, format: str = "turns", lexical: bool = False) -> Exchange:
     """One exchange of a dialogue as segments; the user turn may be the last turn, and is then answered by nothing."""
-    user = dialogue.turns[2 * index]
-    bot = dialogue.turns[2 * index + 1] if 2 * index + 1 < len(dialogue.turns) else Turn(BOT, "")
+    pair = dialogue.turns[2 * index : 2 * index + 2]
+    user = pair[0]
+    bot = pair[1] if len(pair) == 2 else Turn(BOT, "")
     segments = _segments(user, bot, format, lexical)
     if format == "dialogs" and index == 0:
         n_answered = len(dialogue.turns) // 2
@@ -134,8 +135,8 @@ def current_domain(state: State, user: Turn) -> str:
         domain = act.split("-")[0].lower()
         if domain in state:
             return domain
-    domains = list(state)
-    booked = [domain for domain in domains if any(slot.startswith("book") for slot in state[domain])]
-    if booked:
-        return booked[-1]
-    return domains[-1] if domains else ""
+    latest_first = list(reversed(state))
+    for domain in latest_first:
+        if any(slot.startswith("book") for slot in state[domain]):
+            return domain
+    return latest_first[0] if latest_first else ""

@@ -17,10 +17,13 @@ def delexicalise(turn: Turn, domain: str = "") -> str:
     pieces = []
     end = 0
     for span in turn.spans:
-        if span.start < end or span.value == "dontcare":
+        overlaps = span.start < end
+        if overlaps or span.value == "dontcare":
             continue
-        owner = domain if span.domain in ("booking", "general") else span.domain
-        pieces.append(turn.utterance[end : span.start])
+        names_none = span.domain in ("booking", "general")
+        owner = domain if names_none else span.domain
+        before = turn.utterance[end : span.start]
+        pieces.append(before)
         pieces.append(placeholder(owner, span.slot))
         end = span.end
     pieces.append(turn.utterance[end:])
@@ -42,7 +45,8 @@ def lexicalise(reply: str, entity: Mapping[str, object], state: Mapping[str, str
 
 def _slot(name: str) -> str:
     """One spelling for what placeholders, databases and states call differently."""
-    name = name.lower().replace(" ", "").removeprefix("book")
+    name = name.lower().replace(" ", "")
+    name = name.removeprefix("book")
     other_names = {"reference": "ref", "arrive": "arriveby", "leave": "leaveat"}
     return other_names.get(name, name)
 
@@ -58,7 +62,8 @@ def state_text(state: State) -> str:
     for domain, slots in sorted(state.items()):
         if slots:
             pairs = [f"{slot}={value}" for slot, value in sorted(slots.items())]
-            parts.append(f"{domain} {'; '.join(pairs)}")
+            listed = "; ".join(pairs)
+            parts.append(f"{domain} {listed}")
     return " | ".join(parts)
 
 
@@ -76,7 +81,9 @@ def parse_state(text: str) -> State:
 def _parse_slots(text: str) -> dict[str, str]:
     values = {}
     for pair in text.split(";"):
-        slot, equals, value = pair.partition("=")
-        if equals and slot.strip() and value.strip():
-            values[slot.strip()] = value.strip()
+        slot, _, value = pair.partition("=")
+        slot = slot.strip()
+        value = value.strip()
+        if slot and value:
+            values[slot] = value
     return values

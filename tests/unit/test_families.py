@@ -124,6 +124,7 @@ def test_a_setting_that_the_mask_cannot_say_goes_through_generate():
     model = case("LLaMA").base
     model.config.sliding_window = 8  # which LLaMA does not read
     assert route_of(model).window is None
+    assert "window of 1" in route_of(case("Mistral", sliding_window=1).base).why_not
     model = case("Gemma 3").base
     model.config.use_bidirectional_attention = True
     assert "looks ahead" in route_of(model).why_not
