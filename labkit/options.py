@@ -1,9 +1,11 @@
-"""A setting of a frozen dataclass, with the sentence that the command line prints about it."""
+"""Fields of a configuration that carry their own help: the command line and the tables of settings read it."""
 
 from dataclasses import field
-from typing import Any
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
-def option(default: Any, help: str) -> Any:  # Any: a dataclass field of whatever type its default has
-    """A dataclass field with a default, and what it means in one phrase (`field.metadata["help"]`)."""
-    return field(default=default, metadata={"help": help})
+def option(default: Value, help_text: str) -> Value:
+    """A dataclass field with a default and the sentence that explains it."""
+    return field(default=default, metadata={"help": help_text})

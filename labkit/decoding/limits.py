@@ -6,6 +6,7 @@ from time import perf_counter
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.generate import generate
 from labkit.errors import OutOfMemory
+from labkit.machine.device import free_memory
 from labkit.models import LanguageModel
 
 
@@ -34,8 +35,6 @@ def find_max_batch(
 
 def _speed(lm: LanguageModel, rows: int, prompt_tokens: int, new_tokens: int) -> float:
     """New tokens per second; 0 where memory runs out, and what was taken is given back."""
-    from accelerate.utils.memory import clear_device_cache
-
     vocabulary = range(len(lm.tokenizer))
     prompts = [random.Random(row).choices(vocabulary, k=prompt_tokens) for row in range(rows)]
     config = DecodingConfig(max_new_tokens=new_tokens, min_new_tokens=new_tokens, batch_size=rows)
@@ -45,7 +44,7 @@ def _speed(lm: LanguageModel, rows: int, prompt_tokens: int, new_tokens: int) ->
     except OutOfMemory:
         replies = []
     if not replies:  # only now: the error's traceback held the tensors
-        clear_device_cache(garbage_collection=True)
+        free_memory()
         return 0.0
     seconds = perf_counter() - start
     return sum(map(len, replies)) / seconds

@@ -7,6 +7,7 @@ of their trunk; C columns in the cache; H the width of a hidden state, V the voc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from labkit.compat import computes_attention
 from labkit.decoding.rows import Group, pad_left, pad_right, shared
 from labkit.models.families import route_of
 from labkit.models.finite import check_finite
@@ -209,7 +210,7 @@ class Tree:
         import torch
 
         seen = seen[:, None]
-        if self.model.config._attn_implementation == "sdpa":
+        if computes_attention(self.model) == "sdpa":
             return seen
         dtype = self.model.dtype
         lowest = torch.finfo(dtype).min

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from labkit.compat import computes_attention
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
@@ -126,7 +128,7 @@ def _reasons_against(model: "PreTrainedModel", family: Family) -> Iterator[str]:
     """What speaks against the tree, in the family and in this model's own settings; an empty string is no reason."""
     config = model.config
     yield family.why_not
-    kernel = config._attn_implementation
+    kernel = computes_attention(model)
     if kernel not in MASKED_KERNELS:
         yield f"its attention kernel, {kernel}, takes no 4-D mask"
     if getattr(config, "alibi", False):
