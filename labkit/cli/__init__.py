@@ -25,7 +25,19 @@ __all__ = ["FSDP", "TABLE", "add_fields", "commands", "main", "parsed"]
 DONE, PROBLEM, INTERRUPTED, HUNG_UP = 0, 2, 130, 141
 COMMANDS: dict[str, Command] = {name: getattr(commands, name.replace("-", "_")) for name in TABLE["commands"]}
 # what is written in place of a letter that a stream's encoding does not have; of others the escape
-SPELT = {"→": "->", "–": "-", "—": "-", "’": "'", "“": '"', "”": '"', "…": "...", "×": "x", "≈": "~", "≤": "<=", "✓": "ok"}
+SPELT = {
+    "→": "->",
+    "–": "-",
+    "—": "-",
+    "’": "'",
+    "“": '"',
+    "”": '"',
+    "…": "...",
+    "×": "x",
+    "≈": "~",
+    "≤": "<=",
+    "✓": "ok",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,7 +99,7 @@ def _make_lossless(stream: TextIO) -> None:
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:
-    """An error handler of `codecs`: what to write in place of the letters that cannot be encoded, and where to go on."""
+    """An error handler of `codecs`: what to write in place of letters that cannot be encoded, and where to go on."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letters = error.object[error.start : error.end]
