@@ -100,10 +100,8 @@ class Planned:
                 return False
         if record.get("dialogue_ids") not in (None, self.dialogue_ids):
             return False
-        if "which" in record:
-            is_this_model = record["which"] == self.which
-        else:  # older rows have the model as it was named
-            is_this_model = record.get("model") == self.model
+        names = (record.get("which"), record.get("model"))  # older rows have the model as it was named
+        is_this_model = names[0] == self.which or (names[0] is None and names[1] == self.model)
         if not is_this_model or not same_settings(record.get("decoding"), self.decoding):
             return False
         return self._is_asked_and_trained_so(record)
@@ -286,14 +284,11 @@ class _Sweep:
         name = model_name(lm.name).split("/")[-1]
         out = self.board.path.parent / "adapters" / f"sweep-{name}-{self._mark(config)}"
         finetune(lm, self.corpus, config, out)
-        if config.full_finetune:
-            tuned = load_model(str(out), bits=lm.bits)
-        else:
-            tuned = load_adapter(lm, out)
+        tuned = load_model(str(out), bits=lm.bits) if config.full_finetune else load_adapter(lm, out)
         return replace(tuned, name=lm.name, stand_in=lm.stand_in, adapter=str(out)), _flops(out)
 
     def _mark(self, config: FinetuneConfig) -> str:
-        """Tells the folders of different trainings apart; a field that is added to the configuration changes nothing."""
+        """Tells the folders of different trainings apart; a field that the configuration gets later changes nothing."""
         chosen = {}
         for option in fields(config):
             value = getattr(config, option.name)
