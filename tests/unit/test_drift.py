@@ -217,16 +217,6 @@ def test_every_option_of_quantisation_arrives(bits):
         assert str(config.bnb_4bit_compute_dtype) == "torch.float32"
 
 
-def test_every_field_of_finetuning_that_goes_by_its_own_name_is_one_of_trainings():
-    from transformers import TrainingArguments
-
-    from labkit.training.config import STEPPING, FinetuneConfig
-
-    known = {field.name for field in fields(TrainingArguments)}
-    assert {*STEPPING, "seed", "report_to"} <= known & {field.name for field in fields(FinetuneConfig)}
-    assert {"train_sampling_strategy", "group_by_length"} & known
-
-
 def test_the_options_of_lora_are_peft_s():
     from peft import LoraConfig
 
