@@ -1,6 +1,5 @@
 """Several models on the same dialogues in one call, untuned and tuned."""
 
-import gc
 import hashlib
 import json
 import time
@@ -15,6 +14,7 @@ from labkit.decoding.config import DecodingConfig
 from labkit.decoding.predict import predict
 from labkit.errors import Interrupted, LabError
 from labkit.lab import Lab
+from labkit.machine.device import free_memory
 from labkit.machine.one_line import first_line
 from labkit.metrics import evaluate, reply_perplexity
 from labkit.models import LanguageModel, load_adapter, load_model
@@ -168,16 +168,8 @@ def sweep(
             missing = [run for run in runs if "failed" in sweeping.latest(run)]
             bar.update(len(runs) - len(missing))
             sweeping.explore(missing, bar)
-            _free_memory()
+            free_memory()  # what peft, Trainer or a traceback tied into a circle
     return [sweeping.latest(run) for runs in plans for run in runs]
-
-
-def _free_memory() -> None:
-    """Let go of what peft, Trainer or a traceback tied into a circle."""
-    import torch
-
-    gc.collect()
-    torch.cuda.empty_cache()  # does nothing without a GPU
 
 
 @dataclass(frozen=True)
