@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from labkit.errors import LabError
+from labkit.metrics.checks import printable
 from labkit.results.row import SCORES, Row, is_number
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -108,10 +109,23 @@ def _checked(lines: Iterable[str], path: Path) -> list[Row]:
         if not isinstance(row, dict):
             strange += 1
             continue
+        if "\\ud" in line.lower():  # perhaps half an emoji, which neither pandas nor a file can hold
+            row = _with_whole_letters(row)
         _leave_out_wrong(row, wrong)
         rows.append(row)
     _say(path, torn, strange, wrong)
     return rows
+
+
+def _with_whole_letters(value: object) -> object:
+    """The same JSON with half emojis as escapes."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [_with_whole_letters(item) for item in value]
+    if isinstance(value, dict):
+        return {printable(name): _with_whole_letters(item) for name, item in value.items()}
+    return value
 
 
 def _say(path: Path, torn: int, strange: int, wrong: dict[str, int]) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from time import process_time
 from types import SimpleNamespace
 
 import numpy as np
@@ -250,3 +251,205 @@ def test_figure_has_a_dot_for_each_score_its_interval_and_names_stand_ins(tmp_pa
     assert "stand-in" in figure.layout.title.text and len(set(dots[0].y)) == 2
     assert dots[0].error_x.array[0] == pytest.approx(1.4) and dots[0].error_x.arrayminus[0] == pytest.approx(1.6)
     assert len({dot.marker.symbol for dot in dots}) == 3  # colour is not the only difference
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def scored(bleu, **changes):
+    """A row with an interval of two points around its BLEU."""
+    return row(bleu=bleu, intervals={"bleu": (bleu - 1, bleu + 1)}, **changes)
+
+
+def test_about_best_is_said_of_the_same_dialogues_only(tmp_path):
+    """As many dialogues, but others: nothing can be said about which is better."""
+    board = Board(tmp_path)
+    for bleu, ids in ((12.0, "a"), (11.5, "a"), (11.9, "b"), (5.0, "b")):
+        board.add(scored(bleu, dialogue_ids=ids))
+    board.add(scored(11.8, dialogue_ids="a", dialogues=29))
+    told = dict(zip(board.table().bleu, board.table().intervals, strict=True))
+    assert told[12.0].endswith(" best") and told[11.5].endswith("≈ best") and told[11.9].endswith("12.9 best")
+    assert "best" not in told[5.0] and "best" not in told[11.8]
+
+
+def test_a_row_names_the_dialogues_that_were_scored():
+    def with_keys(*keys):
+        return result_row("t", LM, CORPUS, "test", SimpleNamespace(**vars(SCORES), keys=keys))["dialogue_ids"]
+
+    assert with_keys("a", "b") == with_keys("b", "a") != with_keys("a", "c") and with_keys() is None
+
+
+def test_none_of_twenty_has_an_interval_in_old_rows_too(tmp_path):
+    """The bootstrap of earlier versions said [0, 0]; Wilson's interval of 0 of 20 goes up to 16 %."""
+    Board(tmp_path).add(row(success=0.0, dialogues=20, intervals={"success": [0.0, 0.0]}))
+    assert Board(tmp_path).table().intervals.tolist() == ["success 0.0–16.1"]
+
+
+@pytest.mark.parametrize("name", ["/home/me/models/my-model", "~/my-model", "./my-model", "C:\\me\\my-model"])
+def test_a_models_name_in_a_row_is_no_machines_path(name, tmp_path):
+    local = SimpleNamespace(**vars(LM) | {"name": name})
+    made = result_row("t", local, CORPUS, "test", SCORES, training={"model": name})
+    assert made["model"] == made["training"]["model"] == "my-model"
+    Board(tmp_path).add({"task": "old", "model": name, "bleu": 1.0})  # as earlier versions wrote it
+    assert Board(tmp_path).table().model.tolist() == ["my-model"] and name not in Board(tmp_path).html().html
+
+
+def test_a_hub_id_keeps_its_owner():
+    hub = SimpleNamespace(**vars(LM) | {"name": "EleutherAI/pythia-70m"})
+    assert result_row("t", hub, CORPUS, "test", SCORES)["model"] == "EleutherAI/pythia-70m"
+
+
+def test_looks_at_the_test_split_are_counted_and_said(tmp_path):
+    board = Board(tmp_path)
+    board.add(row(split="dev"))
+    assert board.looks_at_test() == {} and "test split" not in board.html().html
+    for seed in (1, 2, 2):
+        board.add(row(seed=seed))
+    board.add({"task": "failed", "corpus": "miniwoz", "split": "test", "failed": "no memory"})
+    assert board.looks_at_test() == {"miniwoz": (3, 2)}
+    assert "The test split of miniwoz was looked at 3 times, by 2 different runs" in board.html().html
+
+
+def test_joint_accuracy_and_span_f1_have_columns(tmp_path):
+    board = Board(tmp_path)
+    board.add(row(dst={"joint_accuracy": 41.5}))
+    board.add({"task": "tagging", "model": "m", "corpus": "miniwoz", "split": "test", "spans": {"f1": 77.3}})
+    table = board.table()
+    assert table.joint_accuracy.dropna().tolist() == [41.5] and table.span_f1.dropna().tolist() == [77.3]
+    page = board.html().html
+    assert "joint accuracy" in page and "span F1" in page and 'data-value="77.3"' in page
+
+
+def test_dev_and_test_rows_are_no_one_ranking(tmp_path):
+    board = Board(tmp_path)
+    for split in ("dev", "test"):
+        board.add(row(split=split))
+    page = board.html().html
+    assert page.count("<caption>") == 2 and "miniwoz, dev split" in page and "miniwoz, test split" in page
+
+
+def test_what_is_the_same_in_all_rows_takes_no_column_and_what_differs_is_in_sight(tmp_path):
+    board = Board(tmp_path)
+    for top_p in (0.9, 0.5):
+        board.add(row(decoding={"strategy": "sample", "top_p": top_p, "max_new_tokens": 64}))
+    page = board.html().html
+    visible = page.split("<details>")[0]
+    assert visible.count('<th scope="col"') <= 8 and ">top_p=0.5<" in visible
+    assert visible.count("mini-pythia") == 1 and "max_new_tokens" not in visible
+    assert "max_new_tokens=64" in page  # to be unfolded
+    assert visible.count("stand-in") == 2  # once above the table, once in its caption
+
+
+def test_the_table_is_sorted_downwards_with_an_arrow(tmp_path):
+    board = Board(tmp_path)
+    for success in (10.0, 30.0, 20.0):
+        board.add(row(success=success, seed=int(success)))
+    page = board.html("success").html.split("<details>")[0]
+    places = [page.index(f'data-value="{success}"') for success in (30.0, 20.0, 10.0)]
+    assert places == sorted(places) and page.count('aria-sort="descending"') == 1 and "▼" in page
+    with pytest.raises(LabError, match="no column 'sucess'"):
+        board.html("sucess")
+
+
+def test_a_notebook_that_was_run_twice_fills_no_second_row(tmp_path):
+    board = Board(tmp_path)
+    for minute in range(3):
+        board.add(row(time=f"2026-11-28T10:0{minute}:00+0000", seconds=minute))
+    assert board.html().html.count('<th scope="row"') == 1 and "(× 3)" in board.html().html
+    assert len(board.figure().data[0].x) == 1 and len(board.rows()) == len(board.table()) == 3
+
+
+def test_the_height_of_the_figure_follows_its_rows_and_no_label_is_there_twice(tmp_path):
+    board = Board(tmp_path)
+    heights = []
+    for number in range(30):
+        board.add(row(bleu=float(number), decoding={"strategy": "sample", "top_p": 0.5 + number / 100}))
+        heights.append(board.figure().layout.height)
+    dots = board.figure().data[0]
+    assert heights[-1] > 3 * heights[0] and len(set(dots.y)) == 30 and max(map(len, dots.y)) <= 60
+
+
+# --- odd files --------------------------------------------------------------------------------------------------------
+
+ODD_LINES = ["3", "null", "[1]", '"x"', "true", "{", "9" * 5000, "[" * 100_000, "\x00"]
+ODD_VALUES = [3, -1, "x", True, [1], {"a": [1]}, {"a": {"b": None}}, float("nan"), float("inf"), 10**400, "\ud83d"]
+
+
+def all_views(board, folder):
+    board.rows(), board.table(), board.html(), board.markdown(), board.figure(), board.csv(folder / "board.csv")
+    for table in ("speed", "untuned", "tuned"):
+        board.original(table)
+
+
+@pytest.mark.parametrize("line", ODD_LINES, ids=lambda line: line[:5])
+def test_a_line_that_is_no_row_is_said_and_costs_no_view(line, tmp_path, capsys):
+    board = Board(tmp_path)
+    board.add(row())
+    with board.path.open("a") as file:
+        file.write(f"{line}\n")
+    assert len(board.rows()) == 1 and "skipped" in capsys.readouterr().out
+    all_views(board, tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(lines.EXPECTED))
+def test_a_value_of_another_type_costs_no_view(name, tmp_path):
+    for number, value in enumerate(ODD_VALUES):
+        board = Board(tmp_path / str(number))
+        board.add(row())
+        board.path.write_text(json.dumps(row() | {name: value}, default=str) + "\n" + board.path.read_text())
+        assert len(board.rows()) == 2
+        all_views(board, tmp_path / str(number))
+
+
+def test_an_old_row_with_few_fields_is_readable(tmp_path):
+    Board(tmp_path).add({"task": "zero-shot", "bleu": 1.0})
+    Board(tmp_path).add({})
+    all_views(Board(tmp_path), tmp_path)
+    assert len(Board(tmp_path).rows()) == 2
+
+
+def test_control_characters_of_a_row_do_not_reach_the_terminal(tmp_path):
+    Board(tmp_path).add(row(task="\x1b[2Jcleared", model="a\rb"))
+    board = Board(tmp_path)
+    assert "\x1b" not in str(board.html()) + board.markdown() + board.html().html + board.original("untuned")
+
+
+def test_csv_is_whole_or_not_at_all_and_replaces_no_thesis(tmp_path, monkeypatch):
+    board = original_board(tmp_path)
+    (tmp_path / "thesis.tex").write_text("years")
+    (tmp_path / "old.csv").write_text("a\n1\n")
+    with pytest.raises(LabError, match="it is there already"):
+        board.csv(tmp_path / "thesis.tex")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("labkit.storage.os.fsync", full)
+    with pytest.raises(LabError, match="No space left"):
+        board.csv(tmp_path / "old.csv")
+    assert (tmp_path / "old.csv").read_text() == "a\n1\n" and (tmp_path / "thesis.tex").read_text() == "years"
+
+
+def test_a_row_that_json_cannot_hold_is_one_line_and_half_an_emoji_is_kept(tmp_path):
+    board = Board(tmp_path)
+    with pytest.raises(LabError, match="no row for the board"):
+        board.add({("a", "b"): 1})
+    board.add({"task": "half \ud83d"})
+    assert board.rows() == [{"task": "half \\ud83d"}]
+    all_views(board, tmp_path)
+
+
+def test_time_grows_with_the_rows_and_not_with_their_square(tmp_path):
+    """Eight times the rows: about eight times as long, where it was 64. A page shows no more than it can."""
+    spent = {}
+    for size in (1000, 8000):
+        board = Board(tmp_path / str(size))
+        board.path.parent.mkdir()
+        made = (json.dumps(scored(float(n % 97), seed=n, dialogue_ids="a"), default=str) for n in range(size))
+        board.path.write_text("\n".join(made))
+        board.table()  # what is imported at the first call
+        started = process_time()
+        board.table(), board.html()
+        spent[size] = process_time() - started
+    assert spent[8000] < 24 * spent[1000], spent
+    assert board.html().html.count("<tr>") < 500 and "board.csv() has all" in board.html().html

@@ -1,6 +1,8 @@
 """A sweep: every model once, whatever happens to the others, and never two in memory."""
 
 import gc
+import json
+import time
 import weakref
 from dataclasses import replace
 
@@ -169,3 +171,76 @@ def test_compute_is_six_times_parameters_times_tokens(models, miniwoz):
     adapter = load_file(f"{row['adapter']}/adapter_model.safetensors").values()
     size = model.num_parameters() - model.get_input_embeddings().weight.numel() + sum(part.numel() for part in adapter)
     assert row["flops"] == pytest.approx(6 * size * sum(len(window.input_ids) for window in windows), rel=1e-6)
+
+
+# --- what a sweep knows again, and what it says -----------------------------------------------------------------------
+
+
+def written_before(board, change):
+    """Rewrite every row as an earlier labkit would have written it."""
+    rows = [json.loads(line) for line in board.path.read_text().splitlines()]
+    for row in rows:
+        change(row)
+    board.path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.slow
+def test_a_field_that_a_configuration_gets_makes_no_earlier_row_unknown(models, miniwoz):
+    """Neither a new field, nor what rows were called before: the same sweep computes nothing."""
+    folders, loaded = models
+    run(folders[:1], miniwoz)
+
+    def older(row):
+        record = row["sweep"]
+        del record["decoding"]["typical_p"], record["which"], record["dialogue_ids"]
+        record["model"] = folders[0]
+        if record["training"]:
+            del record["training"]["use_dora"]
+            record["training"]["model"] = folders[0]
+
+    written_before(Board(), older)
+    rows = run(folders[:1], miniwoz)
+    assert loaded == folders[:1] and len(Board().rows()) == 2 and all("bleu" in row for row in rows)
+
+
+@pytest.mark.slow
+def test_a_setting_that_differs_from_the_default_of_its_field_is_another_run(models, miniwoz):
+    folders, loaded = models
+    config = DecodingConfig(strategy="sample", top_k=5, max_new_tokens=8)
+    run(folders[:1], miniwoz, training=None, decoding=config)
+    written_before(Board(), lambda row: row["sweep"]["decoding"].pop("top_k"))  # it had no such setting then
+    run(folders[:1], miniwoz, training=None, decoding=config)
+    assert loaded == folders[:1] * 2
+
+
+def test_a_sweep_looks_at_dev_unless_told_otherwise_and_names_no_path(models, miniwoz, tmp_path):
+    folders, _ = models
+    (row,) = run(folders[:1], miniwoz, training=None)
+    assert row["split"] == "dev" and Board().looks_at_test() == {}
+    text = Board().path.read_text()
+    assert str(tmp_path) not in text and row["model"] == "gpt_neox" and row["dialogue_ids"]
+
+
+def test_replies_per_second_are_of_writing_replies_not_of_training_and_perplexity(models, miniwoz, monkeypatch):
+    folders, _ = models
+
+    def slow(function):
+        def waited(*args, **options):
+            time.sleep(5)
+            return function(*args, **options)
+
+        return waited
+
+    monkeypatch.setattr(module, "finetune", slow(module.finetune))
+    monkeypatch.setattr(module, "reply_perplexity", slow(module.reply_perplexity))
+    rows = run(folders[:1], miniwoz)
+    replies = sum(len(dialogue.bot_turns) for dialogue in miniwoz["dev"][:2])
+    for row in rows:
+        assert 0 < row["seconds"] < 5
+        assert row["speed"]["replies_per_second"] == pytest.approx(replies / row["seconds"], rel=0.2)
+
+
+def test_a_sweep_over_no_dialogues_is_refused(miniwoz):
+    for n in (0, -1):
+        with pytest.raises(LabError, match="choose n from 1 on"):
+            sweep(["mini-pythia"], miniwoz, n=n)
