@@ -53,11 +53,11 @@ class Finite(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: object,
+        **told: dict[str, float],
     ) -> None:
+        logs = told.get("logs") or {}
         for name in NAMES_OF_LOSSES:
-            value = (logs or {}).get(name, 0.0)
+            value = logs.get(name, 0.0)
             if not math.isfinite(value):
                 found = f"{name} is {value} at step {state.global_step}"
                 action = "lower learning_rate or raise warmup_steps, and train into another folder"

@@ -152,6 +152,7 @@ def finished(out: Path) -> FinetuneResult | None:
 
 
 def weights_file(out: Path) -> Path | None:
+    """The file of trained weights that a folder begins with; None where there is none."""
     for name in WEIGHT_FILES:
         if (out / name).is_file():
             return out / name

@@ -145,7 +145,7 @@ def _finetune(
         trainable=n_trainable,
         total=n_total,
         seconds=time.perf_counter() - started,
-        tokens_per_second=trainer.target_tokens / trainer.step_seconds if trainer.step_seconds else 0.0,
+        tokens_per_second=int(trainer.target_tokens) / trainer.step_seconds if trainer.step_seconds else 0.0,
     )
     if trainer.is_world_process_zero():
         write_result(result)

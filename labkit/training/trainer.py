@@ -25,18 +25,12 @@ Score = Callable[[], dict[str, float | str]]
 class TargetTrainer(Trainer):
     """Trainer with the loss on target positions, and validation: nats per target token, and what `score` adds."""
 
-    def __init__(self, *, order: EpochOrder, score: Score, **options: Any):  # Trainer's own options
-        super().__init__(**options)
-        self.model_accepts_loss_kwargs = True  # compute_loss divides by num_items_in_batch itself
-        self.order = order
-        self.score = score
-        self.step_seconds = 0.0
-        self._target_tokens: torch.Tensor | int = 0  # stays on the device: reading it at each step would wait for it
-
-    @property
-    def target_tokens(self) -> int:
-        """Tokens with a loss in the training steps of this call, of this process."""
-        return int(self._target_tokens)
+    order: EpochOrder  # these two are set by make_trainer
+    score: Score
+    step_seconds = 0.0
+    # tokens with a loss in the training steps of this call and process; stays on the device, since to read it at each
+    # step would be to wait for it
+    target_tokens: torch.Tensor | int = 0
 
     def _get_train_sampler(self, *_: object) -> EpochOrder:
         return self.order
@@ -55,7 +49,7 @@ class TargetTrainer(Trainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         n_targets = _count_targets(inputs)
-        self._target_tokens = self._target_tokens + n_targets
+        self.target_tokens = self.target_tokens + n_targets
         # one gradient step is the mean over all target tokens of all processes, whatever batch they are in
         divisor = n_targets if num_items_in_batch is None else num_items_in_batch
         return target_loss(model, **inputs) * self.accelerator.num_processes / divisor
@@ -108,15 +102,17 @@ def make_trainer(
         lengths=list(train["length"]) if config.group_by_length else None,
         rows_per_step=config.batch_size * config.gradient_accumulation_steps,
     )
-    return TargetTrainer(
+    trainer = TargetTrainer(
         model=lm.model,
         args=_arguments(lm, config, out, evaluate=len(dev) > 0, step_type=step_type),
         train_dataset=train,
         eval_dataset=dev,
         data_collator=Collator(lm.codec.pad_id),
-        order=order,
-        score=score,
     )
+    trainer.model_accepts_loss_kwargs = True  # compute_loss divides by num_items_in_batch itself
+    trainer.order = order
+    trainer.score = score
+    return trainer
 
 
 def _arguments(

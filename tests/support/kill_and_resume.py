@@ -57,7 +57,7 @@ MOMENTS = {
     ),
     "while the best adapter is saved": lambda: at(2, record, "save_adapter"),
     "in the middle of publishing": lambda: at(2, Path, "replace"),
-    "before the result is written": lambda: at(2, run_module, "write_result"),
+    "before the result is written": lambda: at(1, run_module, "write_result"),
 }
 
 

@@ -195,7 +195,7 @@ def test_a_regular_expression_shows_what_it_matched(corpus: Corpus, tmp_path: Pa
     config = replace(TINY, max_steps=1, eval_steps=0, lora_modules=r"layers\.1\.attention|dense_h")
     finetune(tiny_lm(), corpus, config, tmp_path)
     block = "gpt_neox.layers.N."
-    shown = f"{block}attention.dense (1), {block}attention.query_key_value (1), {block}mlp.dense_4h_to_h (1)"
+    shown = f"{block}attention.dense (1), {block}attention.query_key_value (1), {block}mlp.dense_h_to_4h (2)"
     assert f"LoRA on {shown}\n" in capsys.readouterr().out
 
 
