@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["AdapterChange", "adapter_changes", "attention", "logit_lens", "tokens", "turn_perplexities"]
+__all__ = [
+    "AdapterChange",
+    "adapter_changes",
+    "attention",
+    "final_norm",
+    "logit_lens",
+    "tokens",
+    "turn_perplexities",
+]
 
 
 def tokens(lm: LanguageModel, ids: Sequence[int]) -> list[str]:
@@ -60,7 +68,7 @@ def logit_lens(lm: LanguageModel, ids: Sequence[int]) -> "np.ndarray":
 
     states = read_once(lm, ids, output_hidden_states=True).hidden_states  # one [1, T, H] a layer
     last_tokens = [state[:, -1] for state in states]  # [1, H] each
-    normalise = _final_norm(lm)
+    normalise = final_norm(lm)
     with torch.inference_mode():
         normed = [normalise(state) for state in last_tokens[:-1]]
         normed.append(last_tokens[-1])  # the last one is handed out normalised
@@ -68,7 +76,7 @@ def logit_lens(lm: LanguageModel, ids: Sequence[int]) -> "np.ndarray":
     return logits.float().softmax(-1).cpu().numpy()
 
 
-def _final_norm(lm: LanguageModel) -> "torch.nn.Module":
+def final_norm(lm: LanguageModel) -> "torch.nn.Module":
     """The normalisation before the output head: the last one that is in no numbered layer."""
     found = None
     for name, module in lm.base.base_model.named_modules():

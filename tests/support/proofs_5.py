@@ -124,6 +124,7 @@ RIGHT = {
     ],
     "5.4": ["c", " C ", "C)"],
     "5.5": [converse, converse_by_recursion],
+    "5.6": ["b", "B)"],
 }
 WRONG = {  # (answer, words of the message that it must get)
     "5.1": [
@@ -162,4 +163,5 @@ WRONG = {  # (answer, words of the message that it must get)
         (lambda write, n: converse(write, n)[:-1], "2 turns should give"),
         (lambda write, n: converse(write, n) if n > 1 else [], "1 turn should give"),
     ],
+    "5.6": [("a", "no other states"), ("c", "equal letter by letter"), ("d", "counts turns in both")],
 }

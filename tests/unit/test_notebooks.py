@@ -89,3 +89,24 @@ def test_no_secret_and_no_path_of_one_machine(path):
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"hf_[A-Za-z0-9]{20,}|/home/\w|/root/|/work/|/Users/\w", text)
     assert "trust_remote_code" not in "\n".join(code(path))
+
+
+@pytest.mark.parametrize("number", ["3", "5"])
+def test_the_test_split_is_looked_at_in_one_cell_at_the_end(number):
+    """What a student repeats is scored on dev: the best of many tries on test would look better than it is."""
+    (path,) = [path for path in SOURCES if path.name.startswith(number)]
+    looks = [cell.id for cell in read(path).cells if cell.cell_type == "code" and '"test"' in cell.source]
+    assert looks == ["test-once"]
+
+
+def test_every_sweep_of_notebook_3_is_scored_on_dev():
+    (path,) = [path for path in SOURCES if path.name.startswith("3")]
+    sweeps = [source for source in code(path) if "labkit.sweep(" in source]
+    assert sweeps and all('"dev"' in source for source in sweeps)
+
+
+@each_source
+def test_a_second_axis_in_a_cell_has_ticks_of_its_own(path):
+    """Without a tickmode plotly puts them where the left axis has its grid: 11.8, 50.3, 88.9."""
+    for source in code(path):
+        assert "yaxis2" not in source or "tickmode" in source
