@@ -64,7 +64,7 @@ WRONG = {  # (answer, words of the message that it must get)
         (lambda w, c: c[np.searchsorted(c, w / np.abs(w).max(), "right") - 1] * np.abs(w).max(), "come back as"),
         (quantise_without_a_guard, "A block of zeros"),
     ],
-    "2.4": [("a", "slide is wrong"), ("c", "nothing is computed in 4 bits"), ("d", "exist for the adapter only")],
+    "2.4": [("a", "other way round"), ("c", "nothing is computed in 4 bits"), ("d", "exist for the adapter only")],
     "2.5": [
         (4, "a block's constant is stored, too"),
         (4.5, "before the constants are quantised themselves"),

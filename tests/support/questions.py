@@ -1,5 +1,5 @@
 """The questions of the 2023 lab and their places (labkit/course/questions.toml) as a table for the README, printed by
-`python tests/unit/questions.py`.
+`python tests/support/questions.py`.
 """
 
 import re
