@@ -72,7 +72,8 @@ def figure_findings(figure: Json) -> Iterator[str]:  # plotly's JSON
     """A plotly figure (as JSON) without a title, or whose series only their colour tells apart."""
     layout = _part(figure, "layout")
     title = _part(layout, "title")
-    if not title.get("text"):
+    words = title.get("text")
+    if not words:
         yield "a figure without a title"
     first: dict[str, NameAndColour] = {}  # look → the first trace that has it
     traces = figure.get("data", ())
@@ -167,9 +168,9 @@ def markdown_of(notebook: nbformat.NotebookNode) -> str:
 
 def _output_findings(data: Json) -> Iterator[str]:  # {MIME type: what nbformat has for it}
     figure = data.get(PLOTLY)
-    html = data.get("text/html", "")
     if figure is not None:
         yield from figure_findings(figure)
+    html = data.get("text/html", "")
     yield from html_findings(html)
     pictures = [kind for kind in data if kind.startswith("image/")]
     if pictures:
