@@ -75,7 +75,7 @@ def figure_findings(figure: Json) -> Iterator[str]:  # plotly's JSON
     words = title.get("text")
     if not words:
         yield "a figure without a title"
-    first: dict[str, NameAndColour] = {}  # look → the first trace that has it
+    first: dict[str, NameAndColour] = {}  # look → name and colour of the first trace that has it
     traces = figure.get("data", ())
     for trace in traces:
         is_hidden = trace.get("visible") is False
@@ -107,10 +107,11 @@ def _look(trace: Json) -> str:  # plotly's JSON
     marker = _part(trace, "marker")
     pattern = _part(marker, "pattern")
     line = _part(trace, "line")
+    symbol = marker.get("symbol")
+    shape = pattern.get("shape")
+    dash = line.get("dash")
     seen = [trace.get(name) for name in LOOKS]
-    seen.append(marker.get("symbol"))
-    seen.append(pattern.get("shape"))
-    seen.append(line.get("dash"))
+    seen += [symbol, shape, dash]
     return str(seen)
 
 
@@ -172,6 +173,6 @@ def _output_findings(data: Json) -> Iterator[str]:  # {MIME type: what nbformat 
         yield from figure_findings(figure)
     html = data.get("text/html", "")
     yield from html_findings(html)
-    pictures = [kind for kind in data if kind.startswith("image/")]
-    if pictures:
+    has_picture = any(kind.startswith("image/") for kind in data)
+    if has_picture:
         yield "a picture, which has no alt text"

@@ -99,7 +99,11 @@ def class_words(score: Callable) -> str:
     return "Frequent here, rare elsewhere: both must hold, so neither `the` nor a booking code wins."
 
 
-def _about_scores(got: np.ndarray, counts: np.ndarray, right: np.ndarray) -> str:
+def _about_scores(
+    got: np.ndarray,
+    counts: np.ndarray,
+    right: np.ndarray,
+) -> str:
     """What is wrong with scores [C, W] of words in clusters."""
     sizes = counts.sum(1, keepdims=True)  # [C, 1]
     frequencies = counts.sum(0)  # [W]
@@ -131,7 +135,7 @@ def _about_scores(got: np.ndarray, counts: np.ndarray, right: np.ndarray) -> str
 def _worst(got: np.ndarray, right: np.ndarray) -> tuple[int, int]:
     """Where two matrices differ most."""
     differences = np.abs(got - right)
-    largest = differences.argmax()
+    largest = differences.argmax()  # counted through all rows
     row, column = np.unravel_index(largest, right.shape)
     return int(row), int(column)
 
@@ -165,8 +169,8 @@ def _about_transitions(got: np.ndarray, expected: np.ndarray) -> str:
     if np.allclose(transposed, expected, atol=_SMOOTHED):
         return "rows and columns are swapped. Row i is the state now, column j the next."
     k = len(expected) - 2
-    clusters = map(str, range(k))
-    names = [*clusters, "BEGIN", "END"]
+    names = [str(cluster) for cluster in range(k)]
+    names += ["BEGIN", "END"]
     totals = got.sum(1)  # [k + 2]
     for name, total in zip(names, totals, strict=True):
         if not np.isclose(total, 1):

@@ -51,7 +51,14 @@ def _spans(text: str, values: list[tuple[str, str]]) -> list[Span]:
     for slot, value in values:
         start = text.index(value)
         end = start + len(value)
-        marked.append(Span("Hotel-Inform", slot, value, start, end))
+        span = Span(
+            act="Hotel-Inform",
+            slot=slot,
+            value=value,
+            start=start,
+            end=end,
+        )
+        marked.append(span)
     return marked
 
 
