@@ -41,7 +41,8 @@ def markdown_findings(markdown: str) -> Iterator[str]:
     text = prose(markdown)
     headings = _HEADING.findall(text)
     levels = [len(marks) for marks in headings]
-    begins_with_title = levels[:1] == [1]
+    first_level = levels[:1]  # empty where there is no heading
+    begins_with_title = first_level == [1]
     n_titles = levels.count(1)
     if not begins_with_title or n_titles > 1:
         yield "not exactly one first-level heading, at the top"
