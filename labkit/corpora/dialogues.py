@@ -15,18 +15,26 @@ SPEAKERS = {"USER": USER, "SYSTEM": BOT}
 PAIR = "the field 'dialog_act'"
 SPAN = "the field 'span_info'"
 Raw = Json  # an object of a JSON file, before it is checked
+RawSpan = list[object]  # [act, slot, value, start, end], as span_info has it
 
 
-def parse_dialogue(raw: Raw, acts: Raw | None = None, file: str = "") -> Dialogue:
+def parse_dialogue(
+    raw: Raw,
+    acts: Raw | None = None,
+    file: str = "",
+) -> Dialogue:
     """One raw dialogue with its entry of dialog_acts.json; without one, spans are read from the frames.
 
     Raises:
         LabError: a field is missing or of a wrong type, an unknown speaker, a span outside its utterance; the file, the
             dialogue, the turn and the field are named.
     """
-    place = f"file {file}, dialogue" if file else "dialogue"
+    place = "dialogue"
+    if file:
+        place = f"file {file}, dialogue"
     dialogue_id = member(raw, "dialogue_id", str, place)
-    place = f"{place} {brief(dialogue_id)}"
+    name = brief(dialogue_id)
+    place = f"{place} {name}"
     services = member(raw, "services", list, place)
     texts(services, place, "the field 'services'")
     if acts is not None:
@@ -42,15 +50,21 @@ def parse_dialogue(raw: Raw, acts: Raw | None = None, file: str = "") -> Dialogu
     return Dialogue(dialogue_id, tuple(services), turns)
 
 
-def _parse_turn(raw: Raw, acts: Raw | None, last_state: State, place: str) -> Turn:
+def _parse_turn(
+    raw: Raw,
+    acts: Raw | None,
+    last_state: State,
+    place: str,
+) -> Turn:
     turn_id = member(raw, "turn_id", str, place)
     utterance = member(raw, "utterance", str, place)
     frames = member(raw, "frames", list, place)
     for frame in frames:
         typed(frame, dict, place, "a frame")
-    turn = Turn(_speaker(raw, place), utterance)
+    speaker = _speaker(raw, place)
+    turn = Turn(speaker, utterance)
     turn.state = last_state
-    if turn.speaker == USER:
+    if speaker == USER:
         turn.state = _state(frames, place)
     if acts is None:
         spans = _frame_spans(frames, place)
@@ -62,7 +76,10 @@ def _parse_turn(raw: Raw, acts: Raw | None, last_state: State, place: str) -> Tu
         turn.acts = _acts(raw_acts, place)
         spans = entry.get("span_info", [])
         typed(spans, list, place, SPAN)
-    checked = [_span(item, utterance, place) for item in spans]
+    checked = []
+    for item in spans:
+        span = _span(item, utterance, place)
+        checked.append(span)
     turn.spans = _in_order(checked)
     return turn
 
@@ -71,7 +88,8 @@ def _speaker(raw: Raw, place: str) -> str:
     name = member(raw, "speaker", str, place)
     speaker = SPEAKERS.get(name.upper())
     if speaker is None:
-        refuse(place, f"the field 'speaker' is {brief(name)!r}, neither USER nor SYSTEM")
+        found = brief(name)
+        refuse(place, f"the field 'speaker' is {found!r}, neither USER nor SYSTEM")
     return speaker
 
 
@@ -81,14 +99,17 @@ def _state(frames: list[Raw], place: str) -> State:
     for frame in frames:
         if "state" not in frame:
             continue
-        slot_values = member(frame["state"], "slot_values", dict, place)
+        raw_state = frame["state"]
+        slot_values = member(raw_state, "slot_values", dict, place)
         for name, values in slot_values.items():
             text(name, place, "a name in the field 'slot_values'")
             what = f"{brief(name)!r} in the field 'slot_values'"
             if typed(values, list, place, what):
-                domain, _, slot = name.lower().partition("-")
+                lower = name.lower()
+                domain, _, slot = lower.partition("-")
+                first = values[0]
                 slots = state.setdefault(domain, {})
-                slots[slot] = _value(values[0], place, what)
+                slots[slot] = _value(first, place, what)
     return state
 
 
@@ -96,11 +117,15 @@ def _acts(raw: object, place: str) -> Acts:
     """{act: [(slot in lower case, value)]}."""
     acts = {}
     members(raw, place, PAIR)
-    for act, pairs in raw.items():
-        if not isinstance(pairs, list):
-            found = brief(repr(pairs))
+    for act, raw_pairs in raw.items():
+        if not isinstance(raw_pairs, list):
+            found = brief(repr(raw_pairs))
             refuse(place, f"{PAIR} holds {found}, not [[slot, value]]")
-        acts[act] = [_pair(pair, place) for pair in pairs]
+        pairs = []
+        for raw_pair in raw_pairs:
+            pair = _pair(raw_pair, place)
+            pairs.append(pair)
+        acts[act] = pairs
     return acts
 
 
@@ -109,13 +134,14 @@ def _pair(raw: object, place: str) -> tuple[str, str]:
     if not is_list or len(raw) != 2:
         found = brief(repr(raw))
         refuse(place, f"{PAIR} holds {found}, not [slot, value]")
-    slot, value = raw
-    slot = _value(slot, place, f"a slot in {PAIR}")
-    value = _value(value, place, f"a value in {PAIR}")
-    return slot.lower(), value
+    raw_slot, raw_value = raw
+    slot = _value(raw_slot, place, what=f"a slot in {PAIR}")
+    value = _value(raw_value, place, what=f"a value in {PAIR}")
+    name = slot.lower()
+    return name, value
 
 
-def _frame_spans(frames: list[Raw], place: str) -> list[list[object]]:
+def _frame_spans(frames: list[Raw], place: str) -> list[RawSpan]:
     """The slots of all frames as span_info has them. Their act is unknown: the domain stands in."""
     spans = []
     for frame in frames:
@@ -129,19 +155,21 @@ def _frame_spans(frames: list[Raw], place: str) -> list[list[object]]:
             start = member(slot, "start", int, place)
             end = member(slot, "exclusive_end", int, place)
             parts = name.split("-")  # "hotel-area"
-            act = parts[0].capitalize()
+            domain = parts[0]
+            act = domain.capitalize()
             name = parts[-1]
             value = slot.get("value")
-            spans.append([act, name, value, start, end])
+            span = [act, name, value, start, end]
+            spans.append(span)
     return spans
 
 
 def _span(raw: object, utterance: str, place: str) -> Span:
     _check_kinds(raw, place)
-    act, slot, value, first, second = raw
+    act, slot, raw_value, first, second = raw
     text(act, place, f"an act in {SPAN}")
     text(slot, place, f"a slot in {SPAN}")
-    value = _value(value, place, f"a value in {SPAN}")
+    value = _value(raw_value, place, f"a value in {SPAN}")
     start = min(first, second)  # some copies of the corpus have them swapped
     end = max(first, second)
     length = len(utterance)
@@ -149,7 +177,13 @@ def _span(raw: object, utterance: str, place: str) -> Span:
         ends = brief(f"{start}–{end}")
         name = brief(slot)
         refuse(place, f"the span of {name!r} is {ends}, outside the utterance of {length} characters")
-    return Span(act, slot.lower(), value, start, end)
+    return Span(
+        act=act,
+        slot=slot.lower(),
+        value=value,
+        start=start,
+        end=end,
+    )
 
 
 def _check_kinds(raw: object, place: str) -> None:
@@ -158,7 +192,8 @@ def _check_kinds(raw: object, place: str) -> None:
     if isinstance(raw, list | tuple):
         kinds = [type(item) for item in raw]
     any_kind = kinds[2:3]
-    if kinds != [str, str, *any_kind, int, int]:
+    expected = [str, str, *any_kind, int, int]
+    if kinds != expected:
         found = brief(repr(raw))
         refuse(place, f"{SPAN} holds {found}, not [act, slot, value, start, end]")
 
@@ -169,7 +204,8 @@ def _in_order(spans: Iterable[Span]) -> tuple[Span, ...]:
     last_end = 0
     for span in sorted(spans, key=lambda span: span.start):
         is_empty = span.start == span.end
-        if span.start >= last_end and not is_empty:
+        overlaps = span.start < last_end
+        if not overlaps and not is_empty:
             kept.append(span)
             last_end = span.end
     return tuple(kept)

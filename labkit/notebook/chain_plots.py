@@ -19,14 +19,15 @@ Edge = tuple[int, int]  # (from, to), numbers of states
 def transition_heat_map(matrix: np.ndarray, names: Mapping[int, str]) -> go.Figure:
     """P(next | now): each row sums to one; END has no row since nothing follows, BEGIN no column."""
     labels = _labels(matrix, names)
-    shares = pandas.DataFrame(matrix, labels, labels)
+    shares = pandas.DataFrame(matrix, index=labels, columns=labels)
     shares = shares.drop(index="END", columns="BEGIN")
     shares = shares.rename_axis(index="now", columns="next")
     return heat_map(shares, "Where a dialogue goes next")
 
 
 def _labels(matrix: np.ndarray, names: Mapping[int, str]) -> list[str]:
-    clusters = [names[cluster] for cluster in range(len(matrix) - 2)]
+    k = len(matrix) - 2
+    clusters = [names[cluster] for cluster in range(k)]
     return [*clusters, "BEGIN", "END"]
 
 
@@ -49,33 +50,41 @@ def transition_graph(
     labels = _labels(matrix, names)
     places = _places(matrix)  # [k + 2, 2]
     limits = sorted({0.05, 0.1, 0.15, 0.2, 0.3, 0.5, threshold})
-    edges = _edges(matrix, limits[0])
+    least = limits[0]
+    edges = _edges(matrix, least)
     told = _told(matrix, labels, utterances or {})
 
     shown = figure("Where a dialogue goes next", height=720)
     for i, j in edges:
         share = float(matrix[i, j])
         arrow = _arrow(places[i], places[j], share)
-        name = f"{plain(labels[i])} → {plain(labels[j])}: {share:.0%}"
+        first = plain(labels[i])
+        second = plain(labels[j])
+        name = f"{first} → {second}: {share:.0%}"
         between = [name] * (_POINTS - 2)
         arrow.hovertext = [told[i], *between, told[j]]  # its ends lie on the states
         arrow.visible = share >= threshold
         shown.add_trace(arrow)
-    shown.add_trace(_states(places, told))
+    points = _states(places, told)
+    shown.add_trace(points)
     for state, label in enumerate(labels):
         stays = float(matrix[state, state])
         if stays < threshold or label == "END":  # the END always stays
             stays = 0.0
-        shown.add_annotation(_label(places[state], label, stays))
+        annotation = _label(places[state], label, stays)
+        shown.add_annotation(annotation)
 
+    slider = _threshold_slider(matrix, edges, limits, threshold)
+    menu = _state_menu(matrix, labels, edges)
     shown.update_layout(
-        sliders=[_threshold_slider(matrix, edges, limits, threshold)],
-        updatemenus=[_state_menu(matrix, labels, edges)],
+        sliders=[slider],
+        updatemenus=[menu],
         showlegend=False,
         title={"y": 0.99, "yanchor": "top"},
         margin_t=90,
     )
-    shown.update_xaxes(visible=False, range=[-0.6, len(matrix) - 0.4])
+    n_states = len(matrix)
+    shown.update_xaxes(visible=False, range=[-0.6, n_states - 0.4])
     shown.update_yaxes(visible=False, range=[-2.7, 2.8])
     return shown
 
@@ -91,15 +100,21 @@ def _edges(matrix: np.ndarray, least: float) -> list[Edge]:
 
 def _places(matrix: np.ndarray) -> np.ndarray:
     """[k+2, 2]: x ranks the expected turns to the END, (I - Q)^-1 1 (Kemeny & Snell 1960); y is one of five lanes."""
-    k = len(matrix) - 2
-    without_end = k + 1
-    between_states = matrix[:without_end, :without_end]  # Q
-    passing = np.eye(without_end) - between_states  # I - Q
-    turns, *_ = np.linalg.lstsq(passing, np.ones(without_end), rcond=None)  # [k + 1]
-    places = np.zeros((k + 2, 2))
-    from_begin_to_end = [k, *np.argsort(-turns[:k]), k + 1]
+    n_states = len(matrix)
+    begin = n_states - 2  # k
+    end = n_states - 1
+    between_states = matrix[:end, :end]  # Q, [k + 1, k + 1]
+    passing = np.eye(end) - between_states  # I - Q
+    ones = np.ones(end)  # [k + 1]
+    turns, *_ = np.linalg.lstsq(passing, ones, rcond=None)  # [k + 1]
+    of_clusters = turns[:begin]  # [k]
+    from_the_farthest = np.argsort(-of_clusters)  # [k]
+    from_begin_to_end = [begin, *from_the_farthest, end]
+    places = np.zeros((n_states, 2))
     for rank, state in enumerate(from_begin_to_end):
-        lane = _LANES[rank % len(_LANES)] if state < k else 0  # BEGIN and END in the middle
+        lane = 0  # BEGIN and END in the middle
+        if state < begin:
+            lane = _LANES[rank % len(_LANES)]
         places[state] = rank, lane
     return places
 
@@ -108,18 +123,22 @@ def _arrow(start: np.ndarray, end: np.ndarray, share: float) -> go.Scatter:
     """A bent arrow from one place [2] to another; its share is written half-way where a menu asks for it."""
     across = end[0] - start[0]
     height = 0.25 * np.sign(across) * abs(across) ** 0.7  # of the other sign on the way back, which so passes below
-    middle = (start + end) / 2 + np.array([0, height])
-    t = np.linspace(0.03, 0.96, _POINTS)[:, None]  # [P, 1]
+    bend = np.array([0, height])
+    middle = (start + end) / 2 + bend
+    t = np.linspace(0.03, 0.96, _POINTS)  # [P]
+    t = t[:, None]  # [P, 1]
     curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end  # a quadratic Bézier curve, [P, 2]
+    no_size = [0] * (_POINTS - 1)
     head = {
         "symbol": "arrow",
         "angleref": "previous",
-        "size": [0] * (_POINTS - 1) + [14],
+        "size": [*no_size, 14],
         "line_width": 0,
         "opacity": 1,
     }
     written = [""] * _POINTS
-    written[_POINTS // 2] = f"<b>{share:.0%}</b>"
+    half_way = _POINTS // 2
+    written[half_way] = f"<b>{share:.0%}</b>"
     return go.Scatter(
         x=curve[:, 0],
         y=curve[:, 1],
@@ -137,18 +156,27 @@ def _strength(share: float) -> float:
     return min(1.0, 0.45 + share)
 
 
-def _told(matrix: np.ndarray, labels: Sequence[str], utterances: Mapping[int, Sequence[str]]) -> list[str]:
+def _told(
+    matrix: np.ndarray,
+    labels: Sequence[str],
+    utterances: Mapping[int, Sequence[str]],
+) -> list[str]:
     """For each state what hovering tells: the likeliest ways out of it and into it, and what is said there."""
     told = []
     for state, label in enumerate(labels):
+        out_of = matrix[state]  # [k + 2]
+        into = matrix[:, state]  # [k + 2]
         lines = [label]
-        for target, share in _largest(matrix[state]):
-            lines.append(f"→ {labels[target]} {share:.0%}")
-        for source, share in _largest(matrix[:, state]):
-            lines.append(f"← {labels[source]} {share:.0%}")
+        for target, share in _largest(out_of):
+            name = labels[target]
+            lines.append(f"→ {name} {share:.0%}")
+        for source, share in _largest(into):
+            name = labels[source]
+            lines.append(f"← {name} {share:.0%}")
         examples = list(utterances.get(state, ()))
         for text in examples[:3]:
-            lines.extend(wrap(f"“{text}”", 60))
+            quoted = f"“{text}”"
+            lines.extend(wrap(quoted, 60))
         told.append(plain_lines(lines))
     return told
 
@@ -167,10 +195,12 @@ def _largest(shares: np.ndarray, n: int = 6) -> list[tuple[int, float]]:
 def _states(places: np.ndarray, told: Sequence[str]) -> go.Scatter:
     """The states as points [k + 2, 2]: clusters, BEGIN and END differ in colour and symbol."""
     k = len(places) - 2
+    colours = [PALETTE[0]] * k
+    symbols = ["circle"] * k
     look = {
         "size": 20,
-        "color": [PALETTE[0]] * k + [PALETTE[2], PALETTE[3]],
-        "symbol": ["circle"] * k + ["triangle-right", "square"],
+        "color": [*colours, PALETTE[2], PALETTE[3]],
+        "symbol": [*symbols, "triangle-right", "square"],
     }
     return go.Scatter(
         x=places[:, 0],
@@ -211,7 +241,12 @@ def _threshold_slider(
     for limit in limits:
         visible = [bool(matrix[edge] >= limit) for edge in edges]
         visible.append(True)
-        steps.append({"label": f"{limit:.0%}", "method": "restyle", "args": [{"visible": visible}]})
+        step = {
+            "label": f"{limit:.0%}",
+            "method": "restyle",
+            "args": [{"visible": visible}],
+        }
+        steps.append(step)
     return {
         "steps": steps,
         "active": limits.index(threshold),
@@ -219,7 +254,11 @@ def _threshold_slider(
     }
 
 
-def _state_menu(matrix: np.ndarray, labels: Sequence[str], edges: Sequence[Edge]) -> dict[str, object]:
+def _state_menu(
+    matrix: np.ndarray,
+    labels: Sequence[str],
+    edges: Sequence[Edge],
+) -> dict[str, object]:
     """A menu: all arrows, or those of one state with their shares. It leaves alone what the slider makes visible."""
     change: dict[str, list[object]] = {
         "opacity": [_strength(matrix[edge]) for edge in edges],
@@ -248,4 +287,8 @@ def _entry(label: str, change: Mapping[str, list[object]]) -> dict[str, object]:
         "opacity": [*change["opacity"], 1.0],
         "mode": [*change["mode"], "markers"],
     }
-    return {"label": label, "method": "restyle", "args": [whole]}
+    return {
+        "label": label,
+        "method": "restyle",
+        "args": [whole],
+    }

@@ -17,8 +17,10 @@ from labkit.shown import show as show
 
 if TYPE_CHECKING:
     from labkit.metrics import Explanation
+    from labkit.metrics.success import Verdict
 
 Entity = dict[str, Any]  # a row of a database file: what JSON holds
+LabelledText = tuple[str, str]  # (label, text)
 Database = Mapping[str, list[Entity]]  # {domain: entities}
 PLACEHOLDER = re.compile(r"\[[\w ]+\]")
 # half-transparent greys and blues over whatever colour the theme has; the text colour is inherited
@@ -54,8 +56,12 @@ def show_dialogue(
         states: write the belief state below each user turn.
         turns: how many turns are seen at once; a click unfolds the rest, and the text has them all.
     """
-    replies = iter((predictions or {}).get(dialogue.key, ()))
-    head = f"{dialogue.dialogue_id} ({', '.join(dialogue.services)})"
+    own: Sequence[Reply] = ()
+    if predictions:
+        own = predictions.get(dialogue.key, ())
+    replies = iter(own)
+    services = ", ".join(dialogue.services)
+    head = f"{dialogue.dialogue_id} ({services})"
     bubbles = []
     lines = [head]
     user = None
@@ -64,28 +70,35 @@ def show_dialogue(
         reply = next(replies, None) if bot else None
         text = turn.utterance
         if bot and delexicalised:
-            text = delexicalise(turn, current_domain(turn.state, user or turn))
+            domain = current_domain(turn.state, user or turn)
+            text = delexicalise(turn, domain)
         if reply is None:
             said = [(turn.speaker, text)]
         else:
-            said = [("reference", text)]
-            said.append(("prediction", str(reply["response"])))
+            response = str(reply["response"])
+            said = [("reference", text), ("prediction", response)]
         if states and not bot and turn.state:
-            said.append(("state", state_text(turn.state)))
+            state = state_text(turn.state)
+            said.append(("state", state))
         bubbles.append(bubble(said, bot))
-        lines.extend(f"{label}> {words}" for label, words in said)
+        for label, words in said:
+            lines.append(f"{label}> {words}")
         user = turn
-    return Shown(f"<p><b>{escape(head)}</b></p>{_folded(bubbles, turns)}", "\n".join(lines))
+    title = f"<p><b>{escape(head)}</b></p>"
+    body = _folded(bubbles, turns)
+    plain_text = "\n".join(lines)
+    return Shown(title + body, plain_text)
 
 
 def _folded(bubbles: Sequence[str], first: int) -> str:
     """The first bubbles of a dialogue; the others unfold by a click or by keyboard."""
     rest = bubbles[first:]
-    if len(rest) < 2:  # a line that unfolds one turn would be no shorter than the turn
+    n_more = len(rest)
+    if n_more < 2:  # a line that unfolds one turn would be no shorter than the turn
         return _list(bubbles)
     seen = _list(bubbles[:first])
     folded = _list(rest)
-    summary = f'<summary style="cursor:pointer;padding:.3em 0">{len(rest)} more turns</summary>'
+    summary = f'<summary style="cursor:pointer;padding:.3em 0">{n_more} more turns</summary>'
     return f"{seen}<details>{summary}{folded}</details>"
 
 
@@ -94,12 +107,14 @@ def _list(bubbles: Sequence[str]) -> str:
     return f'<div role="list" style="display:flex;flex-direction:column;max-width:60em">{items}</div>'
 
 
-def bubble(shown: Sequence[tuple[str, str]], bot: bool) -> str:
+def bubble(shown: Sequence[LabelledText], bot: bool) -> str:
     """HTML of one turn, [(label, text)], on the user's or the bot's side."""
     lines = []
     for label, text in shown:
-        name = f'<span style="{SMALL}">{escape(label)}:</span>'
-        lines.append(f"<div>{name} {highlighted(text)}</div>")
+        safe = escape(label)
+        words = highlighted(text)
+        name = f'<span style="{SMALL}">{safe}:</span>'
+        lines.append(f"<div>{name} {words}</div>")
     said = "".join(lines)
     style = _BOT if bot else _USER
     return f'<div role="listitem" style="{style}">{said}</div>'
@@ -111,34 +126,55 @@ def show_explanation(explanation: "Explanation") -> Shown:
     verdicts = []
     for verdict in explanation.verdicts:
         inform, success = marks[verdict.domain]
-        told = f" {verdict.domain} (wanted {verdict.wanted}): {verdict.reason}"
-        if verdict.missing:
-            told += f"; never told {', '.join(verdict.missing)}"
-        elif not success:  # nothing is missing here: an Inform failed, in this domain or in another
-            told += "; Success needs Inform in every domain"
         first = _mark("Inform", inform)
         second = _mark("Success", success)
-        verdicts.append(f'<li style="margin:.3em 0">{first} {second}{escape(told)}</li>')
+        told = _reason(verdict, success)
+        safe = escape(told)
+        verdicts.append(f'<li style="margin:.3em 0">{first} {second}{safe}</li>')
     bubbles = []
     for user, reply, change in explanation.turns:
+        asked = [("user", user)]
         said = [("bot", reply)]
         if change and not change.endswith(NOTHING):
             said.append(("scored", change))
-        bubbles.append(bubble([("user", user)], False))
-        bubbles.append(bubble(said, True))
-    head = f"<p><b>{escape(explanation.heading)}</b></p>"
+        bubbles.append(bubble(asked, bot=False))
+        bubbles.append(bubble(said, bot=True))
+    heading = escape(explanation.heading)
+    head = f"<p><b>{heading}</b></p>"
     items = "".join(verdicts)
     domains = f'<ul style="list-style:none;padding-left:0">{items}</ul>'
-    return Shown(head + domains + _list(bubbles), str(explanation))
+    body = _list(bubbles)
+    return Shown(head + domains + body, str(explanation))
+
+
+def _reason(verdict: "Verdict", success: bool) -> str:
+    """Why a domain passed or failed, in words."""
+    told = f" {verdict.domain} (wanted {verdict.wanted}): {verdict.reason}"
+    if verdict.missing:
+        missing = ", ".join(verdict.missing)
+        return f"{told}; never told {missing}"
+    if not success:  # nothing is missing here: an Inform failed, in this domain or in another
+        return f"{told}; Success needs Inform in every domain"
+    return told
 
 
 def _mark(name: str, good: bool) -> str:
     """Inform ✓ or Success ✗, each on its own ground: one of the two may have passed."""
-    colour, sign = (_PASSED, "✓") if good else (_FAILED, "✗")
-    return f'<span style="background:{colour};border-radius:.3em;padding:.1em .4em">{name} {sign}</span>'
+    colour = _FAILED
+    sign = "✗"
+    if good:
+        colour = _PASSED
+        sign = "✓"
+    style = f"background:{colour};border-radius:.3em;padding:.1em .4em"
+    return f'<span style="{style}">{name} {sign}</span>'
 
 
-def side_by_side(replies: Mapping[str, str], title: str = "", *, differences: bool = False) -> Shown:
+def side_by_side(
+    replies: Mapping[str, str],
+    title: str = "",
+    *,
+    differences: bool = False,
+) -> Shown:
     """Replies of several systems or settings to one prompt, one column each: {name: reply}.
 
     `differences` underlines the words of later replies that the first one does not have there; *starred* as text.
@@ -148,22 +184,30 @@ def side_by_side(replies: Mapping[str, str], title: str = "", *, differences: bo
     lines = [title]
     for name, reply in replies.items():
         before = first if differences else reply
-        marked = []
-        starred = []
-        for words, new in _changes(before, reply):
-            if new:
-                marked.append(f"<u>{highlighted(words)}</u>")
-                starred.append(f"*{words}*")
-            else:
-                marked.append(highlighted(words))
-                starred.append(words)
-        in_html = " ".join(marked)
-        in_text = " ".join(starred)
-        cells.append(f'<div style="{_COLUMN}"><b>{escape(name)}</b><br>{in_html}</div>')
+        in_html, in_text = _underlined(before, reply)
+        safe = escape(name)
+        cells.append(f'<div style="{_COLUMN}"><b>{safe}</b><br>{in_html}</div>')
         lines.append(f"{name}: {in_text}")
     columns = "".join(cells)
     row = f'<div style="display:flex;flex-wrap:wrap;gap:.6em">{columns}</div>'
-    return Shown(f"<p><b>{escape(title)}</b></p>{row}", "\n".join(lines).strip())
+    head = f"<p><b>{escape(title)}</b></p>"
+    plain_text = "\n".join(lines)
+    return Shown(head + row, plain_text.strip())
+
+
+def _underlined(before: str, reply: str) -> tuple[str, str]:
+    """A reply as HTML and as text, with the words marked that the one before does not have there."""
+    marked = []
+    starred = []
+    for words, new in _changes(before, reply):
+        in_html = highlighted(words)
+        in_text = words
+        if new:
+            in_html = f"<u>{in_html}</u>"
+            in_text = f"*{words}*"
+        marked.append(in_html)
+        starred.append(in_text)
+    return " ".join(marked), " ".join(starred)
 
 
 def _changes(first: str, second: str) -> list[tuple[str, bool]]:
@@ -174,17 +218,24 @@ def _changes(first: str, second: str) -> list[tuple[str, bool]]:
     runs = []
     for tag, _, _, start, end in matcher.get_opcodes():
         run = " ".join(words[start:end])
+        is_new = tag != "equal"
         if run:
-            runs.append((run, tag != "equal"))
+            runs.append((run, is_new))
     return runs
 
 
-def lexical_view(reply: str, dialogue: Dialogue, turn: int, database: Database) -> str:
+def lexical_view(
+    reply: str,
+    dialogue: Dialogue,
+    turn: int,
+    database: Database,
+) -> str:
     """A reply to user turn `turn`, each placeholder filled from the first entity that meets the annotated state.
 
     For reading only, never for scoring: what neither an entity nor the state knows stays a placeholder.
     """
-    return filled(reply, dialogue.turns[2 * turn].state, database)
+    user_turn = dialogue.turns[2 * turn]
+    return filled(reply, user_turn.state, database)
 
 
 def filled(reply: str, state: State, database: Database, domain: str = "") -> str:
@@ -212,10 +263,12 @@ def matching(domain: str, state: State, database: Database) -> list[Entity]:
         return []
     rows = database[domain]
     constraints = normalise_state(state).get(domain, {})
-    ids = VenueDatabase({domain: rows}).query(domain, constraints)
+    venues = VenueDatabase({domain: rows})
+    ids = venues.query(domain, constraints)
     found = []
     for number, row in enumerate(rows):
-        own = row.get("trainID", row.get("id", number))
+        own = row.get("id", number)
+        own = row.get("trainID", own)
         if str(own) in ids:
             found.append(row)
     return found

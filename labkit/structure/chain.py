@@ -30,11 +30,13 @@ def label_sequences(rows: pandas.DataFrame, labels: Sequence[int]) -> list[list[
     """
     labels = whole_labels(labels, len(rows), "rows")
     turns = rows.assign(label=labels)
-    clustered = turns[turns["label"] >= 0]
+    is_clustered = turns["label"] >= 0
+    clustered = turns[is_clustered]
     in_order = clustered.sort_values("turn", kind="stable")
     sequences = []
     for _, dialogue in in_order.groupby("dialogue_id", sort=False):
-        sequences.append(dialogue["label"].tolist())
+        sequence = dialogue["label"].tolist()
+        sequences.append(sequence)
     return sequences
 
 
@@ -42,9 +44,11 @@ def _states(sequence: Sequence[int], k: int) -> list[int]:
     """The sequence, if all its labels are whole numbers from 0 to k-1."""
     states = []
     for label in sequence:
-        if not is_whole(label) or not 0 <= label < k:
-            found = str(list(sequence))[:200]
-            raise LabError(f"a label outside 0..{k - 1}", found, "relabel the clusters")
+        is_state = is_whole(label) and 0 <= label < k
+        if not is_state:
+            what = f"a label outside 0..{k - 1}"
+            found = str(list(sequence))
+            raise LabError(what, found[:200], "relabel the clusters")
         states.append(int(label))
     return states
 
@@ -58,22 +62,30 @@ def transition_matrix(sequences: Sequences, k: int) -> np.ndarray:
         LabError: a label outside 0..k-1, or a k that is no number of clusters.
     """
     k = whole_number("k", k, 0)
-    begin, end = k, k + 1
-    counts = np.zeros((k + 2, k + 2))
+    begin = k
+    end = k + 1
+    n_states = k + 2
+    counts = np.zeros((n_states, n_states))
     for sequence in sequences:
         states = _states(sequence, k)
         path = [begin, *states, end]
         for now, following in pairwise(path):
             counts[now, following] += 1
     counts[end, end] = 1
-    unseen = counts.sum(axis=1) == 0  # [k+2]
+    totals = counts.sum(axis=1)  # [k+2]
+    unseen = totals == 0  # [k+2]
     counts[unseen, :k] = 1
     counts[unseen, end] = 1
     totals = counts.sum(axis=1, keepdims=True)  # [k+2, 1]
     return counts / totals
 
 
-def likely_paths(matrix: np.ndarray, n: int = 5, turns: int | None = None, max_turns: int = 20) -> Paths:
+def likely_paths(
+    matrix: np.ndarray,
+    n: int = 5,
+    turns: int | None = None,
+    max_turns: int = 20,
+) -> Paths:
     """The `n` most probable paths from BEGIN to END, with exactly `turns` states between them or at most `max_turns`
     (n-best Viterbi: of each length only the n best ways into every state are kept).
 
@@ -89,9 +101,13 @@ def likely_paths(matrix: np.ndarray, n: int = 5, turns: int | None = None, max_t
     ways: Ways = {begin: [(1.0, [])]}
     ended: Paths = []
     for length in range(longest + 1):
-        if turns is None or length == turns:
+        may_end = turns is None or length == turns
+        if may_end:
             ended += _endings(ways, matrix)
-        ways = {state: _best_ways_into(state, ways, matrix, n) for state in range(begin)}
+        longer: Ways = {}
+        for state in range(begin):
+            longer[state] = _best_ways_into(state, ways, matrix, n)
+        ways = longer
     return heapq.nlargest(n, ended)
 
 
@@ -100,7 +116,8 @@ def _square(matrix: np.ndarray) -> np.ndarray:
     rows, columns = matrix.shape
     if rows != columns or rows < 2:
         found = f"shape {matrix.shape}"
-        raise LabError("no matrix of transitions", found, "pass what transition_matrix returned")
+        action = "pass what transition_matrix returned"
+        raise LabError("no matrix of transitions", found, action)
     return matrix
 
 
@@ -109,8 +126,9 @@ def _endings(ways: Ways, matrix: np.ndarray) -> Paths:
     end = len(matrix) - 1
     ended: Paths = []
     for state, paths in ways.items():
+        step = matrix[state, end]
         for p, path in paths:
-            whole = float(p * matrix[state, end])
+            whole = float(p * step)
             if whole > 0:
                 ended.append((whole, path))
     return ended
@@ -124,7 +142,9 @@ def _best_ways_into(state: int, ways: Ways, matrix: np.ndarray, n: int) -> Paths
         if step == 0:
             continue
         for p, path in paths:
-            longer.append((p * step, [*path, state]))
+            whole = p * step
+            one_more = [*path, state]
+            longer.append((whole, one_more))
     return heapq.nlargest(n, longer)
 
 
@@ -153,25 +173,34 @@ def chain_bits(
     k = whole_number("k", k, 0)
     order = whole_number("order", order, 0)
     if smoothing not in SMOOTHINGS:
-        raise LabError(f"unknown smoothing {smoothing!r}", "", f"choose one of {', '.join(SMOOTHINGS)}")
-    smoothed = _add_one if smoothing == "add-one" else _hierarchical
+        known = ", ".join(SMOOTHINGS)
+        what = f"unknown smoothing {smoothing!r}"
+        raise LabError(what, "", f"choose one of {known}")
+    smoothed = _hierarchical
+    if smoothing == "add-one":
+        smoothed = _add_one
     counts = _counts(train, k, order)
     bits = []
     for gram in _grams(held_out, k, order):
         p = smoothed(gram, counts, k)
         bits.append(-np.log2(p))
     if not bits:
-        raise LabError("no dialogue held out", "nothing to measure the bits of", "choose more dialogues")
+        found = "nothing to measure the bits of"
+        raise LabError("no dialogue held out", found, "choose more dialogues")
     return float(np.mean(bits))
 
 
 def _grams(sequences: Sequences, k: int, order: int) -> Iterator[Gram]:
     """Each step of each dialogue as (… the `order` states before, state); BEGIN (k) fills up the first contexts."""
+    begin = k
+    end = k + 1
     for sequence in sequences:
-        before, states = [k] * order, _states(sequence, k)
-        path = (*before, *states, k + 1)
+        before = [begin] * order
+        states = _states(sequence, k)
+        path = (*before, *states, end)
         for i in range(order, len(path)):
-            yield path[i - order : i + 1]
+            start = i - order
+            yield path[start : i + 1]
 
 
 @dataclass(frozen=True)
@@ -187,31 +216,41 @@ def _counts(sequences: Sequences, k: int, order: int) -> _Counts:
     for longest in _grams(sequences, k, order):
         for start in range(order + 1):
             gram = longest[start:]
+            context = gram[:-1]
             counts.grams[gram] += 1
-            counts.contexts[gram[:-1]] += 1
+            counts.contexts[context] += 1
     return counts
 
 
 def _add_one(gram: Gram, counts: _Counts, k: int) -> float:
     """P(last state | states before), every state and END as if seen once more."""
+    context = gram[:-1]
     seen = counts.grams[gram]
-    in_context = counts.contexts[gram[:-1]]
+    in_context = counts.contexts[context]
     outcomes = k + 1  # k states and END
     return (seen + 1) / (in_context + outcomes)
 
 
 def _hierarchical(longest: Gram, counts: _Counts, k: int) -> float:
     """P(last state | states before), each context's counts smoothed towards the distribution of the one shorter."""
-    p = 1 / (k + 1)  # uniform over k states and END
-    for start in reversed(range(len(longest))):  # from the empty context to the full one
+    outcomes = k + 1  # k states and END
+    p = 1 / outcomes  # uniform
+    starts = range(len(longest))
+    for start in reversed(starts):  # from the empty context to the full one
         gram = longest[start:]
+        context = gram[:-1]
         seen = counts.grams[gram]
-        in_context = counts.contexts[gram[:-1]]
+        in_context = counts.contexts[context]
         p = (seen + PRIOR_STEPS * p) / (in_context + PRIOR_STEPS)
     return p
 
 
-def turn_bits(rows: pandas.DataFrame, labels: Sequence[int], order: int = 1, share: float = 0.8) -> dict[str, float]:
+def turn_bits(
+    rows: pandas.DataFrame,
+    labels: Sequence[int],
+    order: int = 1,
+    share: float = 0.8,
+) -> dict[str, float]:
     """Bits per turn for the dialogues after the first `share`: which cluster comes (END included), then which words.
 
     A chain of more states always finds the next one harder to guess, so numbers of clusters can be compared by the sum
@@ -228,14 +267,22 @@ def turn_bits(rows: pandas.DataFrame, labels: Sequence[int], order: int = 1, sha
     labels = np.where(labels < 0, noise, labels)  # [N]
     k = int(labels.max()) + 1
     sequences = label_sequences(rows, labels)
+
     known = rows["dialogue_id"].isin(dialogues[:cut])
     known = known.to_numpy()  # [N] bool
     turns = int((~known).sum())
-    words = _word_bits(rows["utterance"], labels, known, k) / turns
-    train, held_out = sequences[:cut], sequences[cut:]
+    of_words = _word_bits(rows["utterance"], labels, known, k)
+    words = of_words / turns
+
+    train = sequences[:cut]
+    held_out = sequences[cut:]
     steps = 1 + len(held_out) / turns  # a turn's, END included
     chain = steps * chain_bits(train, held_out, k, order)
-    return {"cluster": float(chain), "words": float(words), "sum": float(chain + words)}
+    return {
+        "cluster": float(chain),
+        "words": float(words),
+        "sum": float(chain + words),
+    }
 
 
 def _cut(dialogues: int, share: float) -> int:
@@ -250,19 +297,30 @@ def _cut(dialogues: int, share: float) -> int:
     return cut
 
 
-def _word_bits(utterances: Sequence[str], labels: np.ndarray, known: np.ndarray, k: int) -> float:
+def _word_bits(
+    utterances: Sequence[str],
+    labels: np.ndarray,
+    known: np.ndarray,
+    k: int,
+) -> float:
     """Bits of all words of the utterances that are not `known`, given the cluster of each."""
     counts, _ = count_words(utterances)  # [N, V]
-    seen = np.zeros((k, counts.shape[1]), dtype=int)  # [k, V]
+    vocabulary = counts.shape[1]
+    seen = np.zeros((k, vocabulary), dtype=int)  # [k, V]
     for c in range(k):
         members = known & (labels == c)  # [N] bool
-        seen[c] = np.ravel(counts[members].sum(axis=0))
-    vocabulary = seen.shape[1]
-    overall = (seen.sum(axis=0) + 1) / (seen.sum() + vocabulary)  # [V], add-one
+        of_cluster = counts[members].sum(axis=0)  # [1, V]
+        seen[c] = np.ravel(of_cluster)
+    of_word = seen.sum(axis=0)  # [V]
+    in_all = seen.sum()
+    overall = (of_word + 1) / (in_all + vocabulary)  # [V], add-one
     in_cluster = seen.sum(axis=1, keepdims=True)  # [k, 1]
     p = (seen + PRIOR_WORDS * overall) / (in_cluster + PRIOR_WORDS)  # [k, V]
     bits = -np.log2(p)  # [k, V]
+
     told = counts[~known].tocoo()  # (utterance, word, count) of each word that occurs
     cluster_of = labels[~known]
-    price = bits[cluster_of[told.row], told.col]
-    return (told.data * price).sum()
+    clusters = cluster_of[told.row]
+    price = bits[clusters, told.col]
+    cost = told.data * price
+    return cost.sum()

@@ -24,7 +24,13 @@ COMPONENTS = 50  # principal components that "gmm" and "hdbscan" see
 SAMPLE = 2_000  # vectors that a silhouette is computed on: it compares every pair
 
 
-def cluster(vectors: np.ndarray, k: int, method: str = "kmeans", seed: int = 42, n_init: int = 10) -> np.ndarray:
+def cluster(
+    vectors: np.ndarray,
+    k: int,
+    method: str = "kmeans",
+    seed: int = 42,
+    n_init: int = 10,
+) -> np.ndarray:
     """Cluster ids [N], 0..k-1 without a gap, by "kmeans", "gmm" or "hdbscan" (these two on 50 principal components).
 
     HDBSCAN finds its own number of clusters: there `k` only says how small one may be, N / 8k. It may call all noise.
@@ -34,29 +40,39 @@ def cluster(vectors: np.ndarray, k: int, method: str = "kmeans", seed: int = 42,
             method that needs two, or a seed or n_init that is no such number.
     """
     if method not in METHODS:
-        raise LabError(f"unknown method {method!r}", "", f"choose one of {', '.join(METHODS)}")
+        known = ", ".join(METHODS)
+        what = f"unknown method {method!r}"
+        raise LabError(what, "", f"choose one of {known}")
     vectors = finite_vectors(vectors)  # [N, D]
     k = whole_number("k", k, 1)
     seed = seed_number(seed)
     n_init = whole_number("n_init", n_init, 1)
     distinct = _distinct(vectors)
     if k > distinct:
+        what = f"cannot make {k} clusters"
         found = f"{distinct} distinct vectors"
-        raise LabError(f"cannot make {k} clusters", found, "choose a smaller k")
+        raise LabError(what, found, "choose a smaller k")
     if method == "kmeans":
         model = _kmeans(k, seed, n_init)
-        return relabel(model.fit_predict(vectors))
+        labels = model.fit_predict(vectors)  # [N]
+        return relabel(labels)
+
     if len(vectors) < 2:
-        raise LabError(f"{method} cannot cluster one vector", "", 'choose more dialogues, or method="kmeans"')
+        what = f"{method} cannot cluster one vector"
+        action = 'choose more dialogues, or method="kmeans"'
+        raise LabError(what, "", action)
     components = _principal_components(vectors, seed)  # [N, 50 or fewer]
     if method == "gmm":
-        return relabel(_gaussian_mixture(components, k, seed))
-    smallest = len(vectors) // (8 * k)
-    return relabel(_hdbscan(components, smallest))
+        labels = _gaussian_mixture(components, k, seed)
+    else:
+        smallest = len(vectors) // (8 * k)
+        labels = _hdbscan(components, smallest)
+    return relabel(labels)
 
 
 def _distinct(vectors: np.ndarray) -> int:
-    return len(np.unique(vectors, axis=0))
+    different = np.unique(vectors, axis=0)
+    return len(different)
 
 
 def _kmeans(k: int, seed: int, n_init: int) -> "KMeans":
@@ -79,7 +95,13 @@ def _principal_components(vectors: np.ndarray, seed: int) -> np.ndarray:
 def _gaussian_mixture(components: np.ndarray, k: int, seed: int) -> np.ndarray:
     from sklearn.mixture import GaussianMixture
 
-    mixture = GaussianMixture(k, covariance_type="diag", reg_covar=1e-5, n_init=3, random_state=seed)
+    mixture = GaussianMixture(
+        k,
+        covariance_type="diag",
+        reg_covar=1e-5,
+        n_init=3,
+        random_state=seed,
+    )
     return mixture.fit_predict(components)
 
 
@@ -96,15 +118,22 @@ def _hdbscan(components: np.ndarray, smallest: int) -> np.ndarray:
 def relabel(labels: Labels) -> np.ndarray:
     """The same clusters numbered 0, 1, 2 … from the largest; -1 stays -1."""
     labels = np.asarray(labels, dtype=int)
-    new = np.full(len(labels), -1)
-    old, sizes = np.unique(labels[labels >= 0], return_counts=True)  # ascending ids
+    clustered = labels[labels >= 0]
+    old, sizes = np.unique(clustered, return_counts=True)  # ascending ids
     from_the_largest = np.argsort(-sizes, kind="stable")
+    new = np.full(len(labels), -1)
     for number, place in enumerate(from_the_largest):
-        new[labels == old[place]] = number
+        members = labels == old[place]  # [N] bool
+        new[members] = number
     return new
 
 
-def choose_k(vectors: np.ndarray, ks: Iterable[int], seed: int = 42, runs: int = 4) -> list[dict[str, float]]:
+def choose_k(
+    vectors: np.ndarray,
+    ks: Iterable[int],
+    seed: int = 42,
+    runs: int = 4,
+) -> list[dict[str, float]]:
     """Per k: silhouette (Rousseeuw 1987) on 2,000 vectors, and stability, the mean adjusted Rand index between k-means
     models each fitted on another random 80 % that label all vectors (Lange et al. 2004). For both, 1 is best.
 
@@ -122,11 +151,13 @@ def choose_k(vectors: np.ndarray, ks: Iterable[int], seed: int = 42, runs: int =
     parts = _random_parts(len(vectors), runs, seed)
     most = min(_distinct(vectors[part]) for part in parts)
     if not ks or max(ks) > most:
+        what = f"cannot compare {ks} clusters"
         found = f"{most} distinct vectors in 80 % of them"
-        raise LabError(f"cannot compare {ks} clusters", found, "choose numbers from 2 to that many")
+        raise LabError(what, found, "choose numbers from 2 to that many")
     rows = []
     for k in tqdm(ks, desc="choosing k"):
-        rows.append(_measures_of_k(vectors, parts, k, seed))
+        row = _measures_of_k(vectors, parts, k, seed)
+        rows.append(row)
     return rows
 
 
@@ -141,7 +172,12 @@ def _random_parts(n_vectors: int, runs: int, seed: int) -> list[np.ndarray]:
     return parts
 
 
-def _measures_of_k(vectors: np.ndarray, parts: list[np.ndarray], k: int, seed: int) -> dict[str, float]:
+def _measures_of_k(
+    vectors: np.ndarray,
+    parts: list[np.ndarray],
+    k: int,
+    seed: int,
+) -> dict[str, float]:
     from sklearn.metrics import adjusted_rand_score
 
     labels = []
@@ -149,8 +185,11 @@ def _measures_of_k(vectors: np.ndarray, parts: list[np.ndarray], k: int, seed: i
         own_seed = (seed + run) % 2**32
         model = _kmeans(k, own_seed, n_init=3)
         model.fit(vectors[part])
-        labels.append(model.predict(vectors))  # [N]
-    rand = [adjusted_rand_score(one, other) for one, other in combinations(labels, 2)]
+        of_all = model.predict(vectors)  # [N]
+        labels.append(of_all)
+    rand = []
+    for one, other in combinations(labels, 2):
+        rand.append(adjusted_rand_score(one, other))
     return {
         "k": k,
         "silhouette": _silhouette(vectors, labels[0], seed),
@@ -161,14 +200,18 @@ def _measures_of_k(vectors: np.ndarray, parts: list[np.ndarray], k: int, seed: i
 
 def _silhouette(vectors: np.ndarray, labels: np.ndarray, seed: int) -> float:
     """The mean silhouette of a random SAMPLE of vectors; NaN where the sample is of one cluster, or each its own."""
+
     from sklearn.metrics import silhouette_score
 
-    order = np.random.RandomState(seed)
-    some = order.permutation(len(vectors))[:SAMPLE]
-    clusters = len(np.unique(labels[some]))
+    random = np.random.RandomState(seed)
+    order = random.permutation(len(vectors))
+    some = order[:SAMPLE]
+    vectors = vectors[some]
+    labels = labels[some]
+    clusters = len(np.unique(labels))
     if not 2 <= clusters < len(some):
         return float("nan")
-    width = silhouette_score(vectors[some], labels[some])
+    width = silhouette_score(vectors, labels)
     return float(width)
 
 
@@ -185,33 +228,52 @@ def agreement(labels: Labels, gold: Sequence[str], runs: int = 50, seed: int = 4
     gold = np.asarray(gold)  # [N]
     if len(labels) == 0 or labels.shape != gold.shape:
         found = f"{labels.size} labels, {gold.size} gold classes"
-        raise LabError("nothing to compare", found, "pass a label and a gold class for each utterance")
+        action = "pass a label and a gold class for each utterance"
+        raise LabError("nothing to compare", found, action)
     runs = whole_number("runs", runs, 1)
-    random = np.random.default_rng(seed_number(seed))
-    shuffled = [random.permutation(labels) for _ in range(runs)]
+    seed = seed_number(seed)
+    random = np.random.default_rng(seed)
+    permuted = [random.permutation(labels) for _ in range(runs)]
     result = {}
     for name, measure in _measures_of_agreement().items():
-        value = measure(gold, labels)
-        chance = np.array([measure(gold, each) for each in shuffled])  # [runs]
-        reached = (chance >= value).sum()
-        p = (1 + reached) / (1 + runs)  # the labels themselves are one of the permutations
-        result[name] = {
-            "value": float(value),
-            "chance": float(chance.mean()),
-            "p": float(p),
-        }
+        result[name] = _beside_chance(measure, gold, labels, permuted)
     return result
+
+
+def _beside_chance(
+    measure: Measure,
+    gold: np.ndarray,
+    labels: np.ndarray,
+    permuted: list[np.ndarray],
+) -> Agreement:
+    """A measure of the labels [N], and what it is for permutations of them."""
+    runs = len(permuted)
+    value = measure(gold, labels)
+    chance = np.array([measure(gold, each) for each in permuted])  # [runs]
+    reached = (chance >= value).sum()
+    p = (1 + reached) / (1 + runs)  # the labels themselves are one of the permutations
+    return {
+        "value": float(value),
+        "chance": float(chance.mean()),
+        "p": float(p),
+    }
 
 
 def _measures_of_agreement() -> dict[str, Measure]:
     from sklearn.metrics import adjusted_rand_score, v_measure_score
 
-    return {"V-measure": v_measure_score, "adjusted Rand": adjusted_rand_score, "purity": _purity}
+    return {
+        "V-measure": v_measure_score,
+        "adjusted Rand": adjusted_rand_score,
+        "purity": _purity,
+    }
 
 
 def _purity(gold: np.ndarray, labels: np.ndarray) -> float:
     """The share of things whose gold class is the commonest of their cluster."""
+
     from sklearn.metrics.cluster import contingency_matrix
 
     counts = contingency_matrix(gold, labels)  # [classes, clusters]
-    return counts.max(axis=0).sum() / len(labels)
+    commonest = counts.max(axis=0)  # [clusters]
+    return commonest.sum() / len(labels)

@@ -64,52 +64,80 @@ def embed(
         raise LabError("nothing to embed", "no texts", "choose more dialogues")
     batch_size = whole_number("batch_size", batch_size, 1)
     source = _encoder(encoder, layer)
-    folder = None if cache is None else Path(cache)
+    folder = None
+    if cache is not None:
+        folder = Path(cache)
 
     # texts of one length together: little padding
     unique = sorted(set(texts), key=lambda text: (len(text), text))
+    n_unique = len(unique)
     chunks = []
-    with tqdm(total=len(unique), desc="embedding", unit=" texts") as bar:
-        for start in range(0, len(unique), CHUNK):
-            chunk = unique[start : start + CHUNK]
-            chunks.append(_chunk(chunk, source, folder, batch_size, bar))
-    vectors = np.concatenate(chunks)  # [U, D]
+    with tqdm(total=n_unique, desc="embedding", unit=" texts") as bar:
+        for start in range(0, n_unique, CHUNK):
+            end = start + CHUNK
+            chunk = unique[start:end]
+            vectors = _chunk(chunk, source, folder, batch_size, bar)  # [C, D]
+            chunks.append(vectors)
+    of_unique = np.concatenate(chunks)  # [U, D]
 
-    place = {text: i for i, text in enumerate(unique)}
-    return vectors[[place[text] for text in texts]]  # [N, D]
+    place = {}
+    for i, text in enumerate(unique):
+        place[text] = i
+    places = [place[text] for text in texts]
+    return of_unique[places]  # [N, D]
 
 
 # --- one cache file ---------------------------------------------------------------------------------------------------
 
 
-def _chunk(texts: list[str], source: Encoder, folder: Path | None, batch_size: int, bar: tqdm) -> np.ndarray:
+def _chunk(
+    texts: list[str],
+    source: Encoder,
+    folder: Path | None,
+    batch_size: int,
+    bar: tqdm,
+) -> np.ndarray:
     """The unit vectors of the texts, [C, D]: from the disk, or encoded and written there."""
     if folder is None:
         return _encoded(texts, source, batch_size, bar)
-    path = folder / f"vectors-{_key(texts, source.identity)}.npy"
+    key = _key(texts, source.identity)
+    path = folder / f"vectors-{key}.npy"
     if path.exists():
-        width = source.width or _encode(texts[:1], source).shape[1]
-        try:
-            vectors = _read(path, (len(texts), width))
+        stored = _stored(path, texts, source)
+        if stored is not None:
             bar.update(len(texts))
-            return vectors
-        except Exception as error:  # NumPy raises a dozen kinds for a damaged header
-            print(f"{path} is damaged ({error}): its vectors are made again")
+            return stored
     vectors = _encoded(texts, source, batch_size, bar)
     with atomic_path(path) as partial, partial.open("wb") as file:
         np.save(file, vectors, allow_pickle=False)
     return vectors
 
 
+def _stored(path: Path, texts: list[str], source: Encoder) -> np.ndarray | None:
+    """The unit vectors of the texts in a cache file, [C, D]; None, and a line that says so, where it is damaged."""
+    width = source.width
+    if not width:
+        first = _encode(texts[:1], source)  # [1, D]
+        width = first.shape[1]
+    shape = (len(texts), width)
+    try:
+        return _read(path, shape)
+    except Exception as error:  # NumPy raises a dozen kinds for a damaged header
+        print(f"{path} is damaged ({error}): its vectors are made again")
+        return None
+
+
 def _key(texts: list[str], identity: str) -> str:
     """A hash of model, weights and texts: vectors of another model are never taken for this one's."""
     parts = [identity, *texts]
-    if any("\0" in text for text in texts):  # where one text ends and the next begins is then not clear
+    some_hold_zero = any("\0" in text for text in texts)
+    if some_hold_zero:  # where one text ends and the next begins is then not clear
         lengths = [len(text) for text in texts]
         parts.append(str(lengths))
     joined = "\0".join(parts)
     digest = hashlib.sha256(joined.encode())
-    return digest.hexdigest()[:32]
+    key = digest.hexdigest()
+    return key[:32]
 
 
 def _read(path: Path, shape: tuple[int, int]) -> np.ndarray:
@@ -124,38 +152,54 @@ def _read(path: Path, shape: tuple[int, int]) -> np.ndarray:
         stored.close()
         raise ValueError("an archive of several arrays")
     if stored.shape != shape or stored.dtype != np.float32:
-        raise ValueError(f"{stored.dtype} {stored.shape} instead of float32 {shape}")
+        found = f"{stored.dtype} {stored.shape}"
+        raise ValueError(f"{found} instead of float32 {shape}")
     vectors = np.array(stored)  # [C, D]
     lengths = np.linalg.norm(vectors, axis=1)  # [C]
-    if not np.allclose(lengths, 1, atol=1e-3):  # NaN is not close to 1 either
+    of_length_one = np.allclose(lengths, 1, atol=1e-3)  # NaN is not close to 1 either
+    if not of_length_one:
         raise ValueError("vectors that are not of length one")
     return vectors
 
 
-def _encoded(texts: list[str], source: Encoder, batch_size: int, bar: tqdm) -> np.ndarray:
+def _encoded(
+    texts: list[str],
+    source: Encoder,
+    batch_size: int,
+    bar: tqdm,
+) -> np.ndarray:
     """The unit vectors of the texts, [C, D], computed batch by batch."""
     batches = []
     for start in range(0, len(texts), batch_size):
-        batch = texts[start : start + batch_size]
-        batches.append(_encode(batch, source))
+        end = start + batch_size
+        batch = texts[start:end]
+        vectors = _encode(batch, source)  # [B, D]
+        batches.append(vectors)
         bar.update(len(batch))
     vectors = np.concatenate(batches)  # [C, D]
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)  # [C, 1]
-    bad = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
-    if len(bad):
-        found = (
-            f"{len(bad)} of {len(texts)} texts have NaN, infinity or only zeros, the first is {texts[bad[0]][:40]!r}"
-        )
-        raise LabError("the encoder's vectors point nowhere", found, "load the model with bits=32, or another one")
+    no_number = ~np.isfinite(lengths)
+    no_length = lengths == 0
+    bad = np.flatnonzero(no_number | no_length)
+    n_bad = len(bad)
+    if n_bad:
+        first = texts[bad[0]]
+        counts = f"{n_bad} of {len(texts)} texts"
+        found = f"{counts} have NaN, infinity or only zeros, the first is {first[:40]!r}"
+        action = "load the model with bits=32, or another one"
+        raise LabError("the encoder's vectors point nowhere", found, action)
     return vectors / lengths
 
 
 def _encode(batch: list[str], source: Encoder) -> np.ndarray:
     """One batch, [B, D] float32."""
-    vectors = np.asarray(source.encode(batch))
-    if vectors.ndim != 2 or len(vectors) != len(batch):
-        found = f"an array of shape {vectors.shape} for {len(batch)} texts"
-        raise LabError("the encoder did not give each text a vector", found, "pass another encoder")
+    size = len(batch)
+    encoded = source.encode(batch)
+    vectors = np.asarray(encoded)
+    if vectors.ndim != 2 or len(vectors) != size:
+        found = f"an array of shape {vectors.shape} for {size} texts"
+        action = "pass another encoder"
+        raise LabError("the encoder did not give each text a vector", found, action)
     return vectors.astype(np.float32)
 
 
@@ -169,19 +213,32 @@ def _encoder(encoder: LanguageModel | SentenceEncoder | str | None, layer: int) 
         return _language_encoder(encoder, layer)
     if isinstance(encoder, str):
         encoder = _sentence_encoder(encoder)
-    if not hasattr(encoder, "encode") or not hasattr(encoder, "state_dict"):
+    is_encoder = hasattr(encoder, "encode") and hasattr(encoder, "state_dict")
+    if not is_encoder:
+        found = type(encoder).__name__
         action = "pass a model of labkit.load_model or of sentence-transformers, or the name of one of these"
-        raise LabError("no encoder", type(encoder).__name__, action)
+        raise LabError("no encoder", found, action)
+    weights = _fingerprint(encoder)
     # its printed form tells how it pools and normalises, which no weight does
-    identity = f"{encoder}|{encoder.max_seq_length}|{_fingerprint(encoder)}"
-    return Encoder(identity, lambda texts: encoder.encode(texts, show_progress_bar=False), width=None)
+    identity = f"{encoder}|{encoder.max_seq_length}|{weights}"
+
+    def encode(texts: list[str]) -> np.ndarray:
+        return encoder.encode(texts, show_progress_bar=False)
+
+    return Encoder(identity, encode, width=None)
 
 
 def _language_encoder(lm: LanguageModel, layer: int) -> Encoder:
-    layers = lm.base.config.num_hidden_layers
+    config = lm.base.config
+    layers = config.num_hidden_layers
     whole_number("layer", layer, -layers - 1, layers)
-    identity = f"{lm.name}|{lm.adapter}|{lm.bits}|{layer}|{_fingerprint(lm.model)}"
-    return Encoder(identity, lambda texts: _pooled(lm, texts, layer), width=lm.base.config.hidden_size)
+    weights = _fingerprint(lm.model)
+    identity = f"{lm.name}|{lm.adapter}|{lm.bits}|{layer}|{weights}"
+
+    def encode(texts: list[str]) -> np.ndarray:
+        return _pooled(lm, texts, layer)
+
+    return Encoder(identity, encode, width=config.hidden_size)
 
 
 def _sentence_encoder(name: str) -> SentenceEncoder:
@@ -190,45 +247,65 @@ def _sentence_encoder(name: str) -> SentenceEncoder:
 
         return SentenceTransformer(name, trust_remote_code=False)
     except (ImportError, OSError, ValueError) as error:
-        action = "pass a model of labkit.load_model instead"
         cause = str(error) or type(error).__name__
-        raise LabError(f"no sentence encoder {name!r}", cause.splitlines()[0], action) from error
+        first_line = cause.splitlines()[0]
+        action = "pass a model of labkit.load_model instead"
+        raise LabError(f"no sentence encoder {name!r}", first_line, action) from error
 
 
 def _fingerprint(model: "torch.nn.Module | SentenceEncoder") -> str:
     """A hash of some weights of every tensor: a retrained model, or another adapter, under the same name differs."""
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+    weights = model.state_dict()
+    for name, tensor in weights.items():
         step = max(1, tensor.numel() // 64)
-        some = tensor.flatten()[::step].float().cpu().numpy()  # [64 or some more]
+        flat = tensor.flatten()
+        some = flat[::step]  # [64 or some more]
+        numbers = some.float().cpu().numpy()
         digest.update(name.encode())
-        digest.update(some.tobytes())
+        digest.update(numbers.tobytes())
     return digest.hexdigest()
 
 
 def _pooled(lm: LanguageModel, texts: list[str], layer: int) -> np.ndarray:
     """Mean hidden state over each text's tokens, padding left out, [B, D]; long texts lose their beginning."""
+
     import torch
 
-    tokens = [torch.tensor(_tokens(lm, text)) for text in texts]
+    tokens = []
+    for text in texts:
+        ids_of_text = _tokens(lm, text)
+        tokens.append(torch.tensor(ids_of_text))
     lengths = torch.tensor([len(each) for each in tokens])  # [B]
-    ids = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=lm.codec.pad_id)  # [B, T]
+    ids = torch.nn.utils.rnn.pad_sequence(
+        tokens,
+        batch_first=True,
+        padding_value=lm.codec.pad_id,
+    )  # [B, T]
     places = torch.arange(ids.shape[1])  # [T]
     is_token = places < lengths[:, None]  # [B, T] bool
-    ids, mask = ids.to(lm.device), is_token.long().to(lm.device)
+    ids = ids.to(lm.device)
+    mask = is_token.long().to(lm.device)  # [B, T]
     body = lm.base.base_model  # without the output head: its [B, T, V] logits are not needed
     with torch.inference_mode():
         out = body(ids, attention_mask=mask, output_hidden_states=True)
-    states = out.hidden_states[layer].float()  # [B, T, D]
-    total = (states * mask[..., None]).sum(1)  # [B, D]
-    mean = total / mask.sum(1, keepdim=True)  # [B, D]
+    states = out.hidden_states[layer]  # [B, T, D]
+    states = states.float()
+    unpadded = states * mask[..., None]  # [B, T, D]
+    total = unpadded.sum(1)  # [B, D]
+    n_tokens = mask.sum(1, keepdim=True)  # [B, 1]
+    mean = total / n_tokens  # [B, D]
     return mean.cpu().numpy()
 
 
 def _tokens(lm: LanguageModel, text: str) -> list[int]:
     # a space before each line, as after `user>`: without it a byte-level BPE spells the first word as no text does
-    spaced = " " + text.replace("\n", "\n ")
+    lines = text.replace("\n", "\n ")
+    spaced = " " + lines
     prefix = lm.codec.prefix
     room = min(MAX_TOKENS, lm.context_length - len(prefix))
     ids = lm.tokenizer.encode(spaced, add_special_tokens=False)
-    return prefix + ids[-room:] or [lm.codec.pad_id]
+    whole = prefix + ids[-room:]
+    if not whole:
+        return [lm.codec.pad_id]
+    return whole

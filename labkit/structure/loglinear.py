@@ -50,7 +50,13 @@ class DocumentModel:
         return [str(names[i]) for i in np.argsort(-rise)[:n]]
 
 
-def document_model(texts: Texts, size: int = 16, epochs: int = 20, prior: float = 3.0, seed: int = 42) -> DocumentModel:
+def document_model(
+    texts: Texts,
+    size: int = 16,
+    epochs: int = 20,
+    prior: float = 3.0,
+    seed: int = 42,
+) -> DocumentModel:
     """Learn E, b and the texts' vectors by Adam on mini-batches of sparse word counts; b starts at the log unigrams.
 
     Args:
@@ -60,19 +66,36 @@ def document_model(texts: Texts, size: int = 16, epochs: int = 20, prior: float 
     Raises:
         LabError: no text has a word, or a size, number of epochs, prior or seed that cannot be.
     """
+
     import torch
 
-    size, epochs = whole_number("size", size, 1), whole_number("epochs", epochs, 1)
-    if not isinstance(prior, int | float) or not 0 <= prior < math.inf:
-        raise LabError(f"prior cannot be {prior!r}", "", "choose a number, 0 or more")
-    draw = torch.Generator().manual_seed(seed_number(seed))
+    size = whole_number("size", size, 1)
+    epochs = whole_number("epochs", epochs, 1)
+    is_number = isinstance(prior, int | float)
+    if not is_number or not 0 <= prior < math.inf:
+        what = f"prior cannot be {prior!r}"
+        raise LabError(what, "", "choose a number, 0 or more")
+    seed = seed_number(seed)
+    draw = torch.Generator().manual_seed(seed)
     counts, counter = count_words(texts, nothing="nothing to model")  # [D, V]
 
-    frequency = torch.tensor(counts.sum(axis=0)).float().flatten()  # [V]
-    unigrams = (frequency / frequency.sum()).log()  # [V]
+    in_all = torch.tensor(counts.sum(axis=0))  # [1, V]
+    frequency = in_all.float().flatten()  # [V]
+    share = frequency / frequency.sum()  # [V]
+    unigrams = share.log()  # [V]
     b = unigrams.clone().requires_grad_()  # [V]
-    E = (torch.randn(len(b), size, generator=draw) / size**0.5).requires_grad_()  # [V, K]
-    documents, history = _fit(counts, b, E, epochs=epochs, prior=prior, draw=draw, learned=[b, E])
+    normal = torch.randn(len(b), size, generator=draw)  # [V, K]
+    E = normal / size**0.5  # [V, K]
+    E.requires_grad_()
+    documents, history = _fit(
+        counts,
+        b,
+        E,
+        epochs=epochs,
+        prior=prior,
+        draw=draw,
+        learned=[b, E],
+    )
     return DocumentModel(
         counter=counter,
         unigrams=unigrams.numpy(),
@@ -122,13 +145,21 @@ def _fit(
     return documents.weight.detach(), history
 
 
-def _nats(counts: "csr_matrix", b: "torch.Tensor", E: "torch.Tensor", a: "torch.Tensor") -> "torch.Tensor":
+def _nats(
+    counts: "csr_matrix",
+    b: "torch.Tensor",
+    E: "torch.Tensor",
+    a: "torch.Tensor",
+) -> "torch.Tensor":
     """Negative log-likelihood of the words of a batch, summed; only words that occur are looked up."""
+
     import torch
 
     log_theta = torch.log_softmax(b + a @ E.T, 1)  # [B, V]
     found = counts.tocoo()  # (document, word, count) of each word that occurs
-    return -(torch.tensor(found.data) * log_theta[found.row, found.col]).sum()
+    of_words = log_theta[found.row, found.col]
+    log_likelihood = torch.tensor(found.data) * of_words
+    return -log_likelihood.sum()
 
 
 def completion(model: DocumentModel, texts: Texts, seed: int = 42) -> dict[str, float]:
@@ -140,29 +171,54 @@ def completion(model: DocumentModel, texts: Texts, seed: int = 42) -> dict[str, 
     Raises:
         LabError: the texts have no word that the model knows, or none in the half to be scored.
     """
+
     import torch
 
     seed = seed_number(seed)
-    words = model.counter.transform(clean_texts(texts))  # [D, V]
+    texts = clean_texts(texts)
+    words = model.counter.transform(texts)  # [D, V]
+    random = np.random.default_rng(seed)
     seen = words.copy()
-    seen.data = np.random.default_rng(seed).binomial(words.data, 0.5)
+    seen.data = random.binomial(words.data, 0.5)
     hidden = words - seen
     if hidden.sum() == 0:
         found = f"{words.sum()} known words in {words.shape[0]} texts"
         raise LabError("no words to score", found, "hold out more dialogues")
 
-    b, E = torch.tensor(model.b), torch.tensor(model.E)
+    b = torch.tensor(model.b)  # [V]
+    E = torch.tensor(model.E)  # [V, K]
     draw = torch.Generator().manual_seed(seed)
-    a, _ = _fit(seen, b, E, epochs=COMPLETION_EPOCHS, prior=model.prior, draw=draw)  # [D, K]
-    unigrams = _perplexity(hidden, torch.tensor(model.unigrams), E, torch.zeros_like(a))
-    return {"unigrams": unigrams, "document model": _perplexity(hidden, b, E, a)}
+    a, _ = _fit(
+        seen,
+        b,
+        E,
+        epochs=COMPLETION_EPOCHS,
+        prior=model.prior,
+        draw=draw,
+    )  # [D, K]
+    log_unigrams = torch.tensor(model.unigrams)  # [V]
+    no_vectors = torch.zeros_like(a)  # [D, K]
+    return {
+        "unigrams": _perplexity(hidden, log_unigrams, E, no_vectors),
+        "document model": _perplexity(hidden, b, E, a),
+    }
 
 
-def _perplexity(counts: "csr_matrix", b: "torch.Tensor", E: "torch.Tensor", a: "torch.Tensor") -> float:
+def _perplexity(
+    counts: "csr_matrix",
+    b: "torch.Tensor",
+    E: "torch.Tensor",
+    a: "torch.Tensor",
+) -> float:
     """e to the mean negative log-likelihood of a word."""
+
     import torch
 
     nats = 0.0
-    for batch in torch.arange(len(a)).split(BATCH):
-        nats += _nats(counts[batch.numpy()], b, E, a[batch]).item()
-    return float(np.exp(nats / counts.sum()))
+    places = torch.arange(len(a))  # [D]
+    for batch in places.split(BATCH):
+        of_batch = counts[batch.numpy()]
+        batch_nats = _nats(of_batch, b, E, a[batch])
+        nats += batch_nats.item()
+    mean = nats / counts.sum()
+    return float(np.exp(mean))

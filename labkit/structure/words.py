@@ -29,8 +29,11 @@ def class_tf_idf(counts: np.ndarray) -> np.ndarray:
         LabError: the counts are no table of a class or more.
     """
     counts = np.asarray(counts, dtype=float)  # [C, W]
-    if counts.ndim != 2 or len(counts) == 0:
-        raise LabError("no table of counts", f"shape {counts.shape}", "pass a row a class, a column a word")
+    is_table = counts.ndim == 2 and len(counts) > 0
+    if not is_table:
+        found = f"shape {counts.shape}"
+        action = "pass a row a class, a column a word"
+        raise LabError("no table of counts", found, action)
     words_in_class = counts.sum(axis=1, keepdims=True)  # [C, 1]
     mean_words = counts.sum() / len(counts)
     count_in_all = counts.sum(axis=0)  # [W]
@@ -60,7 +63,8 @@ def word_counter(stop_words: StopWords = None) -> "CountVectorizer":
 
 def _folded(text: str) -> str:
     """Lower case; an accent that is a character of its own becomes a part of its letter where Unicode has one."""
-    return unicodedata.normalize("NFC", text.lower())
+    lower = text.lower()
+    return unicodedata.normalize("NFC", lower)
 
 
 @cache
@@ -69,13 +73,16 @@ def _marks() -> str:
     marks = []
     for code in range(sys.maxunicode + 1):
         character = chr(code)
-        if unicodedata.category(character) in ("Mn", "Mc"):
+        category = unicodedata.category(character)
+        if category in ("Mn", "Mc"):
             marks.append(character)
     return "".join(marks)
 
 
 def count_words(
-    texts: Texts, stop_words: StopWords = None, nothing: str = "no words to count"
+    texts: Texts,
+    stop_words: StopWords = None,
+    nothing: str = "no words to count",
 ) -> tuple["csr_matrix", "CountVectorizer"]:
     """How often each word stands in each text, [N, V], and the counter that knows the words.
 
@@ -85,13 +92,20 @@ def count_words(
     texts = clean_texts(texts)
     counter = word_counter(stop_words)
     try:
-        return counter.fit_transform(texts), counter
+        counts = counter.fit_transform(texts)  # [N, V]
     except ValueError as error:
         found = f"{len(texts)} texts, which are empty or hold nothing but signs, numbers and stop words"
-        raise LabError(nothing, found, "choose more dialogues, or other stop words") from error
+        action = "choose more dialogues, or other stop words"
+        raise LabError(nothing, found, action) from error
+    return counts, counter
 
 
-def representative_words(texts: Texts, labels: Sequence[int], n: int = 10, stop_words: StopWords = "english") -> Words:
+def representative_words(
+    texts: Texts,
+    labels: Sequence[int],
+    n: int = 10,
+    stop_words: StopWords = "english",
+) -> Words:
     """The `n` words of each cluster with the highest class TF-IDF, with their scores.
 
     Raises:
@@ -100,9 +114,11 @@ def representative_words(texts: Texts, labels: Sequence[int], n: int = 10, stop_
     n = whole_number("n", n, 1)
     texts = clean_texts(texts)
     labels = whole_labels(labels, len(texts), "texts")
-    if not (labels >= 0).any():
+    is_clustered = labels >= 0  # [N] bool
+    if not is_clustered.any():
+        found = f"all {len(texts)} texts are noise (-1)"
         action = 'choose more dialogues, or another method, such as "kmeans"'
-        raise LabError("no cluster to name", f"all {len(texts)} texts are noise (-1)", action)
+        raise LabError("no cluster to name", found, action)
     by_cluster = pandas.Series(texts).groupby(labels)
     joined = by_cluster.agg(" ".join)  # a text a cluster
     joined = joined.drop(-1, errors="ignore")
@@ -128,7 +144,12 @@ def cluster_names(words: Mapping[int, Sequence[tuple[str, float]]], n: int = 3) 
     return names
 
 
-def nearest_utterances(vectors: np.ndarray, labels: Sequence[int], texts: Texts, n: int = 5) -> dict[int, list[str]]:
+def nearest_utterances(
+    vectors: np.ndarray,
+    labels: Sequence[int],
+    texts: Texts,
+    n: int = 5,
+) -> dict[int, list[str]]:
     """For each cluster the `n` different texts whose (unit) vectors are nearest its centroid, nearest first.
 
     Raises:
@@ -142,11 +163,14 @@ def nearest_utterances(vectors: np.ndarray, labels: Sequence[int], texts: Texts,
         found = f"{len(texts)} texts, {len(vectors)} vectors"
         raise LabError("texts of other vectors", found, "pass the same rows")
     nearest = {}
-    for c in np.unique(labels[labels >= 0]):
+    clusters = np.unique(labels[labels >= 0])
+    for c in clusters:
         members = np.flatnonzero(labels == c)  # [M]
-        centroid = vectors[members].mean(axis=0)  # [D]
-        closeness = vectors[members] @ centroid  # [M], proportional to the cosine
-        ranked = members[np.argsort(-closeness, kind="stable")]  # [M]
+        of_members = vectors[members]  # [M, D]
+        centroid = of_members.mean(axis=0)  # [D]
+        closeness = of_members @ centroid  # [M], proportional to the cosine
+        order = np.argsort(-closeness, kind="stable")  # [M]
+        ranked = members[order]  # [M]
         different = dict.fromkeys(texts[i] for i in ranked)  # each text once, in this order
         nearest[int(c)] = list(different)[:n]
     return nearest

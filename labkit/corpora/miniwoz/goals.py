@@ -9,6 +9,7 @@ from labkit.corpora.miniwoz.database import CITY, DAYS, Entity, clock, database,
 from labkit.corpora.miniwoz.grammar import pick, shuffled
 from labkit.storage import Json
 
+Values = dict[str, str]  # {slot: value}
 SLOTS: dict[str, list[str]] = CITY["slots"]  # {domain: slots that a venue may be chosen by}
 HOW_MANY: dict[str, list[int]] = CITY["how_many"]  # {domain: of these slots a goal names so many}
 BOOKING: dict[str, list[str]] = CITY["booking"]  # {domain: slots of a booking}
@@ -35,13 +36,13 @@ class Task:
     """One domain of a goal. Slots are spelt as in the belief state, those of a booking without their "book"."""
 
     domain: str
-    informable: dict[str, str]
-    booking: dict[str, str] = field(default_factory=dict)
+    informable: Values
+    booking: Values = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
-    first: dict[str, str] = field(default_factory=dict)  # what is said at first: nothing is found, or it was a slip
+    first: Values = field(default_factory=dict)  # what is said at first: nothing is found, or it was a slip
     slip: bool = False
-    unlucky: dict[str, str] = field(default_factory=dict)  # booking slots whose first wish cannot be had
-    same: dict[str, str] = field(default_factory=dict)  # slot: the domain that its value is taken over from
+    unlucky: Values = field(default_factory=dict)  # booking slots whose first wish cannot be had
+    same: Values = field(default_factory=dict)  # slot: the domain that its value is taken over from
 
     def act(self, kind: str) -> str:
         """A dialogue act about this domain: "Restaurant-Inform"."""
@@ -51,21 +52,28 @@ class Task:
         """The task in mwzeval's goal format."""
         informable = {}
         for slot, value in self.informable.items():
-            informable[GOAL_SPELLING.get(slot, slot)] = value
+            name = GOAL_SPELLING.get(slot, slot)
+            informable[name] = value
+        requestable = []
+        for slot in self.requests:
+            if slot in REQUESTS:
+                requestable.append(REQUESTS[slot])
         return {
             "informable": informable,
-            "requestable": [REQUESTS[slot] for slot in self.requests if slot in REQUESTS],
+            "requestable": requestable,
             "booking": dict(self.booking) or [],  # an empty list, as in mwzeval's file
         }
 
 
-Maker = Callable[[str, Random, list[Task]], Task]  # (domain, random numbers, tasks before it) → a task
+Tasks = list[Task]
+Maker = Callable[[str, Random, Tasks], Task]  # (domain, random numbers, tasks before it) → a task
 
 
 def _combinations() -> list[str]:
     """The combinations of domains, each as often as its weight says."""
     result = []
-    for names, weight in CITY["goals"].items():
+    weights: dict[str, int] = CITY["goals"]
+    for names, weight in weights.items():
         result += [names] * weight
     return result
 
@@ -73,7 +81,7 @@ def _combinations() -> list[str]:
 COMBINATIONS = _combinations()
 
 
-def sample_tasks(rng: Random, split: str) -> list[Task]:
+def sample_tasks(rng: Random, split: str) -> Tasks:
     """The tasks of a goal in random order, a taxi last.
 
     What one split asks for (constraints, named venues, journeys) the other splits do not.
@@ -81,38 +89,41 @@ def sample_tasks(rng: Random, split: str) -> list[Task]:
     combination = pick(rng, COMBINATIONS)
     domains = shuffled(rng, combination.split())
     domains.sort(key=lambda domain: domain == "taxi")
-    tasks: list[Task] = []
+    tasks: Tasks = []
     for domain in domains:
-        between_venues = domain == "taxi" and tasks  # such a taxi goes where the earlier tasks say
-        task = _MAKERS[domain](domain, rng, tasks)
+        is_taxi = domain == "taxi"
+        between_venues = is_taxi and tasks  # such a taxi goes where the earlier tasks say
+        make = _MAKERS[domain]
+        task = make(domain, rng, tasks)
         while split_of(task) != split and not between_venues:
-            task = _MAKERS[domain](domain, rng, tasks)
+            task = make(domain, rng, tasks)
         tasks.append(task)
     return tasks
 
 
 def split_of(task: Task) -> str:
     """The split that this task's constraints belong to: 14 in 20 train, 3 dev, 3 test."""
-    is_journey = task.domain in ("train", "taxi")
-    slots = JOURNEY if is_journey else sorted(task.informable)
+    slots = sorted(task.informable)
+    if task.domain in ("train", "taxi"):
+        slots = JOURNEY
     wanted = []
     for slot in slots:
         if slot in task.informable:
-            wanted.append((slot, task.informable[slot]))
+            value = task.informable[slot]
+            wanted.append((slot, value))
     constraints = f"{task.domain}{wanted}"
-    bucket = zlib.crc32(constraints.encode()) % 20
+    checksum = zlib.crc32(constraints.encode())
+    bucket = checksum % 20
     if bucket < 14:
         return "train"
-    return "dev" if bucket < 17 else "test"
+    if bucket < 17:
+        return "dev"
+    return "test"
 
 
-def _venue(domain: str, rng: Random, before: list[Task]) -> Task:
+def _venue(domain: str, rng: Random, before: Tasks) -> Task:
     entity, same = _entity(domain, rng, before)
-    wishes = [slot for slot in SLOTS[domain] if entity[slot] != "no"]
-    optional = [slot for slot in wishes if slot not in same]
-    optional = shuffled(rng, optional)
-    n_optional = pick(rng, HOW_MANY[domain])
-    slots = list(same) + optional[:n_optional]
+    slots = _wishes(domain, rng, entity, same)
     informable = {slot: entity[slot] for slot in slots}
     task = Task(domain, informable, same=same)
     if rng.random() < 0.22 and not same:
@@ -128,22 +139,43 @@ def _venue(domain: str, rng: Random, before: list[Task]) -> Task:
     return task
 
 
-def _entity(domain: str, rng: Random, before: list[Task]) -> tuple[Entity, dict[str, str]]:
+def _wishes(
+    domain: str,
+    rng: Random,
+    entity: Entity,
+    same: Values,
+) -> list[str]:
+    """The slots that a goal names: those in common with an earlier task, then some others that the venue has."""
+    optional = []
+    for slot in SLOTS[domain]:
+        has_it = entity[slot] != "no"
+        if has_it and slot not in same:
+            optional.append(slot)
+    optional = shuffled(rng, optional)
+    n_optional = pick(rng, HOW_MANY[domain])
+    some = optional[:n_optional]
+    return [*same, *some]
+
+
+def _entity(domain: str, rng: Random, before: Tasks) -> tuple[Entity, Values]:
     """A venue of which the constraints are taken, and the slot that it has in common with an earlier task."""
     shared = _said_before(before)
     if shared and rng.random() < 0.35:
         slot, task = pick(rng, shared)
         found = []
         if slot in SLOTS[domain]:
-            found = query(domain, {slot: task.informable[slot]})
+            value = task.informable[slot]
+            found = query(domain, {slot: value})
         if found:
             entity = pick(rng, found)
-            return entity, {slot: task.domain}
-    entity = pick(rng, database()[domain])
+            same = {slot: task.domain}
+            return entity, same
+    venues = database()[domain]
+    entity = pick(rng, venues)
     return entity, {}
 
 
-def _said_before(before: list[Task]) -> list[tuple[str, Task]]:
+def _said_before(before: Tasks) -> list[tuple[str, Task]]:
     """The slots of earlier tasks that another one can have in common with them."""
     said = []
     for task in before:
@@ -157,37 +189,48 @@ def _stumble(task: Task, rng: Random) -> None:
     """Let the user begin with a value that finds nothing (and is given up), or that was a slip of the tongue."""
     fixed = [*task.same, *YES_OR_NO]
     free = [slot for slot in task.informable if slot not in fixed]
-    slot = pick(rng, free or ["area"])
+    if not free:
+        free = ["area"]
+    slot = pick(rng, free)
     values = _other_values(task, slot)
     task.slip = rng.random() < 0.25
     if not task.slip:
-        values = [value for value in values if not _finds_something(task, slot, value)]
+        values = _without_a_match(task, slot, values)
     if not values:
         return
-    task.first = {slot: pick(rng, values)}
+    value = pick(rng, values)
+    task.first = {slot: value}
     if not task.slip and rng.random() < 0.2:
         task.informable.pop(slot, None)  # in the end any value will do
 
 
 def _other_values(task: Task, slot: str) -> list[str]:
     """What the user could say instead of the goal's value."""
-    values = {entity[slot] for entity in database()[task.domain]}
-    values.discard(task.informable.get(slot))
+    venues = database()[task.domain]
+    values = {entity[slot] for entity in venues}
+    own = task.informable.get(slot)
+    values.discard(own)
     others = sorted(values)
     if slot == "food":
         others += CITY["missing_food"]
     return others
 
 
-def _finds_something(task: Task, slot: str, value: str) -> bool:
-    constraints = task.informable | {slot: value}
-    return bool(query(task.domain, constraints))
+def _without_a_match(task: Task, slot: str, values: list[str]) -> list[str]:
+    """Of the values those that find nothing beside the task's other constraints."""
+    nothing_found = []
+    for value in values:
+        constraints = task.informable | {slot: value}
+        if not query(task.domain, constraints):
+            nothing_found.append(value)
+    return nothing_found
 
 
-def _book(task: Task, rng: Random, before: list[Task]) -> None:
+def _book(task: Task, rng: Random, before: Tasks) -> None:
     quarters = int(rng.random() * 40)
+    time = clock(ELEVEN_O_CLOCK + 15 * quarters)
     values = {
-        "time": clock(ELEVEN_O_CLOCK + 15 * quarters),
+        "time": time,
         "people": pick(rng, "1122345678"),
         "day": pick(rng, DAYS),
         "stay": pick(rng, "12345"),
@@ -196,18 +239,21 @@ def _book(task: Task, rng: Random, before: list[Task]) -> None:
     task.booking = {slot: values[slot] for slot in slots}
     task.requests.append("ref")
     booked_before = [other for other in before if other.booking]
+    is_train = task.domain == "train"
     if booked_before and rng.random() < 0.6:
-        _take_over(task, booked_before[-1], rng)
-    elif task.domain != "train" and rng.random() < 0.2:
-        _be_unlucky(task, values["time"], rng)
+        last = booked_before[-1]
+        _take_over(task, last, rng)
+    elif not is_train and rng.random() < 0.2:
+        _be_unlucky(task, time, rng)
 
 
 def _take_over(task: Task, earlier: Task, rng: Random) -> None:
     """The same people on the same day as in an earlier booking."""
     for slot in ("people", "day"):
-        both = slot in task.booking and slot in earlier.booking
-        if both and rng.random() < 0.75:
-            task.booking[slot] = earlier.booking[slot]
+        in_both = slot in task.booking and slot in earlier.booking
+        if in_both and rng.random() < 0.75:
+            value = earlier.booking[slot]
+            task.booking[slot] = value
             task.same[f"book{slot}"] = earlier.domain
 
 
@@ -215,23 +261,34 @@ def _be_unlucky(task: Task, time: str, rng: Random) -> None:
     """Give the booking a first wish that cannot be had."""
     _, *changeable = BOOKING[task.domain]  # the number of people is fixed
     slot = pick(rng, changeable)
-    an_hour_later = clock(minutes(time) + 60)
-    options = {"day": DAYS, "stay": "678", "time": [an_hour_later]}
+    in_an_hour = minutes(time) + 60
+    options = {
+        "day": DAYS,
+        "stay": "678",
+        "time": [clock(in_an_hour)],
+    }
     wish = task.booking[slot]
-    others = [value for value in options[slot] if value != wish]
-    task.unlucky = {slot: pick(rng, others)}
+    others = []
+    for value in options[slot]:
+        if value != wish:
+            others.append(value)
+    first = pick(rng, others)
+    task.unlucky = {slot: first}
 
 
-def _train(domain: str, rng: Random, before: list[Task]) -> Task:
-    train = pick(rng, database()["train"])
+def _train(domain: str, rng: Random, before: Tasks) -> Task:
+    trains = database()["train"]
+    train = pick(rng, trains)
     informable = {slot: train[slot] for slot in JOURNEY}
     task = Task(domain, informable)
     with_day = [other for other in before if "day" in other.booking]
     if with_day and rng.random() < 0.5:
         last = with_day[-1]
-        task.informable["day"] = last.booking["day"]
+        day = last.booking["day"]
+        task.informable["day"] = day
         task.same["day"] = last.domain
-    slack = 5 * int(rng.random() * 8)  # minutes
+    fives = int(rng.random() * 8)
+    slack = 5 * fives  # minutes
     if rng.random() < 0.6:
         arrives = _full_five(train["arriveBy"])
         latest = min(arrives + 5 + slack, DAY_END)
@@ -241,10 +298,10 @@ def _train(domain: str, rng: Random, before: list[Task]) -> Task:
         task.informable["leaveat"] = clock(leaves - slack)
     if rng.random() < 0.53:
         _book(task, rng, before)
-    else:
-        for slot, share in TRAIN_REQUESTS.items():
-            if rng.random() < share:
-                task.requests.append(slot)
+        return task
+    for slot, share in TRAIN_REQUESTS.items():
+        if rng.random() < share:
+            task.requests.append(slot)
     return task
 
 
@@ -253,22 +310,27 @@ def _full_five(time: str) -> int:
     return minutes(time) // 5 * 5
 
 
-def _taxi(domain: str, rng: Random, before: list[Task]) -> Task:
+def _taxi(domain: str, rng: Random, before: Tasks) -> Task:
     slot = pick(rng, ("leaveat", "leaveat", "arriveby"))
     quarters = int(rng.random() * 72)
     time = clock(FIVE_O_CLOCK + 15 * quarters)
     task = Task(domain, {slot: time}, requests=["phone"])
     if before:
         start, end = before
-        task.same = {"departure": start.domain, "destination": end.domain}
+        task.same = {
+            "departure": start.domain,
+            "destination": end.domain,
+        }
         if "time" in end.booking:
-            task.informable = {"arriveby": end.booking["time"]}
-    else:
-        places = []
-        for kind in SLOTS:
-            places += [entity["name"] for entity in database()[kind]]
-        task.informable["departure"] = pick(rng, places)
-        task.informable["destination"] = pick(rng, places)
+            booked = end.booking["time"]
+            task.informable = {"arriveby": booked}
+        return task
+    places = []
+    for kind in SLOTS:
+        for venue in database()[kind]:
+            places.append(venue["name"])
+    task.informable["departure"] = pick(rng, places)
+    task.informable["destination"] = pick(rng, places)
     return task
 
 

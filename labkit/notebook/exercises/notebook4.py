@@ -16,37 +16,62 @@ _SMOOTHED = 1e-4  # a little smoothing of transition probabilities changes nothi
 
 def largest_stable_k(best_k: Callable) -> str:
     for case in cases("4.1"):
-        rows = []
-        for k, stability, sd in zip(case["k"], case["stability"], case["sd"], strict=True):
-            silhouette = 0.5 - k / 100
-            rows.append({"k": k, "silhouette": silhouette, "stability": stability, "sd": sd})
+        rows = _sweep(case)
         answer = best_k(rows)
         got = whole_number(answer)
         if got is None:
             kind = type(answer).__name__
-            raise Wrong(f"Return k itself, a number; you returned {shown(answer)}, a {kind}.")
+            mine = shown(answer)
+            raise Wrong(f"Return k itself, a number; you returned {mine}, a {kind}.")
         stable = _stable(rows)
-        if got != max(stable):
-            why = "that k is stable enough, but so is a larger one" if got in stable else "that k is not stable enough"
-            name = case["name"]
-            raise Wrong(f"When {name} ({_table(rows)}) you chose {got}: {why}.")
+        if got == max(stable):
+            continue
+        why = "that k is not stable enough"
+        if got in stable:
+            why = "that k is stable enough, but so is a larger one"
+        name = case["name"]
+        table = _table(rows)
+        raise Wrong(f"When {name} ({table}) you chose {got}: {why}.")
     return (
         "As much detail as the data support: Tibshirani and Walther (2005) also take the largest k that is still "
         "stable. Breiman's one-standard-error rule, which looks alike, takes the simplest model instead."
     )
 
 
+def _sweep(case: dict) -> list[dict]:
+    """The rows that `choose_k` would return for a case of exercises.toml."""
+    ks = case["k"]
+    stabilities = case["stability"]
+    deviations = case["sd"]
+    rows = []
+    for k, stability, sd in zip(ks, stabilities, deviations, strict=True):
+        row = {
+            "k": k,
+            "silhouette": 0.5 - k / 100,
+            "stability": stability,
+            "sd": sd,
+        }
+        rows.append(row)
+    return rows
+
+
 def _stable(rows: list[dict]) -> list[int]:
     """Every k whose stability is within one sd, that of the best row, of the best."""
     best = max(rows, key=lambda row: row["stability"])
     bar = best["stability"] - best["sd"]
-    return [row["k"] for row in rows if row["stability"] >= bar]
+    stable = []
+    for row in rows:
+        if row["stability"] >= bar:
+            stable.append(row["k"])
+    return stable
 
 
 def _table(rows: list[dict]) -> str:
     lines = []
     for row in rows:
-        k, stability, sd = row["k"], row["stability"], row["sd"]
+        k = row["k"]
+        stability = row["stability"]
+        sd = row["sd"]
         lines.append(f"k={k}: {stability} ± {sd}")
     return ", ".join(lines)
 
@@ -60,41 +85,58 @@ def class_words(score: Callable) -> str:
     flat = draw.integers(1, 9, (3, 5))
     steep = draw.integers(1, 30, (4, 4))
     for counts in (small, flat, steep):
-        got = array(score(counts), counts.shape, "scores")
+        answer = score(counts)
+        got = array(answer, counts.shape, "scores")
         right = class_tf_idf(counts)  # [C, W]
-        sizes = counts.sum(1, keepdims=True)
+        sizes = counts.sum(1, keepdims=True)  # [C, 1]
         of_counts = right * sizes  # the same order of words, as in the paper
-        if not np.allclose(got, right) and not np.allclose(got, of_counts):
+        is_right = np.allclose(got, right)
+        is_of_counts = np.allclose(got, of_counts)
+        if not is_right and not is_of_counts:
             told = counts.tolist()
-            raise Wrong(f"counts {told}: {_about_scores(got, counts, right)}")
+            why = _about_scores(got, counts, right)
+            raise Wrong(f"counts {told}: {why}")
     return "Frequent here, rare elsewhere: both must hold, so neither `the` nor a booking code wins."
 
 
-def _about_scores(got: np.ndarray, counts: np.ndarray, right: np.ndarray) -> str:
+def _about_scores(
+    got: np.ndarray,
+    counts: np.ndarray,
+    right: np.ndarray,
+) -> str:
     """What is wrong with scores [C, W] of words in clusters."""
     sizes = counts.sum(1, keepdims=True)  # [C, 1]
     frequencies = counts.sum(0)  # [W]
-    shares = counts / sizes
-    ratio = sizes.mean() / frequencies  # A / f
-    if np.allclose(got, counts / frequencies):
+    shares = counts / sizes  # [C, W]
+    of_clusters = counts / frequencies  # [C, W], P(cluster | word)
+    if np.allclose(got, of_clusters):
         second = got[0, 1]
         return f"P(cluster | word) gives a word seen once as much as the best: {second:.2f}."
     if np.allclose(got, shares):
         return "with the shares alone, what is frequent everywhere wins. Weigh them by rarity."
-    if np.allclose(got, shares * np.log(ratio)):
+    ratio = sizes.mean() / frequencies  # A / f, [W]
+    nothing_added = shares * np.log(ratio)  # [C, W]
+    if np.allclose(got, nothing_added):
         return "inside the logarithm, something is added to A / f."
-    factor = (got * right).sum() / (right**2).sum()
-    if factor > 0 and np.allclose(got, factor * right):
+    along = (got * right).sum()
+    square = (right**2).sum()
+    factor = along / square
+    scaled = factor * right
+    if factor > 0 and np.allclose(got, scaled):
         return f"all scores are {factor:.3g} times as large as they should be: is that the natural logarithm?"
     cluster, word = _worst(got, right)
-    low = "low" if got[cluster, word] < right[cluster, word] else "high"
+    mine = got[cluster, word]
+    low = "high"
+    if mine < right[cluster, word]:
+        low = "low"
     return f"word {word} in cluster {cluster} scores too {low}. Check A and f, then the share."
 
 
 def _worst(got: np.ndarray, right: np.ndarray) -> tuple[int, int]:
     """Where two matrices differ most."""
     differences = np.abs(got - right)
-    row, column = np.unravel_index(differences.argmax(), right.shape)
+    largest = differences.argmax()  # counted through all rows
+    row, column = np.unravel_index(largest, right.shape)
     return int(row), int(column)
 
 
@@ -109,33 +151,43 @@ def transitions(matrix: Callable) -> str:
             told = f"sequences {sequences}, k={k}"
         else:
             draw = np.random.default_rng(3)
-            sequences = draw.integers(0, k, (20, 9)).tolist()
+            drawn = draw.integers(0, k, (20, 9))
+            sequences = drawn.tolist()
             told = f"20 random sequences, k={k}"
         expected = transition_matrix(sequences, k)  # [k + 2, k + 2]
-        got = array(matrix(sequences, k), expected.shape, "probabilities")
+        answer = matrix(sequences, k)
+        got = array(answer, expected.shape, "probabilities")
         if not np.allclose(got, expected, atol=_SMOOTHED):
-            raise Wrong(f"{told}: {_about_transitions(got, expected)}")
+            why = _about_transitions(got, expected)
+            raise Wrong(f"{told}: {why}")
     return "BEGIN and END are states like others, so every row sums to one and a dialogue can end."
 
 
 def _about_transitions(got: np.ndarray, expected: np.ndarray) -> str:
     """What is wrong with transition probabilities [k + 2, k + 2]; the last two states are BEGIN and END."""
-    if np.allclose(got.T, expected, atol=_SMOOTHED):
+    transposed = got.T
+    if np.allclose(transposed, expected, atol=_SMOOTHED):
         return "rows and columns are swapped. Row i is the state now, column j the next."
     k = len(expected) - 2
-    names = [*map(str, range(k)), "BEGIN", "END"]
-    for name, total in zip(names, got.sum(1), strict=True):
+    names = [str(cluster) for cluster in range(k)]
+    names += ["BEGIN", "END"]
+    totals = got.sum(1)  # [k + 2]
+    for name, total in zip(names, totals, strict=True):
         if not np.isclose(total, 1):
-            return f"the row of {name} sums to {total:.2f}. {_about_row(name, total)}"
+            why = _about_row(name, total)
+            return f"the row of {name} sums to {total:.2f}. {why}"
     now, following = _worst(got, expected)
     mine = got[now, following]
-    pair = f"{names[now]} → {names[following]}"
+    first = names[now]
+    second = names[following]
+    pair = f"{first} → {second}"
     return f"you say {pair} has probability {mine:.3g}. Count these pairs by hand."
 
 
 def _about_row(name: str, total: float) -> str:
     """What to ask where a row of probabilities does not sum to one."""
-    empty_end = name == "END" and total == 0
+    is_end = name == "END"
+    empty_end = is_end and total == 0
     if np.isnan(total) or empty_end:
         return "Nothing was counted in it: where should that state lead?"
     if total > 1:

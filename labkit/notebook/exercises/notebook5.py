@@ -31,14 +31,17 @@ def early_stopping(kept: Callable) -> str:
         answer = kept(scores, patience)
         got = whole_number(answer)
         if got is None or not 0 <= got < len(scores):
-            numbers = f"a number from 0 to {len(scores) - 1}"
-            raise Wrong(f"Return the index of a validation, {numbers}; yours is {shown(answer)}.")
+            last = len(scores) - 1
+            mine = shown(answer)
+            raise Wrong(f"Return the index of a validation, a number from 0 to {last}; yours is {mine}.")
         expected = kept_validation(scores, patience)
-        if got != expected:
-            as_good = scores[got] == scores[expected]
-            why = "an equal score is no better one" if as_good else "count where the run ends"
-            told = f"Scores {scores}, patience {patience}"
-            raise Wrong(f"{told}: kept is number {expected}, you say {got}; {why}.")
+        if got == expected:
+            continue
+        why = "count where the run ends"
+        if scores[got] == scores[expected]:
+            why = "an equal score is no better one"
+        told = f"Scores {scores}, patience {patience}"
+        raise Wrong(f"{told}: kept is number {expected}, you say {got}; {why}.")
     return "The same rule as labkit's; a patience that is too short takes noise for the end of learning."
 
 
@@ -48,24 +51,37 @@ def _spans(text: str, values: list[tuple[str, str]]) -> list[Span]:
     for slot, value in values:
         start = text.index(value)
         end = start + len(value)
-        marked.append(Span("Hotel-Inform", slot, value, start, end))
+        span = Span(
+            act="Hotel-Inform",
+            slot=slot,
+            value=value,
+            start=start,
+            end=end,
+        )
+        marked.append(span)
     return marked
 
 
 def bio(tags_of: Callable) -> str:
     for case in cases("5.2"):
         text = case["text"]
-        marked = _spans(text, case["values"])
+        values = case["values"]
+        marked = _spans(text, values)
         found = spans.words(text)
-        count = len(found)
-        got = list(tags_of(found, marked))
-        if len(got) != count:
-            raise Wrong(f"{text!r} has {times(count, 'word')}, so {times(count, 'tag')}; you give {len(got)}.")
+        answer = tags_of(found, marked)
+        got = list(answer)
+        n_words = len(found)
+        n_tags = len(got)
+        if n_tags != n_words:
+            words = times(n_words, "word")
+            tags = times(n_words, "tag")
+            raise Wrong(f"{text!r} has {words}, so {tags}; you give {n_tags}.")
         expected = spans.bio_tags(found, marked)
         for (start, end), mine, right in zip(found, got, expected, strict=True):
             if mine != right:
                 word = text[start:end]
-                raise Wrong(f"{text!r}: the word {word!r} should get {right}, yours gets {shown(mine)}.")
+                tag = shown(mine)
+                raise Wrong(f"{text!r}: the word {word!r} should get {right}, yours gets {tag}.")
     return "B- tells where a value begins, so two values side by side stay two."
 
 
@@ -73,12 +89,16 @@ def f1(own: Callable) -> str:
     for case in cases("5.3"):
         gold = _as_sets(case["gold"])
         predicted = _as_sets(case["predicted"])
-        got = number(own(gold, predicted), "F1")
-        expected = spans.span_f1(gold, predicted)["f1"]
-        if abs(got - expected) <= _ROUNDED:
+        answer = own(gold, predicted)
+        got = number(answer, "F1")
+        scores = spans.span_f1(gold, predicted)
+        expected = scores["f1"]
+        error = abs(got - expected)
+        if error <= _ROUNDED:
             continue
-        a_share = np.isclose(100 * got, expected)
-        scale = ": per cent, please" if a_share else ""
+        scale = ""
+        if np.isclose(100 * got, expected):
+            scale = ": per cent, please"
         name = case["name"].capitalize()
         told = f"{name} (gold {gold}, predicted {predicted})"
         raise Wrong(f"{told}: F1 {expected:.1f}, not {got:.4g}{scale}.")
@@ -89,7 +109,8 @@ def _as_sets(utterances: list[list[list]]) -> list[spans.Tagged]:
     """The spans of each utterance, as TOML lists them, as a set."""
     sets = []
     for utterance in utterances:
-        sets.append({tuple(span) for span in utterance})
+        tagged = {tuple(span) for span in utterance}
+        sets.append(tagged)
     return sets
 
 
@@ -112,16 +133,20 @@ class _Writer:
 def conversation(converse: Callable) -> str:
     for n in (2, 6, 1):
         write = _Writer()
-        got = list(converse(write, n))
+        answer = converse(write, n)
+        got = list(answer)
         should_read, lines = _right_conversation(n)
         for mine, right in zip(write.asked, should_read, strict=False):
             if mine != right:
                 turn = 1 + should_read.index(right)
-                raise Wrong(f"For turn {turn} of {n} the model should read {right!r}; yours reads {shown(mine)}.")
+                read = shown(mine)
+                raise Wrong(f"For turn {turn} of {n} the model should read {right!r}; yours reads {read}.")
         asked = len(write.asked)
         if asked != n or got != lines:
-            told = f"you asked the model {times(asked, 'time')} and give {shown(got)}"
-            raise Wrong(f"{times(n, 'turn')} should give {lines}; {told}.")
+            turns = times(n, "turn")
+            calls = times(asked, "time")
+            given = shown(got)
+            raise Wrong(f"{turns} should give {lines}; you asked the model {calls} and give {given}.")
     return "The header asks for the length; who speaks, and when it is over, your loop decides."
 
 
@@ -131,7 +156,8 @@ def _right_conversation(n: int) -> tuple[list[str], list[str]]:
     lines: list[str] = []
     text = dialogue_header(n)
     for turn in range(1, n + 1):
-        speaker = "user>" if turn % 2 else "bot>"
+        is_user = turn % 2 == 1
+        speaker = "user>" if is_user else "bot>"
         line = f"{speaker} line {turn}"
         read.append(text + speaker)
         lines.append(line)
