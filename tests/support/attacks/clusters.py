@@ -76,7 +76,7 @@ def _maps() -> list[Row]:
     for n in (0, -1, 1, 10**9, NAN, None):
         rows.append((f"neighbours, n_neighbors={n!r}", partial(structure.neighbours, ten, n), EITHER))
     rows.append(("neighbours, NaN", partial(structure.neighbours, _with(NAN), 3), (LINE,)))
-    rows.append(("neighbours, one vector", partial(structure.neighbours, ten[:1], 3), (LINE,)))
+    rows.append(("neighbours, one vector", partial(structure.neighbours, ten[:1], 3), (RESULT,)))
     rows.append(("umap_map, n_neighbors=1", partial(structure.umap_map, ten, n_neighbors=1), (LINE,)))
     rows.append(("umap_map, NaN", partial(structure.umap_map, _with(NAN)), (LINE,)))
     rows.append(("umap_map, one vector", partial(structure.umap_map, ten[:1]), (LINE,)))
