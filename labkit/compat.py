@@ -1,9 +1,11 @@
 """Every use of another package's private name, each with the version it was seen in; test_drift.py fails first."""
 
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    import torch
+    from transformers import PreTrainedModel, TrainingArguments
 
 
 def forget_gguf(model: "PreTrainedModel") -> None:
@@ -26,3 +28,66 @@ def computes_attention(model: "PreTrainedModel", how: str | None = None) -> str:
     if how is not None:
         model.config._attn_implementation = how
     return model.config._attn_implementation
+
+
+def one_gpu_a_process(arguments: "TrainingArguments") -> None:
+    """Two GPUs in one process would be DataParallel, slower than one. `TrainingArguments._n_gpu`: transformers 5.17."""
+    arguments._n_gpu = min(1, arguments.n_gpu)
+
+
+def storage_key(storage: "torch.UntypedStorage") -> int:
+    """What two tensors over the same bytes have in common. On the meta device every `data_ptr()` is 0.
+
+    `UntypedStorage._cdata`: torch 2.13.
+    """
+    return storage._cdata
+
+
+class KeptOnMeta:
+    """A context in which a model on the meta device attends by the kernel that keeps no T x T weights.
+
+    torch would send a meta tensor to the kernel that writes them all. transformers' public AttentionInterface takes
+    the other one under a name, which the configuration then holds (see `computes_attention`), for this model alone.
+    `aten::_scaled_dot_product_flash_attention_for_cpu`: torch 2.13.
+    """
+
+    NAME = "labkit_meta"
+
+    def __init__(self, model: "PreTrainedModel"):
+        self.model = model
+
+    def __enter__(self) -> None:
+        from transformers import AttentionInterface
+        from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+        AttentionInterface.register(self.NAME, _flash_attention)
+        AttentionMaskInterface.register(self.NAME, sdpa_mask)
+        self.before = computes_attention(self.model)
+        if self.before == "sdpa":
+            computes_attention(self.model, self.NAME)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        computes_attention(self.model, self.before)
+
+
+def _flash_attention(
+    module: "torch.nn.Module",
+    query: "torch.Tensor",
+    key: "torch.Tensor",
+    value: "torch.Tensor",
+    attention_mask: "torch.Tensor | None",
+    **_: object,
+) -> "tuple[torch.Tensor, None]":
+    """query [B, heads, T, D]; key and value [B, groups, T, D]; attention [B, T, heads, D] as transformers wants it."""
+    import torch
+
+    copies = query.shape[1] // key.shape[1]
+    if copies > 1:
+        key = key.repeat_interleave(copies, 1)  # [B, heads, T, D]
+        value = value.repeat_interleave(copies, 1)
+    mask = None if attention_mask is None else attention_mask.to(query.dtype)
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    attended = kernel(query, key, value, 0.0, mask is None, attn_mask=mask)[0]  # [B, heads, T, D]
+    return attended.transpose(1, 2), None

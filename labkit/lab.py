@@ -1,40 +1,59 @@
 """What the lab uses on this machine: decided once, in `start()`, and shown on the READY card."""
 
 import html
-import importlib.metadata
-import importlib.util
 import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from labkit import failures
-from labkit.corpora.download import multiwoz_url
-from labkit.corpora.multiwoz import has_dialogues
+from labkit.choices import (
+    REAL_CORPUS,
+    STAND_IN_CORPUS,
+    Choice,
+    choose_corpus,
+    choose_model,
+    choose_scorer,
+    look_outside,
+    token_problems,
+)
 from labkit.errors import LabError
+from labkit.failures import hidden
 from labkit.machine.hardware import Hardware, hardware, seed_everything
-from labkit.machine.network import Hub, decided, offline, probe
-from labkit.machine.paths import cache_dir, lab_home
+from labkit.machine.network import Hub
+from labkit.machine.one_line import shortened
+from labkit.machine.paths import lab_home
 from labkit.machine.problem import Problem
-from labkit.machine.versions import Version, _version_line, _version_problems, versions
+from labkit.machine.versions import Version, version_line, version_problems, versions
 from labkit.models.names import REAL_MODEL, STAND_IN_MODEL, STAND_IN_SIZES, STAND_INS
 from labkit.storage import shipped
 
-REAL_CORPUS = "multiwoz22"
-STAND_IN_CORPUS = "miniwoz"
-STAND_IN = {"LAB_MODEL": STAND_IN_MODEL, "LAB_CORPUS": STAND_IN_CORPUS}
+__all__ = [
+    "OFFERED_PROFILES",
+    "PROFILES",
+    "REAL_CORPUS",
+    "REAL_MODEL",
+    "STAND_IN_CORPUS",
+    "STAND_IN_MODEL",
+    "Choice",
+    "Lab",
+    "Profile",
+    "choose_corpus",
+    "choose_model",
+    "decide",
+    "look_outside",
+    "start",
+]
+
+MARKS = {"READY": ("✓", "#1a7f37"), "READY (stand-in)": ("◐", "#9a6700"), "BLOCKED": ("✗", "#cf222e")}
+LEAST_DISK_GB = 0.5
 
 
-OTHERS = {  # what a variable may name instead
-    "LAB_MODEL": "a Hub id, a folder with config.json, a .gguf file, or mini-pythia",
-    "LAB_CORPUS": "miniwoz, multiwoz22, or a folder in the MultiWOZ 2.2 layout",
-}
-
-
-def _size(help_text: str) -> Any:
+def _size(help_text: str) -> Any:  # Any: a field has the type that its annotation says
+    """A field of Profile: it has no default, because profiles.toml gives every size."""
     return field(metadata={"help": help_text})
 
 
@@ -58,6 +77,7 @@ class Profile:
 
 
 PROFILES = {name: Profile(name, **sizes) for name, sizes in shipped(__file__, "profiles.toml").items()}
+OFFERED_PROFILES = ("smoke", "cpu", "gpu")  # `hub` is for `make test-hub` alone
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,43 +103,78 @@ class Lab:
     @property
     def setting(self) -> str:
         """ "real" only if both the corpus and the model are; else "stand-in"."""
-        return "stand-in" if self.corpus == STAND_IN_CORPUS or self.model in STAND_INS else "real"
+        if self.corpus == STAND_IN_CORPUS or self.model in STAND_INS:
+            return "stand-in"
+        return "real"
 
     @property
     def verdict(self) -> str:
         """ "READY", "READY (stand-in)" or "BLOCKED"."""
-        return "BLOCKED" if self.problems else "READY" if self.setting == "real" else "READY (stand-in)"
+        if self.problems:
+            return "BLOCKED"
+        return "READY" if self.setting == "real" else "READY (stand-in)"
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """The card as (label, value, reason)."""
-        hw, hub = self.hardware, self.hub
-        gpu = f"{hw.gpu_name}, {hw.gpu_memory_gb:.0f} GiB, CUDA {hw.cuda or '-'}" if hw.gpu_name else "no GPU"
-        machine = f"{gpu}; {hw.threads} threads, {hw.ram_gb:.1f} GiB RAM, {hw.disk_gb:.0f} GiB free"
+        """The card as (label, value, reason), without passwords and tokens."""
+        rows = [*self._choices(), *self._facts()]
+        rows += [("note", "", note) for note in self.notes]
+        rows += [("PROBLEM", problem.what, f"→ {problem.action}") for problem in self.problems]
+        return [(label, hidden(shortened(value)), hidden(reason)) for label, value, reason in rows]
+
+    def _choices(self) -> list[tuple[str, str, str]]:
         return [
-            *((name, getattr(self, name), getattr(self, f"{name}_reason")) for name in ("model", "corpus", "scorer")),
+            ("model", self.model, self.model_reason),
+            ("corpus", self.corpus, self.corpus_reason),
+            ("scorer", self.scorer, self.scorer_reason),
             ("profile", self.profile.name, self.profile_reason),
-            ("device", hw.device, machine),
+        ]
+
+    def _facts(self) -> list[tuple[str, str, str]]:
+        hw = self.hardware
+        hub = self.hub
+        python = sys.version.split()[0]
+        return [
+            ("device", hw.device, _machine_in_words(hw)),
             ("dtype", hw.dtype, hw.dtype_reason),
             ("Hub", "reachable" if hub.reachable else "not used", f"{hub.endpoint}: {hub.reason}"),
-            ("versions", f"Python {sys.version.split()[0]}", _version_line(self.versions)),
+            ("versions", f"Python {python}", version_line(self.versions)),
             ("results", f"seed {self.seed}", str(self.home)),
-            *(("note", "", note) for note in self.notes),
-            *(("PROBLEM", problem.what, f"→ {problem.action}") for problem in self.problems),
         ]
 
     def __repr__(self) -> str:
-        return "\n".join([self.verdict, *(f"  {label:<9} {value:<22} {why}" for label, value, why in self.rows())])
+        lines = [f"  {label:<9} {value:<22} {reason}" for label, value, reason in self.rows()]
+        return "\n".join([self.verdict, *lines])
 
     def _repr_html_(self) -> str:
-        mark, colour = {"READY": ("✓", "#1a7f37"), "BLOCKED": ("✗", "#cf222e")}.get(self.verdict, ("◐", "#9a6700"))
-        cell = '<td style="text-align:left">{}</td>'.format
-        table = "".join(f"<tr>{''.join(cell(html.escape(text)) for text in row)}</tr>" for row in self.rows())
+        mark, colour = MARKS[self.verdict]
+        rows = []
+        for row in self.rows():
+            cells = [f'<td style="text-align:left">{html.escape(text)}</td>' for text in row]
+            rows.append(f"<tr>{''.join(cells)}</tr>")
         style = f"border-left:6px solid {colour};padding-left:12px"
-        return f'<div style="{style}"><b>{mark} {self.verdict}</b><table>{table}</table></div>'
+        return f'<div style="{style}"><b>{mark} {self.verdict}</b><table>{"".join(rows)}</table></div>'
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything on the card as plain values (`labkit doctor --json`)."""
-        return {"verdict": self.verdict, "setting": self.setting, **asdict(self), "home": str(self.home)}
+    def to_json(self) -> dict[str, Any]:  # Any: what JSON holds
+        """Everything on the card as plain values (`labkit doctor --json`), without passwords and tokens."""
+        values = {"verdict": self.verdict, "setting": self.setting, **asdict(self), "home": str(self.home)}
+        return _without_secrets(values)
+
+
+def _without_secrets(value: Any) -> Any:  # Any: what JSON holds
+    if isinstance(value, str):
+        return hidden(value)
+    if isinstance(value, dict):
+        return {name: _without_secrets(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(item) for item in value]
+    return value
+
+
+def _machine_in_words(hw: Hardware) -> str:
+    gpu = hw.gpu_name or "no GPU"
+    if hw.gpu_memory_gb:
+        gpu += f", {hw.gpu_memory_gb:.0f} GiB, CUDA {hw.cuda or '-'}"
+    return f"{gpu}; {hw.threads} threads, {hw.ram_gb:.1f} GiB RAM, {hw.disk_gb:.0f} GiB free"
 
 
 def start(profile: str | None = None, seed: int = 42, quiet: bool = False) -> Lab:
@@ -137,7 +192,8 @@ def start(profile: str | None = None, seed: int = 42, quiet: bool = False) -> La
     if not quiet:
         display(lab)  # HTML in a notebook, text in a terminal
     if lab.problems:
-        found, actions = (dict.fromkeys(parts) for parts in zip(*map(astuple, lab.problems), strict=True))
+        found = dict.fromkeys(hidden(problem.what) for problem in lab.problems)
+        actions = dict.fromkeys(hidden(problem.action) for problem in lab.problems)
         raise LabError("the lab is BLOCKED", "; ".join(found), "; ".join(actions))
     seed_everything(seed)
     return lab
@@ -147,122 +203,80 @@ def decide(profile: str | None = None, seed: int = 42) -> Lab:
     """All that `start()` decides, problems included, without showing anything.
 
     Raises:
-        LabError: a required package is not installed.
+        LabError: a required package is not installed, or HF_ENDPOINT is no address.
     """
     packages = versions()
-    if missing := [f"'{v.package}{v.required}'" for v in packages if not v.installed]:
-        raise LabError("packages are missing", ", ".join(missing), f"make install, or pip install {' '.join(missing)}")
+    _check_installed(packages)
     hub, answers = look_outside()  # before transformers is imported: offline mode must be on by then
-    hw, home = hardware(), lab_home()
-    *model, model_problems = choose_model(*answers[:1])
-    *corpus, corpus_problems = choose_corpus(*answers[1:])
-    *sizes, profile_problems = _choose_profile(profile, hw, model[0] in STAND_INS or not hub.reachable)
-    problems = (*model_problems, *corpus_problems, *profile_problems, *_version_problems(packages))
-    chosen = (*model, *corpus, *_choose_scorer(corpus[0]), *sizes, hw, hub, packages, home, seed)
-    return Lab(*chosen, (*problems, *_disk_problems(home, hw)), tuple(_notes(hw)))
+    hw = hardware()
+    home = lab_home()
+    model = choose_model(*answers[:1])
+    corpus = choose_corpus(*answers[1:])
+    has_only_stand_ins = model.name in STAND_INS or not hub.reachable
+    sizes, sizes_reason, profile_problems = _choose_profile(profile, hw, has_only_stand_ins)
+    scorer, scorer_reason = choose_scorer(corpus.name)
+    problems = [
+        *model.problems,
+        *token_problems(hub, model.name),
+        *corpus.problems,
+        *profile_problems,
+        *version_problems(packages),
+        *_disk_problems(home, hw),
+    ]
+    return Lab(
+        model=model.name,
+        model_reason=model.reason,
+        corpus=corpus.name,
+        corpus_reason=corpus.reason,
+        scorer=scorer,
+        scorer_reason=scorer_reason,
+        profile=sizes,
+        profile_reason=sizes_reason,
+        hardware=hw,
+        hub=hub,
+        versions=packages,
+        home=home,
+        seed=seed,
+        problems=tuple(problems),
+        notes=tuple(_notes(hw)),
+    )
+
+
+def _check_installed(packages: tuple[Version, ...]) -> None:
+    missing = [f"'{v.package}{v.required}'" for v in packages if not v.installed]
+    if missing:
+        raise LabError("packages are missing", ", ".join(missing), f"make install, or pip install {' '.join(missing)}")
+
+
+def _choose_profile(
+    argument: str | None, hw: Hardware, has_only_stand_ins: bool
+) -> tuple[Profile, str, Sequence[Problem]]:
+    """(profile, reason, problems) from LAB_PROFILE, the argument of `start()` and the device, in this order."""
+    wanted = os.environ.get("LAB_PROFILE") or argument
+    automatic = "gpu" if hw.device == "cuda" else "cpu"
+    problems = []
+    if wanted and wanted not in PROFILES:
+        action = f"set LAB_PROFILE to {', '.join(OFFERED_PROFILES)}, or unset it"
+        problems = [Problem(f"no profile {shortened(wanted)!r}", action)]
+    reason = "asked for" if wanted else f"for a {hw.device} device"
+    profile = PROFILES.get(wanted or automatic, PROFILES[automatic])
+    if has_only_stand_ins:  # the scaling experiment needs models that are there
+        profile = replace(profile, sweep_models=STAND_IN_SIZES[: len(profile.sweep_models)])
+    return profile, reason, problems
 
 
 def _disk_problems(home: Path, hw: Hardware) -> Iterator[Problem]:
+    shown = shortened(str(home))
     try:
         home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        yield Problem(f"no results folder {home}: {error.strerror}", "set LAB_HOME to a folder that you may write to")
-    if hw.disk_gb < 0.5:
-        yield Problem(f"{hw.disk_gb:.2f} GiB of disk free at {home}", "free some, or set LAB_HOME to another disk")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        yield Problem(f"no results folder {shown}: {reason}", "set LAB_HOME to a folder that you may write to")
+        return
+    if hw.disk_gb < LEAST_DISK_GB:
+        yield Problem(f"{hw.disk_gb:.2f} GiB of disk free at {shown}", "free some, or set LAB_HOME to another disk")
 
 
 def _notes(hw: Hardware) -> Iterator[str]:
     if hw.device == "cpu" and shutil.which("nvidia-smi"):
         yield "an NVIDIA driver is here, but torch sees no GPU: choose a GPU runtime, or a CUDA build of torch"
-
-
-def look_outside(timeout: float = 3.0) -> tuple[Hub, list[int | str]]:
-    """The Hub, and what it says about the model and what MultiWOZ's host says: HTTP codes, or what went wrong."""
-    from huggingface_hub import constants, utils
-
-    endpoint = constants.ENDPOINT
-    if constants.is_offline_mode():
-        return offline(endpoint), []
-    model = f"{endpoint}/{os.environ.get('LAB_MODEL') or REAL_MODEL}/resolve/main/config.json"
-    token = utils.build_hf_headers()  # for the Hub only
-    hub, *answers = probe([(endpoint, {}), (model, token), (multiwoz_url(), {})], timeout)
-    return decided(endpoint, hub), answers
-
-
-def choose_model(answer: int | str = "offline mode is on") -> tuple[str, str, list[Problem]]:
-    """(name, reason, problems) from LAB_MODEL, the cache and the Hub's answer; the stand-in only for the default."""
-    found = _attached(f"*{REAL_MODEL.split('/')[1]}*/config.json", f"*{REAL_MODEL.split('/')[1]}*/*/config.json")
-    name = os.environ.get("LAB_MODEL") or (str(found.parent) if found else REAL_MODEL)
-    path, where = Path(name).expanduser(), ""
-    if name in STAND_INS:
-        where = "a stand-in that ships with the lab"
-    elif path.exists() or name[0] in "/.~" or path.suffix == ".gguf":
-        answer = "no such folder or file, or no model in it"
-        where = "local files" * (path.is_file() if path.suffix == ".gguf" else (path / "config.json").is_file())
-    elif _model_cached(name):
-        where = "in the local cache"
-    elif isinstance(answer, int) and answer < 400:
-        where = "can be downloaded"
-    return _settle("LAB_MODEL", name, where, answer)
-
-
-def _attached(*patterns: str) -> Path | None:
-    """The first such file among those attached to this session: Kaggle's inputs, or below the folder LAB_ATTACHED."""
-    files = Path(os.environ.get("LAB_ATTACHED") or "/kaggle/input")
-    deeper = ("*/" * depth + pattern for depth in range(4) for pattern in patterns)  # not "**": inputs can be huge
-    return next((path for pattern in deeper for path in sorted(files.glob(pattern))), None)
-
-
-def _model_cached(name: str) -> bool:
-    """Configuration and weights: a download that was cut off after config.json is no model."""
-    from huggingface_hub import constants
-
-    snapshots = Path(constants.HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "snapshots")
-    return all(any(snapshots.glob(f"*/{file}")) for file in ("config.json", "model*.safetensors*"))
-
-
-def choose_corpus(answer: int | str = "offline mode is on") -> tuple[str, str, list[Problem]]:
-    """(name, reason, problems) from LAB_CORPUS, the cache and the code host's answer, likewise."""
-    found = _attached("test/dialogues_001.json")
-    name, where = os.environ.get("LAB_CORPUS") or (str(found.parents[1]) if found else REAL_CORPUS), ""
-    if name == STAND_IN_CORPUS:
-        where = "a stand-in that is generated, not downloaded"
-    elif name != REAL_CORPUS:
-        answer = "no such folder, or no dialogues in it"
-        where = "local files" if has_dialogues(name) else ""
-    elif (cache_dir() / name / "COMPLETE").is_file():
-        where = "in the local cache"
-    elif isinstance(answer, int) and answer < 500:
-        where = "can be downloaded"
-    return _settle("LAB_CORPUS", name, where, answer)
-
-
-def _settle(variable: str, name: str, where: str, answer: int | str) -> tuple[str, str, list[Problem]]:
-    """The name that was asked for, where it is to be had; else a problem, or the stand-in where nobody asked."""
-    asked = os.environ.get(variable)
-    if where:
-        return name, f"asked for by {variable}; {where}" if asked else f"the default; {where}", []
-    why = f"not to be had ({f'HTTP {answer}' if isinstance(answer, int) else answer})"
-    if not asked:
-        return STAND_IN[variable], f"stand-in for {name}, which is {why}", []
-    problem = Problem(f"{variable}={name} is {why}", f"set {variable} to {OTHERS[variable]}; or unset it")
-    return name, problem.what, [problem]
-
-
-def _choose_scorer(corpus: str) -> tuple[str, str]:
-    if corpus == STAND_IN_CORPUS:
-        return "labkit", "mwzeval knows MultiWOZ only"
-    if importlib.util.find_spec("mwzeval"):
-        return "mwzeval", "the benchmark's own scorer is installed"
-    return "labkit", "mwzeval is not installed; labkit's figures agree with it"
-
-
-def _choose_profile(argument: str | None, hw: Hardware, stand_ins: bool) -> tuple[Profile, str, list[Problem]]:
-    wanted = os.environ.get("LAB_PROFILE") or argument
-    automatic = "gpu" if hw.device == "cuda" else "cpu"
-    known = f"set LAB_PROFILE to {', '.join(PROFILES)}, or unset it"
-    problems = [Problem(f"no profile {wanted!r}", known)] if wanted and wanted not in PROFILES else []
-    profile = PROFILES.get(wanted or automatic, PROFILES[automatic])
-    if stand_ins:  # the scaling experiment needs models that are there
-        profile = replace(profile, sweep_models=STAND_IN_SIZES[: len(profile.sweep_models)])
-    return profile, "asked for" if wanted else f"for a {hw.device} device", problems

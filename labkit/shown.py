@@ -1,4 +1,4 @@
-"""Something to see: HTML in a notebook, text elsewhere."""
+"""Something to see: HTML in a notebook, text elsewhere; and text that a terminal can be given."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,3 +25,26 @@ def show(shown: Any) -> None:
     except ImportError:
         return print(shown)
     return display.display(shown) if get_ipython() else print(shown)
+
+
+def readable(text: str) -> str:
+    """A text with its control characters (but for line breaks and tabs) and half emojis as escapes.
+
+    A terminal would take them for orders, and no file can hold half an emoji.
+
+    >>> readable("a\\x1b[2Jb")
+    'a\\\\x1b[2Jb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(_readable(letter) for letter in text)
+
+
+def _readable(letter: str) -> str:
+    code = ord(letter)
+    is_control = code < 32 or 127 <= code < 160
+    is_half = 0xD800 <= code < 0xE000
+    turns_around = 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069  # the direction of reading
+    if letter in "\n\t" or not (is_control or is_half or turns_around):
+        return letter
+    return letter.encode("unicode_escape").decode()

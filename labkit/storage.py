@@ -60,6 +60,7 @@ __all__ = [
     "write_text",
 ]
 
+Json = dict[str, Any]  # an object of a JSON file: whatever it holds
 A_DAY = 24 * 60 * 60  # seconds
 
 
@@ -270,7 +271,7 @@ def write_text(target: Path | str, text: str) -> Path:
     return Path(target)
 
 
-def write_json(target: Path | str, value: Any, indent: int | None = 1) -> Path:  # whatever JSON can say
+def write_json(target: Path | str, value: object, indent: int | None = 1) -> Path:  # whatever JSON can say
     """Write `value` as JSON, whole or not at all. Half a character is written as an escape."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     if not _is_unicode(text):
@@ -317,12 +318,12 @@ def _is_whole(checkpoint: Path) -> bool:
 # --- two files that belong together -----------------------------------------------------------------------------------
 
 
-def write_record(target: Path | str, record: dict[str, Any], *, about: Path | str) -> Path:  # a record is free JSON
+def write_record(target: Path | str, record: Json, *, about: Path | str) -> Path:  # a record is free JSON
     """Write what made the file `about`, after it and with its SHA-256: a kill between the two cannot mix them up."""
     return write_json(target, {**record, "sha256": sha256(about)})
 
 
-def read_record(target: Path | str, *, about: Path | str) -> dict[str, Any]:  # a record is free JSON
+def read_record(target: Path | str, *, about: Path | str) -> Json:  # a record is free JSON
     """What made the file `about`; empty where nothing is known, or where the record is of another file.
 
     A record without a SHA-256 (an earlier version's) is taken as it is.
@@ -369,7 +370,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def read_json(path: Path | str, **options: Any) -> Any:  # options of json.load; whatever the file holds
+def read_json(path: Path | str, **options: object) -> Any:  # options of json.load; whatever the file holds
     """Read a JSON file, gzipped when its name ends in `.gz`; `options` are those of `json.load`.
 
     Raises:

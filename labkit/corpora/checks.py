@@ -4,7 +4,7 @@ Values come from JSON, so they may be of any type, and text may hold half an emo
 """
 
 import re
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from labkit.errors import LabError
 
@@ -28,7 +28,7 @@ def brief(text: str) -> str:
     return repr(text)[1:-1]  # with escapes, without the quotes
 
 
-def typed(value: Any, kind: type[T], place: str, what: str) -> T:  # Any: whatever JSON holds
+def typed(value: object, kind: type[T], place: str, what: str) -> T:
     """The value, which has to be of the type; text is checked as `text` does, and true is no number.
 
     Raises:
@@ -46,7 +46,7 @@ def typed(value: Any, kind: type[T], place: str, what: str) -> T:  # Any: whatev
     return value
 
 
-def text(value: Any, place: str, what: str) -> str:  # Any: whatever JSON holds
+def text(value: object, place: str, what: str) -> str:
     """The value, which has to be text that can be written to a file.
 
     Raises:
@@ -55,7 +55,7 @@ def text(value: Any, place: str, what: str) -> str:  # Any: whatever JSON holds
     return typed(value, str, place, what)
 
 
-def texts(values: Any, place: str, what: str) -> list[str]:  # Any: whatever JSON holds
+def texts(values: object, place: str, what: str) -> list[str]:
     """The value, which has to be a list of texts."""
     for value in typed(values, list, place, what):
         text(value, place, f"an item of {what}")
@@ -77,7 +77,7 @@ def check_characters(value: str, place: str, what: str) -> None:
         refuse(place, f"{what} holds half an emoji (the lone surrogate \\u{code:04x}) at character {start}")
 
 
-def check_all_characters(value: Any, place: str, what: str) -> None:  # Any: whatever JSON holds
+def check_all_characters(value: object, place: str, what: str) -> None:
     """`check_characters` for every text in a value that may be nested.
 
     Raises:
@@ -95,7 +95,7 @@ def check_all_characters(value: Any, place: str, what: str) -> None:  # Any: wha
             waiting.extend(item.values())
 
 
-def member(raw: Any, name: str, kind: type[T], place: str) -> T:  # Any: whatever JSON holds
+def member(raw: object, name: str, kind: type[T], place: str) -> T:
     """A field of a JSON object, checked for its type.
 
     Raises:
@@ -111,7 +111,7 @@ def member(raw: Any, name: str, kind: type[T], place: str) -> T:  # Any: whateve
     return typed(value, kind, place, f"the field {name!r}")
 
 
-def members(value: Any, place: str, what: str) -> dict[str, Any]:  # Any: whatever JSON holds
+def members(value: object, place: str, what: str) -> dict[str, object]:
     """The value, which has to be a JSON object; its names are checked for half emojis."""
     for name in typed(value, dict, place, what):
         text(name, place, f"a name in {what}")

@@ -6,15 +6,15 @@ acts and better spans: {turn_id: {"dialog_act": {act: [[slot, value]]}, "span_in
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 from labkit.corpora.checks import brief, member, members, refuse, text, texts, typed
 from labkit.corpora.types import BOT, USER, Acts, Dialogue, Span, State, Turn
+from labkit.storage import Json
 
 SPEAKERS = {"USER": USER, "SYSTEM": BOT}
 PAIR = "the field 'dialog_act'"
 SPAN = "the field 'span_info'"
-Raw = dict[str, Any]  # Any: an object of a JSON file, before it is checked
+Raw = Json  # an object of a JSON file, before it is checked
 
 
 def parse_dialogue(raw: Raw, acts: Raw | None = None, file: str = "") -> Dialogue:
@@ -92,7 +92,7 @@ def _state(frames: list[Raw], place: str) -> State:
     return state
 
 
-def _acts(raw: Any, place: str) -> Acts:  # Any: whatever JSON holds
+def _acts(raw: object, place: str) -> Acts:
     """{act: [(slot in lower case, value)]}."""
     acts = {}
     members(raw, place, PAIR)
@@ -104,7 +104,7 @@ def _acts(raw: Any, place: str) -> Acts:  # Any: whatever JSON holds
     return acts
 
 
-def _pair(raw: Any, place: str) -> tuple[str, str]:  # Any: whatever JSON holds
+def _pair(raw: object, place: str) -> tuple[str, str]:
     is_list = isinstance(raw, list | tuple)
     if not is_list or len(raw) != 2:
         found = brief(repr(raw))
@@ -115,7 +115,7 @@ def _pair(raw: Any, place: str) -> tuple[str, str]:  # Any: whatever JSON holds
     return slot.lower(), value
 
 
-def _frame_spans(frames: list[Raw], place: str) -> list[list[Any]]:  # Any: [text, text, value, number, number]
+def _frame_spans(frames: list[Raw], place: str) -> list[list[object]]:
     """The slots of all frames as span_info has them. Their act is unknown: the domain stands in."""
     spans = []
     for frame in frames:
@@ -136,7 +136,7 @@ def _frame_spans(frames: list[Raw], place: str) -> list[list[Any]]:  # Any: [tex
     return spans
 
 
-def _span(raw: Any, utterance: str, place: str) -> Span:  # Any: whatever JSON holds
+def _span(raw: object, utterance: str, place: str) -> Span:
     _check_kinds(raw, place)
     act, slot, value, first, second = raw
     text(act, place, f"an act in {SPAN}")
@@ -152,7 +152,7 @@ def _span(raw: Any, utterance: str, place: str) -> Span:  # Any: whatever JSON h
     return Span(act, slot.lower(), value, start, end)
 
 
-def _check_kinds(raw: Any, place: str) -> None:  # Any: whatever JSON holds
+def _check_kinds(raw: object, place: str) -> None:
     """Refuse what is not [text, text, anything, whole number, whole number]."""
     kinds = []
     if isinstance(raw, list | tuple):
@@ -175,7 +175,7 @@ def _in_order(spans: Iterable[Span]) -> tuple[Span, ...]:
     return tuple(kept)
 
 
-def _value(raw: Any, place: str, what: str) -> str:  # Any: whatever JSON holds
+def _value(raw: object, place: str, what: str) -> str:
     """A value as text. A number is written out; of a list, the first item counts (others are other spellings)."""
     if isinstance(raw, list) and raw:
         raw = raw[0]

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from labkit.corpora.pins import Pin, pinned_source, pins
 from labkit.errors import LabError
 from labkit.failures import hidden
+from labkit.machine.network import proxies
 from labkit.machine.paths import cache_dir
 from labkit.machine.retry import asked_wait, is_busy, retrying
 from labkit.storage import atomic_path, write_text
@@ -20,7 +21,6 @@ LARGEST = 128 * 2**20  # bytes of a file whose pin names no size; MultiWOZ's fil
 ACTION = (
     "try again (files that came stay), or set LAB_CORPUS to miniwoz, the stand-in, or to a folder with MultiWOZ 2.2"
 )
-PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 
 
 class FailedAttempt(Exception):
@@ -110,19 +110,8 @@ def _client() -> httpx.Client:
         if isinstance(error, ImportError):
             why = "for a SOCKS proxy the package socksio is needed"
         action = "pip install socksio, or set these variables to an http:// proxy, or unset them"
-        found = f"{_proxies()}: {why}"
+        found = f"{proxies()}: {why}"
         raise LabError("the proxy of this machine cannot be used", found, action) from error
-
-
-def _proxies() -> str:
-    """The variables that name a proxy, without passwords."""
-    named = []
-    for name in PROXIES:
-        for spelled in (name, name.lower()):
-            if os.environ.get(spelled):
-                address = hidden(os.environ[spelled])
-                named.append(f"{spelled}={address}")
-    return ", ".join(named) or "the system settings"
 
 
 def _fetch(client: httpx.Client, pin: Pin) -> bytes:
@@ -131,7 +120,7 @@ def _fetch(client: httpx.Client, pin: Pin) -> bytes:
     Raises:
         LabError: it does not come, or it is not what was pinned.
     """
-    address = _address(pin)
+    address = address_of(pin)
     try:
         return retrying(lambda: _attempt(client, address, pin), _wait_after)
     except FailedAttempt as failure:
@@ -140,7 +129,7 @@ def _fetch(client: httpx.Client, pin: Pin) -> bytes:
         raise LabError(what, found, ACTION) from failure
 
 
-def _address(pin: Pin) -> str:
+def address_of(pin: Pin) -> str:
     """The file's address at the code host, or at the mirror that LAB_MULTIWOZ_URL names.
 
     Raises:

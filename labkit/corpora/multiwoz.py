@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from labkit.corpora import scoring_data
 from labkit.corpora.checks import brief, member, members, typed
@@ -201,7 +200,7 @@ def _keys_of(path: Path) -> dict[str, str]:
     return keys
 
 
-def _parse_all(items: Any, acts: Raw, file: str, booked: Booked) -> list[Dialogue]:  # Any: whatever JSON holds
+def _parse_all(items: object, acts: Raw, file: str, booked: Booked) -> list[Dialogue]:
     dialogues = []
     typed(items, list, f"file {file}", "the content")
     for index, raw in enumerate(items):

@@ -1,7 +1,7 @@
 """The pinned files of MultiWOZ 2.2: which content, of which commit, in which place."""
 
 import os
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from labkit.errors import LabError
 from labkit.storage import read_json, shipped
@@ -36,7 +36,7 @@ def pins() -> dict[str, Pin]:
     return checked_pins(raw, file)
 
 
-def checked_pins(raw: Any, file: str) -> dict[str, Pin]:  # Any: whatever JSON holds
+def checked_pins(raw: object, file: str) -> dict[str, Pin]:
     """The pins of a file, each with its fields and with a place below the corpus folder.
 
     Raises:
@@ -54,7 +54,7 @@ def checked_pins(raw: Any, file: str) -> dict[str, Pin]:  # Any: whatever JSON h
     return raw
 
 
-def _check_pin(pin: Any, where: str) -> None:  # Any: whatever JSON holds
+def _check_pin(pin: object, where: str) -> None:
     if not isinstance(pin, dict):
         kind = type(pin).__name__
         raise LabError(where, f"the pin is of type {kind}, not dict", PINS_ACTION)

@@ -1,11 +1,9 @@
 """What scoring needs beside the dialogues, checked where it is read: goals, booked domains, database and schema."""
 
-from typing import Any
-
 from labkit.corpora.checks import brief, check_all_characters, member, members, refuse, text, texts, typed
 from labkit.corpora.types import Booked, Dialogue, Entity, Goal, Service, dialogue_key
 
-Raw = Any  # whatever a JSON file holds, before it is checked
+Raw = object  # whatever a JSON file holds, before it is checked
 # MultiWOZ's schema has eight domains; in these four, constraints are looked up in the database's columns.
 SEARCHED = ("restaurant", "hotel", "attraction", "train")
 STRUCTURED = ("location", "price")  # columns of venues that hold lists and objects, and that nothing is looked up in

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from labkit.errors import LabError
+from labkit.storage import Json
 
 USER = "user"
 BOT = "bot"
@@ -13,12 +14,10 @@ Values = dict[str, str]  # {slot: value}
 State = dict[str, Values]  # {domain: {slot: value}}, e.g. {"hotel": {"area": "north", "bookday": "friday"}}
 Acts = dict[str, list[tuple[str, str]]]  # {"Restaurant-Inform": [(slot, value)]}
 Booked = dict[str, list[list[str]]]  # {Dialogue.key: domains booked so far, after each bot turn}
-# Any, because MultiWOZ's files hold text in most fields, and lists, numbers and objects in a few ("location", "price").
-Goal = dict[
-    str, dict[str, Any]
-]  # Any: {domain: {"informable": {slot: value}, "requestable": [SLOT], "booking": [slot]}}
-Entity = dict[str, Any]  # Any: a row of the database, {column: value}
-Service = dict[str, Any]  # Any: a service of the schema, {"service_name": name, "slots": [{"name": "hotel-area", …}]}
+# Json: MultiWOZ's files hold text in most fields, and lists, numbers and objects in a few ("location", "price").
+Goal = dict[str, Json]  # {domain: {"informable": {slot: value}, "requestable": [SLOT], "booking": [slot]}}
+Entity = Json  # a row of the database, {column: value}
+Service = Json  # a service of the schema, {"service_name": name, "slots": [{"name": "hotel-area", …}]}
 SPLIT_ALIASES = {"validation": "dev", "valid": "dev", "val": "dev"}
 
 

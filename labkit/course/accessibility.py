@@ -4,11 +4,12 @@ Automatic checks find some barriers, not all: that an alt text says the right th
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Any
 
 import nbformat
+
+from labkit.storage import Json
 
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 _HTML_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -53,12 +54,12 @@ def html_findings(html: str) -> Iterator[str]:
             yield f"no alt text: {tag[:80]}"
 
 
-def figure_findings(figure: Mapping[str, Any]) -> Iterator[str]:  # plotly's JSON
+def figure_findings(figure: Json) -> Iterator[str]:  # plotly's JSON
     """A plotly figure (as JSON) without a title, or whose series only their colour tells apart."""
     title = _part(_part(figure, "layout"), "title")
     if not title.get("text"):
         yield "a figure without a title"
-    first: dict[str, tuple[Any, Any]] = {}  # look → name and colour of the first trace that has it, plotly's JSON
+    first: dict[str, tuple[object, object]] = {}  # look → name and colour of the first trace that has it, plotly's JSON
     for trace in figure.get("data", ()):
         if trace.get("visible") is False:
             continue
@@ -70,14 +71,14 @@ def figure_findings(figure: Mapping[str, Any]) -> Iterator[str]:  # plotly's JSO
             yield f"only colour tells {name!r} from {first_name!r}"
 
 
-def _name_and_colour(trace: Mapping[str, Any]) -> tuple[Any, Any]:  # plotly's JSON
+def _name_and_colour(trace: Json) -> tuple[object, object]:  # plotly's JSON
     colour = _part(trace, "marker").get("color")
     if not colour:
         colour = _part(trace, "line").get("color")
     return trace.get("name"), colour
 
 
-def _look(trace: Mapping[str, Any]) -> str:  # plotly's JSON
+def _look(trace: Json) -> str:  # plotly's JSON
     """All that a reader sees of a series without its colour."""
     marker = _part(trace, "marker")
     seen = [trace.get(name) for name in LOOKS]
@@ -87,11 +88,11 @@ def _look(trace: Mapping[str, Any]) -> str:  # plotly's JSON
     return str(seen)
 
 
-def _part(figure: Mapping[str, Any], name: str) -> Mapping[str, Any]:  # plotly's JSON
+def _part(figure: Json, name: str) -> Json:  # plotly's JSON
     return figure.get(name) or {}
 
 
-def widget_findings(models: Iterable[Mapping[str, Any]]) -> Iterator[str]:  # a front end's JSON
+def widget_findings(models: Iterable[Json]) -> Iterator[str]:  # a front end's JSON
     """Widgets (models of a front end's state) that a keyboard may not reach, or that a screen reader cannot name."""
     for model in models:
         module = model["model_module"]
@@ -122,7 +123,7 @@ def markdown_of(notebook: nbformat.NotebookNode) -> str:
     return "\n\n".join(texts)
 
 
-def _output_findings(data: Mapping[str, Any]) -> Iterator[str]:  # {MIME type: what nbformat has for it}
+def _output_findings(data: Json) -> Iterator[str]:  # {MIME type: what nbformat has for it}
     figure = data.get(PLOTLY)
     html = data.get("text/html", "")
     if figure is not None:

@@ -1,18 +1,17 @@
 """The cost card: what each notebook takes on a named machine, as JSON, and the table that the README makes of it."""
 
-import platform
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from labkit.machine.hardware import Hardware
-from labkit.storage import read_json, write_json, write_text
+from labkit.machine.hardware import Hardware, processor_name
+from labkit.storage import Json, read_json, write_json, write_text
 from labkit.tables import markdown_table
 
 if TYPE_CHECKING:
-    from labkit.course.preflight import Run
+    from labkit.course.executed import Run
 
 CARD = "labkit/course/cost.json"
 _BLOCK = re.compile(r"(?<=<!-- cost:begin -->\n).*?(?=<!-- cost:end -->)", re.DOTALL)
@@ -33,15 +32,6 @@ class Cost:
     def name(self) -> str:
         """The notebook's name without its folder."""
         return Path(self.notebook).stem
-
-
-def processor_name() -> str:
-    """What the processor calls itself; platform's word for it where there is no /proc/cpuinfo (no Linux)."""
-    try:
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    except OSError:
-        found = None
-    return found[1] if found else platform.processor()
 
 
 def machine(hw: Hardware) -> str:
@@ -65,12 +55,12 @@ def write_cost(runs: Iterable["Run"], facts: Mapping[str, str], root: Path) -> N
     write_text(readme, with_card(readme.read_text(encoding="utf-8"), read_json(root / CARD)))
 
 
-def with_card(readme: str, cost: Mapping[str, Any]) -> str:  # what cost.json holds
+def with_card(readme: str, cost: Json) -> str:  # what cost.json holds
     """A README with its cost card made anew, between the two markers."""
     return _BLOCK.sub(lambda _: cost_card(cost), readme)
 
 
-def cost_card(cost: Mapping[str, Any]) -> str:  # what cost.json holds
+def cost_card(cost: Json) -> str:  # what cost.json holds
     """Markdown: a row for each solved notebook, for each profile its time, peak memory and download."""
     runs = [Cost(**run) for run in cost["runs"]]
     solved = {(run.name, run.profile): run for run in runs if "solutions" in run.notebook}

@@ -9,11 +9,9 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
@@ -23,6 +21,7 @@ from plotly.offline import get_plotlyjs
 from labkit.course.accessibility import notebook_findings
 from labkit.course.checks import all_checks, must_be_mended
 from labkit.course.cost import machine, write_cost
+from labkit.course.executed import Run
 from labkit.course.report import PLOTLY_FILE, index_page, notebook_page
 from labkit.errors import LabError
 from labkit.failures import hidden
@@ -40,23 +39,6 @@ torch, status = sys.modules.get("torch"), pathlib.Path("/proc/self/status")
 gpu = torch.cuda.max_memory_reserved() if torch and torch.cuda.is_available() else 0
 peak = re.search(r"VmHWM:\s*(\d+)", status.read_text())[1] if status.exists() else 0
 print(json.dumps([int(peak) / 2**20, gpu / 2**30]))"""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One executed notebook. `slowest` has (seconds, cell number, first line) of its three slowest cells; memory is the
-    peak of its kernel's process (0 where it failed or there is no /proc), download what it added to the caches."""
-
-    notebook: str  # solutions/0_setup.ipynb
-    profile: str
-    page: str
-    seconds: float
-    error: str
-    slowest: tuple[tuple[float, int, str], ...]
-    memory_gib: float
-    gpu_gib: float
-    download_mb: float
-    findings: tuple[str, ...]
 
 
 def preflight(
@@ -216,7 +198,7 @@ class _Client(NotebookClient):
 
     stopped = False
 
-    async def async_start_new_kernel(self, **options: Any) -> None:  # the kernel manager's
+    async def async_start_new_kernel(self, **options: object) -> None:  # the kernel manager's
         """Called by nbclient when it has set its own handlers."""
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()

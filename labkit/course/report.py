@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import nbformat
 import plotly.io
@@ -16,9 +16,10 @@ from labkit.course.checks import MUST
 from labkit.course.cost import machine
 from labkit.lab import Lab
 from labkit.results.board import Board
+from labkit.storage import Json
 
 if TYPE_CHECKING:
-    from labkit.course.preflight import Run
+    from labkit.course.executed import Run
 
 PLOTLY_FILE = "plotly.min.js"  # beside the pages
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -34,7 +35,7 @@ def notebook_page(notebook: nbformat.NotebookNode, title: str) -> str:
     return page
 
 
-def _make_static(data: dict[str, Any]) -> None:  # {MIME type: what nbformat has for it}
+def _make_static(data: Json) -> None:  # {MIME type: what nbformat has for it}
     figure = data.pop(PLOTLY, None)
     if figure:
         data["text/html"] = _drawn(figure)
@@ -43,7 +44,7 @@ def _make_static(data: dict[str, Any]) -> None:  # {MIME type: what nbformat has
         data["text/plain"] = ""  # of a progress bar, which would stand there as "0 %"
 
 
-def _drawn(figure: dict[str, Any]) -> str:  # plotly's JSON
+def _drawn(figure: Json) -> str:  # plotly's JSON
     """A plotly figure as a piece of HTML."""
     text = json.dumps({"data": figure["data"], "layout": figure["layout"]})
     shown = plotly.io.from_json(text, skip_invalid=True)

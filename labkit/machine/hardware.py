@@ -1,13 +1,32 @@
-"""The device, its number type, memory and disk."""
+"""The machine in figures: device and its number type, memory, disk, processor."""
 
-import os
+import platform
 import shutil
-import timeit
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-from labkit.machine.paths import lab_home
+from labkit.machine.device import (
+    FAST_BF16,
+    best_device,
+    bf16_speedup,
+    choose_dtype,
+    has_float64,
+    process_device,
+)
+from labkit.machine.paths import exists, lab_home
+
+__all__ = [
+    "FAST_BF16",
+    "GIB",
+    "Hardware",
+    "bf16_speedup",
+    "choose_dtype",
+    "hardware",
+    "has_float64",
+    "process_device",
+    "processor_name",
+    "seed_everything",
+]
 
 GIB = 2**30
 
@@ -32,48 +51,42 @@ def hardware() -> Hardware:
     import psutil
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    gpu, memory = "Apple GPU" if device == "mps" else "", 0
-    if device == "cuda":
-        gpu, memory = torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory
-    ram = min(psutil.virtual_memory().total, _container_memory())
-    disk = shutil.disk_usage(next(folder for folder in (lab_home(), *lab_home().parents) if folder.exists())).free
-    sizes = (torch.get_num_threads(), ram / GIB, disk / GIB)
-    return Hardware(device, gpu, memory / GIB, torch.version.cuda or "", *sizes, *choose_dtype(device))
+    device = best_device()
+    gpu_name, gpu_memory = _gpu(device)
+    dtype, dtype_reason = choose_dtype(device)
+    memory = min(psutil.virtual_memory().total, _container_memory())
+    return Hardware(
+        device=device,
+        gpu_name=gpu_name,
+        gpu_memory_gb=gpu_memory / GIB,
+        cuda=torch.version.cuda or "",
+        threads=torch.get_num_threads(),
+        ram_gb=memory / GIB,
+        disk_gb=_free_disk(lab_home()) / GIB,
+        dtype=dtype,
+        dtype_reason=dtype_reason,
+    )
 
 
-def choose_dtype(device: str) -> tuple[str, str]:
-    """(dtype, reason) for a device. float32 on a CPU even where bfloat16 is fast: scores stay comparable."""
+def _gpu(device: str) -> tuple[str, int]:
+    """(name, bytes of memory) of this process's GPU; an Apple GPU has the machine's memory, and none of its own."""
     import torch
 
-    if device == "cuda":
-        major, minor = torch.cuda.get_device_capability()
-        if major >= 8 and torch.cuda.is_bf16_supported():  # which is True for emulation as well: ask both
-            return "bfloat16", f"compute capability {major}.{minor} has bfloat16 units"
-        return "float16", f"compute capability {major}.{minor} has no bfloat16 units"
     if device == "mps":
-        return "float32", "the safe type on an Apple GPU"
-    trains = ", and training at 4 bits" if bf16_speedup() > FAST_BF16 else ""
-    speed = f"bfloat16 has {bf16_speedup():.2g}x its speed here, measured (bits=16{trains})"
-    return "float32", f"scores stay comparable; {speed}"
+        return "Apple GPU", 0
+    if device != "cuda":
+        return "", 0
+    number = process_device(device).partition(":")[2]
+    index = int(number or 0)
+    return torch.cuda.get_device_name(index), torch.cuda.get_device_properties(index).total_memory
 
 
-FAST_BF16 = 1.3  # a CPU with units for bfloat16 measures about 2, one without them far below 1
-
-
-@cache
-def bf16_speedup() -> float:
-    """Measured speed of a bfloat16 matrix product over a float32 one on this CPU; 0.02 to 1 without hardware for it.
-
-    Two or so with such hardware: what a 4-bit training run computes in is decided by it.
-    """
-    import torch
-
-    def seconds(dtype: torch.dtype) -> float:  # the fastest of many: other work on the machine only ever adds
-        x = torch.ones(512, 512, dtype=dtype)
-        return min(timeit.repeat("x[:64] @ x", globals={"x": x}, number=5, repeat=10))
-
-    return seconds(torch.float32) / seconds(torch.bfloat16)
+def _free_disk(folder: Path) -> int:
+    """Free bytes where `folder` is, or will be."""
+    for place in (folder, *folder.parents):
+        if exists(place):
+            return shutil.disk_usage(place).free
+    return 0
 
 
 def _container_memory() -> float:
@@ -82,6 +95,19 @@ def _container_memory() -> float:
         return float(Path("/sys/fs/cgroup/memory.max").read_text())
     except (OSError, ValueError):  # no cgroup v2, or "max"
         return float("inf")
+
+
+def processor_name() -> str:
+    """What the processor calls itself; platform's word for it where there is no /proc/cpuinfo (no Linux)."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.processor()
 
 
 def seed_everything(seed: int) -> None:
@@ -94,15 +120,3 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def process_device(device: str) -> str:
-    """The device of this process: with several GPUs and a process for each, the one that LOCAL_RANK names.
-
-    A quantised model on "cuda" instead of "cuda:1" would be refused by accelerate in the second process (compare trl's
-    get_kbit_device_map).
-    """
-    rank = os.environ.get("LOCAL_RANK", "")
-    if device == "cuda" and rank.isdigit():
-        return f"cuda:{rank}"
-    return device

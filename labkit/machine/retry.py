@@ -35,6 +35,6 @@ def is_busy(status: int) -> bool:
 
 def asked_wait(retry_after: str | None) -> float:
     """Seconds of a Retry-After header, PATIENCE at most; 0 without one, or where it is a date."""
-    if retry_after and retry_after.isdigit():
+    if retry_after and retry_after.isdecimal():
         return min(float(retry_after), PATIENCE)
     return 0.0

@@ -1,18 +1,22 @@
 """Packages: required, pinned, installed and imported."""
 
 import importlib.metadata
-import importlib.util
 import re
 import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labkit.machine.paths import clone_root
 from labkit.machine.problem import Problem
 
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
 MODULES = {"scikit-learn": "sklearn", "umap-learn": "umap"}  # where the import name is not the package's
+ON_THE_CARD = ("torch", "transformers", "peft")
 
 
 @dataclass(frozen=True)
@@ -26,42 +30,66 @@ class Version:
     imported: str
 
 
-def _version_line(versions: tuple[Version, ...]) -> str:
-    pinned = [v for v in versions if v.pinned]
-    moved = ", ".join(f"{v.package} {v.installed} (pin {v.pinned})" for v in pinned if not _same(v.pinned, v.installed))
-    shown = ", ".join(f"{v.package} {v.installed}" for v in versions if v.package in ("torch", "transformers", "peft"))
-    state = f"{len(pinned)} of {len(versions)} as pinned" if pinned else "no pins here"
-    return f"{shown}; " + (f"not as pinned: {moved}" if moved else state)
-
-
 def versions() -> tuple[Version, ...]:
     """Every package that labkit requires, as pinned, installed and already imported."""
+    root = clone_root() or Path(__file__).resolve().parents[2]
+    pins = _pins(root)
+    return tuple(_version(need, pins) for need in _requirements(root))
+
+
+def _pins(root: Path) -> dict[str, str]:
+    """{package: version} of constraints.txt."""
+    lines = re.findall(r"^([\w.-]+)==(\S+)", _text(root / "constraints.txt").lower(), re.MULTILINE)
+    return dict(lines)
+
+
+def _requirements(root: Path) -> list["Requirement"]:
+    """What labkit needs without its extras, by its metadata or, where it is only on sys.path, by pyproject.toml."""
     from packaging.requirements import Requirement
 
-    root = clone_root() or Path(__file__).resolve().parents[2]
-    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", _text(root / "constraints.txt").lower(), re.MULTILINE))
     try:
         lines = importlib.metadata.requires("labkit") or []
-    except importlib.metadata.PackageNotFoundError:  # a clone that is only on sys.path
-        lines = tomllib.loads(_text(root / "pyproject.toml")).get("project", {}).get("dependencies", [])
-    needs = [Requirement(line) for line in lines if "extra ==" not in line]
-    return tuple(_version(need.name, str(need.specifier), pins.get(need.name.lower(), "")) for need in needs)
+    except importlib.metadata.PackageNotFoundError:
+        project = tomllib.loads(_text(root / "pyproject.toml")).get("project", {})
+        lines = project.get("dependencies", [])
+    return [Requirement(line) for line in lines if "extra ==" not in line]
 
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def _version(name: str, required: str, pinned: str) -> Version:
+def _version(need: "Requirement", pins: dict[str, str]) -> Version:
     try:
-        installed = importlib.metadata.version(name)
+        installed = importlib.metadata.version(need.name)
     except importlib.metadata.PackageNotFoundError:
         installed = ""
-    imported = str(getattr(sys.modules.get(MODULES.get(name, name)), "__version__", ""))
-    return Version(name, required, pinned, installed, imported)
+    module = sys.modules.get(MODULES.get(need.name, need.name))
+    return Version(
+        package=need.name,
+        required=str(need.specifier),
+        pinned=pins.get(need.name.lower(), ""),
+        installed=installed,
+        imported=str(getattr(module, "__version__", "")),
+    )
 
 
-def _version_problems(packages: tuple[Version, ...]) -> Iterator[Problem]:
+def version_line(packages: tuple[Version, ...]) -> str:
+    """The versions as the card has them: three by name, and how many are as pinned, or which are not."""
+    shown = [f"{v.package} {v.installed}" for v in packages if v.package in ON_THE_CARD]
+    pinned = [v for v in packages if v.pinned]
+    moved = [f"{v.package} {v.installed} (pin {v.pinned})" for v in pinned if not _same(v.pinned, v.installed)]
+    if moved:
+        state = f"not as pinned: {', '.join(moved)}"
+    elif pinned:
+        state = f"{len(pinned)} of {len(packages)} as pinned"
+    else:
+        state = "no pins here"
+    return f"{', '.join(shown)}; {state}"
+
+
+def version_problems(packages: tuple[Version, ...]) -> Iterator[Problem]:
+    """Packages that are too old or too new, and those that were replaced while they were in use."""
     from packaging.specifiers import SpecifierSet
 
     for v in packages:
@@ -74,4 +102,5 @@ def _version_problems(packages: tuple[Version, ...]) -> Iterator[Problem]:
 
 
 def _same(left: str, right: str) -> bool:
-    return left.split("+")[0] == right.split("+")[0]  # 2.13.0+cpu is 2.13.0
+    """Whether two versions are the same but for a local part: 2.13.0+cpu is 2.13.0."""
+    return left.split("+")[0] == right.split("+")[0]

@@ -1,6 +1,7 @@
 """LoRA adapters (Hu et al. 2022): put a new one on a model, save it, load it."""
 
 import warnings
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,14 +100,21 @@ def check_no_adapter(lm: LanguageModel) -> None:
         raise LabError(f"{lm.name} already has the adapter {lm.adapter!r}", "", "merge it, or load the model anew")
 
 
-def save_adapter(lm: LanguageModel, folder: Path | str, state: "dict[str, torch.Tensor] | None" = None) -> Path:
+def save_adapter(
+    lm: LanguageModel,
+    folder: Path | str,
+    state: "dict[str, torch.Tensor] | None" = None,
+    *,
+    known: Collection[str] = (),
+) -> Path:
     """Write the adapter (adapter_model.safetensors, adapter_config.json), the folder whole or not at all.
 
-    `state`: the model's state dictionary, where its weights are shared out over processes.
+    `state`: the model's state dictionary, where its weights are shared out over processes. `known`: names in the folder
+    that the caller wrote (see `writable_folder`).
     """
     if lm.adapter is None:
         raise LabError(f"{lm.name} has no adapter to save", "", "attach_adapter first, or save_model")
-    with atomic_folder(folder) as partial:
+    with atomic_folder(folder, known=known) as partial:
         # "auto" embedding layers would ask the Hub about the base model
         lm.model.save_pretrained(partial, state_dict=state, save_embedding_layers=False)
         (partial / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in

@@ -2,6 +2,7 @@
 
 import copy
 import tempfile
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from labkit.machine.one_line import first_line
 from labkit.models.adapters import check_no_adapter, load_adapter, save_adapter
 from labkit.models.base import load_base
 from labkit.models.language_model import LanguageModel
-from labkit.storage import atomic_folder, write_text
+from labkit.storage import LIST, atomic_folder, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -41,10 +42,16 @@ def merge(lm: LanguageModel) -> LanguageModel:
     return replace(merged, name=lm.name, stand_in=lm.stand_in)
 
 
-def save_model(lm: LanguageModel, folder: Path | str, state: "dict[str, torch.Tensor] | None" = None) -> Path:
+def save_model(
+    lm: LanguageModel,
+    folder: Path | str,
+    state: "dict[str, torch.Tensor] | None" = None,
+    *,
+    known: Collection[str] = (),
+) -> Path:
     """Write weights (safetensors) and tokenizer as a folder that `load_model` reads, whole or not at all.
 
-    `state` as for `save_adapter`.
+    `state` and `known` as for `save_adapter`.
 
     Raises:
         LabError: an adapter is attached, or the weights are quantised (`merge` gives a model that can be saved).
@@ -52,7 +59,7 @@ def save_model(lm: LanguageModel, folder: Path | str, state: "dict[str, torch.Te
     check_no_adapter(lm)
     if lm.bits < 16:
         raise LabError(f"{lm.name} is quantised to {lm.bits} bit", "", "load it with bits=16 or 32, then save")
-    with atomic_folder(folder) as partial:
+    with atomic_folder(folder, known=known) as partial:
         lm.model.save_pretrained(partial, state_dict=state)
         lm.tokenizer.save_pretrained(partial)
     return Path(folder)
@@ -74,7 +81,7 @@ def push_to_hub(lm: LanguageModel, repo: str, card: str = "", *, private: bool =
                 write_text(folder / "README.md", card)
             hub = HfApi(token=hub_token())
             url = hub.create_repo(repo, private=private, exist_ok=True)
-            hub.upload_folder(repo_id=url.repo_id, folder_path=folder)
+            hub.upload_folder(repo_id=url.repo_id, folder_path=folder, ignore_patterns=[LIST])
     except (errors.HfHubHTTPError, errors.HFValidationError, errors.OfflineModeIsEnabled, OSError) as error:
         action = "check the network and HF_TOKEN (with write access)"
         raise LabError(f"cannot push to {repo}", first_line(error), action) from error

@@ -2,6 +2,6 @@
 
 from labkit.results.board import Board
 from labkit.results.report import markdown_table, model_card
-from labkit.results.row import label, result_row
+from labkit.results.row import Run, label, result_row
 
-__all__ = ["Board", "label", "markdown_table", "model_card", "result_row"]
+__all__ = ["Board", "Run", "label", "markdown_table", "model_card", "result_row"]

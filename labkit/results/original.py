@@ -1,23 +1,80 @@
 """The three tables that the 2023 lab asked for."""
 
-from typing import Any
-
 from labkit.decoding.config import FILTERS
-from labkit.results.row import SCORES, _short, label
+from labkit.errors import LabError
+from labkit.results.best import intervals_of
+from labkit.results.report import markdown_table
+from labkit.results.row import Row, in_words, label
+from labkit.storage import shipped
+
+COLUMNS: dict[str, dict[str, str]] = shipped(__file__, "board.toml")["original"]  # {table: {field: title}}
+TOLD = ("bleu", "inform", "success")
 
 
-def _belongs(row: dict[str, Any]) -> str:
-    return "speed" if row.get("task") == "speed" else "tuned" if row.get("adapter") else "untuned"
+def original_table(table: str, rows: list[Row]) -> str:
+    """The rows that belong into one of the tables, as Markdown.
+
+    Raises:
+        LabError: there is no such table.
+    """
+    if table not in COLUMNS:
+        raise LabError(f"no table {table!r}", "", f"choose one of {', '.join(COLUMNS)}")
+    titles = COLUMNS[table]
+    shown = []
+    for row in rows:
+        if _table_of(row) == table:
+            full = {**row, **_in_words(row)}
+            shown.append({title: _field(full, field) for field, title in titles.items()})
+    return markdown_table(list(titles.values()), shown)
 
 
-def _in_words(row: dict[str, Any]) -> dict[str, Any]:
-    """Cells of the original's tables that need more than one field."""
+def _table_of(row: Row) -> str:
+    if row.get("task") == "speed":
+        return "speed"
+    return "tuned" if row.get("adapter") else "untuned"
+
+
+def _field(row: Row, name: str) -> object:
+    """A field of a row, `training.max_steps` inside another; "" where it has none."""
+    found: object = row
+    for part in name.split("."):
+        if not isinstance(found, dict):
+            return ""
+        found = found.get(part)
+    return "" if found is None else found
+
+
+def _in_words(row: Row) -> dict[str, str]:
+    """Cells of these tables that need more than one field."""
     where = f"{row.get('task')}: {row.get('dialogues')} dialogues of {row.get('corpus')} {row.get('split')}"
-    metrics = [name for name in SCORES[:3] if row.get(name) is not None]
-    near = {name: " [{:.1f}, {:.1f}]".format(*interval) for name, interval in (row.get("intervals") or {}).items()}
-    said = [f"{name} {row[name]:.1f}{near.get(name, '')}" for name in metrics]
-    said += [f"{name} {value:.4g}" for name, value in list((row.get("richness") or {}).items())[:1]]
+    return {"llm": f"{label(row)} ({where})", "params": _decoding(row), "metrics": ", ".join(_metrics(row))}
+
+
+def _metrics(row: Row) -> list[str]:
+    told = []
+    intervals = intervals_of(row)
+    for name in TOLD:
+        if row.get(name) is None:
+            continue
+        text = f"{name} {row[name]:.1f}"
+        if name in intervals:
+            low, high = intervals[name]
+            text += f" [{low:.1f}, {high:.1f}]"
+        told.append(text)
+    for name, value in list((row.get("richness") or {}).items())[:1]:
+        if value is not None:
+            told.append(f"{name} {value:.4g}")
+    return told
+
+
+def _decoding(row: Row) -> str:
+    """The decoding settings that have an effect."""
     chosen = row.get("decoding") or {}
-    names = {name for name, off in FILTERS.items() if chosen.get(name, off) != off} | {"strategy", "max_new_tokens"}
-    names |= {{"beam": "num_beams", "contrastive": "penalty_alpha"}.get(chosen.get("strategy"), "strategy")}
-    return {"llm": f"{label(row)} ({where})", "params": _short(chosen, names), "metrics": ", ".join(said)}
+    names = {"strategy", "max_new_tokens"}
+    names |= {name for name, off in FILTERS.items() if chosen.get(name, off) != off}
+    strategy = chosen.get("strategy")
+    if strategy == "beam":
+        names.add("num_beams")
+    if strategy == "contrastive":
+        names.add("penalty_alpha")
+    return str(in_words(chosen, names))

@@ -11,7 +11,12 @@ from labkit.training.run import finetune
 
 def own_adapter(lab: Lab, lm: LanguageModel) -> Path:
     """The folder that notebook 2 trains a model's adapter into."""
-    return lab.home / "adapters" / f"{lab.profile.name}-{lm.name.split('/')[-1]}-qlora"
+    return _folder(lab, lm, "qlora")
+
+
+def _folder(lab: Lab, lm: LanguageModel, kind: str) -> Path:
+    model = lm.name.split("/")[-1]
+    return lab.home / "adapters" / f"{lab.profile.name}-{model}-{kind}"
 
 
 def adapter(lab: Lab, corpus: Corpus, lm: LanguageModel) -> Path:
@@ -23,12 +28,20 @@ def adapter(lab: Lab, corpus: Corpus, lm: LanguageModel) -> Path:
     Raises:
         LabError: what `finetune` raises.
     """
-    own, size = own_adapter(lab, lm), lab.profile
+    own = own_adapter(lab, lm)
+    profile = lab.profile
     if (own / "result.json").is_file():
         print(f"from your adapter of notebook 2: {own.relative_to(lab.home)}")
         return own
-    state = "has not finished: its cell goes on where it stopped" if (own / "run.json").is_file() else "is not there"
-    print(f"from the reference, {size.sweep_steps} steps trained here; your adapter of notebook 2 {state}")
-    sizes = {"max_steps": size.sweep_steps, "batch_size": size.batch_dialogues, "max_length": size.max_length}
-    config = FinetuneConfig(eval_steps=0, seed=lab.seed, **sizes)
-    return finetune(lm, corpus, config, own.with_name(f"{own.name.removesuffix('qlora')}reference")).adapter
+    state = "is not there"
+    if (own / "run.json").is_file():
+        state = "has not finished: its cell goes on where it stopped"
+    print(f"from the reference, {profile.sweep_steps} steps trained here; your adapter of notebook 2 {state}")
+    config = FinetuneConfig(
+        max_steps=profile.sweep_steps,
+        batch_size=profile.batch_dialogues,
+        max_length=profile.max_length,
+        eval_steps=0,
+        seed=lab.seed,
+    )
+    return finetune(lm, corpus, config, _folder(lab, lm, "reference")).adapter

@@ -1,19 +1,22 @@
-"""Dialogues as batches with labels."""
+"""Dialogues as batches with labels, in an order that the seed and the epoch decide."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labkit.corpora.types import Corpus, Dialogue
 from labkit.errors import LabError
 from labkit.prompts.build import examples
 from labkit.prompts.codec import TextCodec
-from labkit.prompts.sequences import IGNORED, Example
+from labkit.prompts.sequences import IGNORED
 from labkit.training.config import FinetuneConfig
 
 if TYPE_CHECKING:
+    import datasets
     import torch
+
+Row = dict[str, list[int]]
 
 
 def split_dialogues(corpus: Corpus, config: FinetuneConfig) -> tuple[list[Dialogue], list[Dialogue]]:
@@ -22,26 +25,39 @@ def split_dialogues(corpus: Corpus, config: FinetuneConfig) -> tuple[list[Dialog
     Raises:
         LabError: no such split, or no training dialogue is left.
     """
-    train, dev = list(corpus[config.train_split]), list(corpus[config.dev_split]) if config.eval_steps else []
+    train = list(corpus[config.train_split])
+    dev = list(corpus[config.dev_split]) if config.eval_steps else []
     Random(config.seed).shuffle(train)
     if dev and corpus[config.train_split] is corpus[config.dev_split]:
         held_out = min(config.max_dev_dialogues, len(train) // 5)
-        dev, train = train[:held_out], train[held_out:]
+        dev = train[:held_out]
+        train = train[held_out:]
     train = train[: config.max_train_dialogues]
     if not train:
         raise LabError(f"no training dialogues in {config.train_split!r}", corpus.name, "choose another split")
-    return train, Random(config.seed).sample(dev, min(len(dev), config.max_dev_dialogues))
+    n_dev = min(len(dev), config.max_dev_dialogues)
+    return train, Random(config.seed).sample(dev, n_dev)
 
 
-def _dataset(dialogues: Sequence[Dialogue], codec: TextCodec, config: FinetuneConfig) -> Any:
-    """A `datasets.Dataset` with one row a training sequence: input_ids, labels, length."""
+def dataset_of(dialogues: Sequence[Dialogue], codec: TextCodec, config: FinetuneConfig) -> "datasets.Dataset":
+    """One row a training sequence: input_ids, labels, length."""
     import datasets
 
-    options = {name: getattr(config, name) for name in ("format", "recipe", "max_length", "lexical", "train_on_source")}
-    rows: list[Example] = [example for dialogue in dialogues for example in examples(dialogue, codec, **options)]
-    return datasets.Dataset.from_list(
-        [{"input_ids": row.input_ids, "labels": row.labels, "length": len(row.input_ids)} for row in rows]
-    )
+    rows = []
+    for dialogue in dialogues:
+        sequences = examples(
+            dialogue,
+            codec,
+            format=config.format,
+            recipe=config.recipe,
+            max_length=config.max_length,
+            lexical=config.lexical,
+            train_on_source=config.train_on_source,
+        )
+        for example in sequences:
+            row = {"input_ids": example.input_ids, "labels": example.labels, "length": len(example.input_ids)}
+            rows.append(row)
+    return datasets.Dataset.from_list(rows)
 
 
 @dataclass(frozen=True)
@@ -50,13 +66,54 @@ class Collator:
 
     pad_id: int
 
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, "torch.Tensor"]:
+    def __call__(self, rows: list[Row]) -> dict[str, "torch.Tensor"]:
         import torch
 
-        longest = max(len(row["input_ids"]) for row in rows)
-        fill = [longest - len(row["input_ids"]) for row in rows]
-        ids = torch.tensor([row["input_ids"] + [self.pad_id] * n for row, n in zip(rows, fill, strict=True)])  # [B, T]
-        mask = torch.tensor([[1] * (longest - n) + [0] * n for n in fill])  # [B, T]
-        labels = torch.tensor([row["labels"] + [IGNORED] * n for row, n in zip(rows, fill, strict=True)])  # [B, T]
-        labels[:, 0] = IGNORED  # nothing comes before the first token, so nothing predicts it
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        longest = max(len(row["input_ids"]) for row in rows)  # T
+        ids, mask, labels = [], [], []
+        for row in rows:
+            n_real = len(row["input_ids"])
+            n_fill = longest - n_real
+            ids.append(row["input_ids"] + [self.pad_id] * n_fill)
+            mask.append([1] * n_real + [0] * n_fill)
+            labels.append(row["labels"] + [IGNORED] * n_fill)
+        batch = {
+            "input_ids": torch.tensor(ids),  # [B, T]
+            "attention_mask": torch.tensor(mask),  # [B, T]
+            "labels": torch.tensor(labels),  # [B, T]
+        }
+        batch["labels"][:, 0] = IGNORED  # nothing comes before the first token, so nothing predicts it
+        return batch
+
+
+class EpochOrder:
+    """The order of the rows in an epoch: a function of the seed and the epoch, and of nothing else.
+
+    Trainer's own samplers draw from torch's global generator, so that a run which went on in its second epoch saw
+    another order than one that nobody stopped. With `lengths`, rows of similar length stand together.
+    """
+
+    def __init__(self, n_rows: int, seed: int, *, lengths: Sequence[int] | None = None, rows_per_step: int = 1):
+        self.n_rows = n_rows
+        self.seed = seed
+        self.lengths = lengths
+        self.rows_per_step = rows_per_step
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __iter__(self) -> Iterator[int]:
+        import torch
+        from transformers.trainer_pt_utils import get_length_grouped_indices
+
+        mixed = Random(f"{self.seed}/{self.epoch}").getrandbits(63)
+        generator = torch.Generator().manual_seed(mixed)
+        if self.lengths is None:
+            order = torch.randperm(self.n_rows, generator=generator).tolist()
+        else:
+            order = get_length_grouped_indices(self.lengths, self.rows_per_step, generator=generator)
+        return iter(order)

@@ -4,25 +4,59 @@ A dialogue is one training sequence with the loss on all its bot turns, and the 
 positions only; transformers' Trainer does the steps. A run writes into one folder, and the same call goes on from it.
 """
 
-from dataclasses import asdict, replace
+import copy
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from labkit.corpora.types import SPLIT_ALIASES, Corpus
-from labkit.errors import LabError
+from labkit.corpora.types import Corpus, Dialogue
+from labkit.errors import Interrupted
 from labkit.machine.hardware import seed_everything
-from labkit.models import LanguageModel, count_parameters, load_model, memory_errors
+from labkit.models import (
+    LanguageModel,
+    attach_adapter,
+    count_parameters,
+    embedding_names,
+    layer_kinds,
+    load_model,
+    memory_errors,
+)
 from labkit.models.names import STAND_INS
-from labkit.storage import alone_in, last_checkpoint, read_json, write_json
-from labkit.training.advice import _check_fit, _smaller
-from labkit.training.config import LOADING, OPTIMIZERS, SCORES, FinetuneConfig, FinetuneResult, OwnScore, Watcher
-from labkit.training.data import _dataset, split_dialogues
-from labkit.training.loop import _compute_in, _computes_in, _follower, _scores, _train, _trainable, _trainer
-from labkit.training.record import history_of
+from labkit.storage import LIST, alone_in, atomic_folder, last_checkpoint, remove_leftovers, writable_folder, write_json
+from labkit.training.advice import smaller
+from labkit.training.checks import check_config, check_fit
+from labkit.training.config import LOADING, FinetuneConfig, FinetuneResult, OwnScore, Watcher
+from labkit.training.data import dataset_of, split_dialogues
+from labkit.training.embeddings import trains_embeddings
+from labkit.training.precision import compute_in, computes_in, keep_trained_in_float32
+from labkit.training.record import (
+    CHECKPOINTS,
+    RESULT,
+    RUN,
+    WEIGHT_FILES,
+    RunRecord,
+    earlier_record,
+    finished,
+    history_of,
+    longest_warmup,
+    record_of,
+    write_result,
+    write_weights,
+)
+from labkit.training.scores import validation_scores
+from labkit.training.together import first_says
 
 if TYPE_CHECKING:
-    pass
+    from labkit.training.trainer import TargetTrainer
+
+STAND_IN_RATE = 4e-3
+OTHER_RATE = 1e-3
+PARTIAL = ".partial"  # the folder that weights are written into before they are moved beside run.json
+WRITTEN = (RUN, RESULT, CHECKPOINTS, "best", PARTIAL, "adapter_config.json", "config.json", *WEIGHT_FILES)
 
 
 def finetune(
@@ -35,95 +69,218 @@ def finetune(
 ) -> FinetuneResult:
     """Train an adapter (with `full_finetune` the model) into `out`; the same call again goes on, or returns at once.
 
-    `lm`: a loaded base model, which stays as it is, however the run ends (full fine-tuning trains a copy); None loads
-    `config.model`. In `out`: the adapter, run.json (the configuration), checkpoints/, and, written last, result.json.
-    `watch` is called with the history so far whenever it grows (`plots.live` draws it).
-    `own_score` gets the replies to the `score_dialogues` at every validation: "own" among the scores.
+    `lm`: a loaded base model, which stays as it is, however the run ends (full fine-tuning trains a copy of it); None
+    loads `config.model`. In `out`: the adapter, run.json (the configuration), checkpoints/, and, written last,
+    result.json. `watch` is called with the history so far whenever it grows, and once with that of a finished run
+    (`plots.live` draws it). `own_score` gets the replies to the `score_dialogues` at every validation: "own" among the
+    scores.
 
     Raises:
-        LabError: a configuration that cannot be met, another configuration's run in `out`, out of memory, or an
-            interrupt (adapter and checkpoint are then written).
+        Interrupted: somebody stopped it; adapter and checkpoint are written, and the same call goes on.
+        OutOfMemory: with the smallest change that would fit.
+        LabError: a configuration that cannot be met, another configuration's run or foreign files in `out`, or a loss
+            that is no number.
     """
     out = Path(out)
-    rate = 4e-3 if (lm.stand_in if lm else config.model in STAND_INS) else 1e-3
-    config = replace(config, learning_rate=config.learning_rate or rate)
-    run = {**asdict(config), "corpus": corpus.name}
+    config = _settled(config, lm)
+    check_config(config, own_score)
     if lm is not None:
-        run |= {"model": lm.name, "bits": lm.bits}
-    if done := _finished(run, out):
-        return done
-    _check(config, own_score)
+        check_fit(lm, config)
+    run = record_of(lm, corpus, config, own_score)
+    if not (out / RUN).exists():
+        writable_folder(out, writes=WRITTEN)
+    earlier_record(out, run)
     with alone_in(out):  # who waited for another process finds what it made
-        return _finished(run, out) or _finetune(lm, corpus, config, run, out, watch, own_score)
+        done = finished(out)
+        if not first_says(done is not None):
+            return _finetune(lm, corpus, run, out, watch=watch, own_score=own_score)
+    done = done or finished(out)
+    if watch:
+        watch(done.history)
+    return done
+
+
+def _settled(config: FinetuneConfig, lm: LanguageModel | None) -> FinetuneConfig:
+    """The configuration with what is left to the lab: the learning rate, and a warm-up that the run has room for."""
+    is_stand_in = lm.stand_in if lm is not None else config.model in STAND_INS
+    rate = config.learning_rate
+    if rate is None:
+        rate = STAND_IN_RATE if is_stand_in else OTHER_RATE
+    warmup = config.warmup_steps
+    if isinstance(warmup, int) and isinstance(config.max_steps, int):
+        warmup = min(warmup, longest_warmup(config.max_steps))
+    return replace(config, learning_rate=rate, warmup_steps=warmup)
 
 
 def _finetune(
-    lm: LanguageModel | None, corpus: Corpus, config: FinetuneConfig, run: Any, out: Path, watch: Any, own_score: Any
+    lm: LanguageModel | None,
+    corpus: Corpus,
+    run: RunRecord,
+    out: Path,
+    *,
+    watch: Watcher | None,
+    own_score: OwnScore | None,
 ) -> FinetuneResult:
     """`finetune` in a folder that is this process's alone and whose run is not finished."""
+    config = run.config
     train, dev = split_dialogues(corpus, config)
     seed_everything(config.seed)
     base = lm or load_model(config.model, **{name: getattr(config, name) for name in LOADING})
-    _check_fit(base, config)
-    write_json(out / "run.json", run)
-    with memory_errors(partial(_smaller, base, config)):
-        checkpoint = last_checkpoint(out / "checkpoints")
-        tuned = _trainable(base, config, checkpoint)
-        _compute_in(tuned, _computes_in(base))
-        scored = dev[: config.score_dialogues]
-        score = partial(_scores, tuned, scored, corpus, config, own_score) if scored else dict
-        data = [_dataset(dialogues, base.codec, config) for dialogues in (train, dev)]
-        trainer = _trainer(tuned, *data, config, out, score)
-        trainer.add_callback(_follower(trainer, tuned, config, out, watch))
-        seconds = _train(trainer, tuned, config, out, checkpoint)
-    trainable, total = count_parameters(tuned.model)
-    history, speed = history_of(trainer.state.log_history), trainer.target_tokens / seconds
-    result = FinetuneResult(out, history, trainable, total, seconds, speed)
+    check_fit(base, config)
+    earlier = earlier_record(out, run) or {}
+    step_type = str(earlier.get("computes_in") or computes_in(base))
+    write_json(out / RUN, replace(run, computes_in=step_type).to_json())
+    for name in ("best", PARTIAL):
+        remove_leftovers(out / name)
+    checkpoint = last_checkpoint(out / CHECKPOINTS)
+    started = time.perf_counter()
+    with memory_errors(partial(smaller, base, config)):
+        tuned = trainable(base, config, checkpoint, step_type)
+        trainer = _trainer(tuned, corpus, config, out, train=train, dev=dev, step_type=step_type, own_score=own_score)
+        _train(trainer, tuned, config, out, checkpoint=checkpoint, watch=watch)
+    n_trainable, n_total = count_parameters(tuned.model)
+    result = FinetuneResult(
+        adapter=out,
+        history=history_of(trainer.state.log_history),
+        trainable=n_trainable,
+        total=n_total,
+        seconds=time.perf_counter() - started,
+        tokens_per_second=int(trainer.target_tokens) / trainer.step_seconds if trainer.step_seconds else 0.0,
+    )
     if trainer.is_world_process_zero():
-        write_json(out / "result.json", {**asdict(result), "adapter": "."})
+        write_result(result)
     return result
 
 
-def _finished(run: dict[str, Any], out: Path) -> FinetuneResult | None:
-    """The result in `out`, if there is one. A folder belongs to one configuration."""
-    if (out / "run.json").exists():
-        old = asdict(FinetuneConfig()) | read_json(out / "run.json")  # fields that an older labkit did not have
-        differing = [f"{key} {old.get(key)!r} → {run.get(key)!r}" for key in old | run if old.get(key) != run.get(key)]
-        if differing:
-            action = "delete it or change --out"
-            raise LabError(f"{out} holds a run of another configuration", "; ".join(differing), action)
-    result = out / "result.json"
-    return FinetuneResult(**read_json(result) | {"adapter": out}) if result.exists() else None
+def trainable(lm: LanguageModel, config: FinetuneConfig, checkpoint: str | None, step_type: str) -> LanguageModel:
+    """A model over `lm`'s weights with what is to be trained: a new LoRA, or a copy of all weights in float32."""
+    if config.full_finetune:
+        return _trainable_in_full(lm, config, checkpoint)
+    starts = {"default": True, "gaussian": "gaussian", "loftq": "loftq"}
+    tuned = attach_adapter(
+        lm,
+        r=config.lora_r,
+        alpha=config.lora_alpha,
+        dropout=config.lora_dropout,
+        modules=config.lora_modules,
+        gradient_checkpointing=config.gradient_checkpointing,
+        init_lora_weights=starts[config.init_lora_weights],
+        use_dora=config.use_dora,
+        use_rslora=config.use_rslora,
+        modules_to_save=embedding_names(lm.model) if trains_embeddings(lm, config) else None,
+    )
+    print(f"LoRA on {layer_kinds(tuned.model.targeted_module_names)}")
+    keep_trained_in_float32(tuned.model, lm.dtype)
+    compute_in(tuned.model, step_type)
+    # no vocabulary was resized; without this, peft asks the Hub about it at every checkpoint
+    tuned.model.save_pretrained = partial(tuned.model.save_pretrained, save_embedding_layers=False)
+    return tuned
 
 
-def _check(config: FinetuneConfig, own_score: OwnScore | None = None) -> None:
-    if SPLIT_ALIASES.get(config.dev_split, config.dev_split) == "test":
-        raise LabError("the test split is not for validation", "", "choose dev_split='dev'")
-    if config.optim not in OPTIMIZERS:
-        raise LabError(f"unknown optimiser {config.optim!r}", "", f"choose one of {', '.join(OPTIMIZERS)}")
-    metric, generated = config.metric_for_best_model, set(SCORES) - {"loss"}
-    if metric == "own" and own_score is None:
-        raise LabError("metric_for_best_model='own' needs your score", "", "finetune(…, own_score=your_function)")
-    if metric not in (None, *SCORES) or (config.early_stopping_patience and not metric):
-        found = f"metric_for_best_model={metric!r}"
-        raise LabError("no such score to choose the adapter by", found, f"choose one of {', '.join(SCORES)}")
-    if not config.eval_steps and (metric or config.score_dialogues):
-        raise LabError("scores need a validation", "eval_steps=0", "set eval_steps to every how many steps")
-    if (metric in generated and not config.score_dialogues) or (config.score_dialogues and config.format == "dialogs"):
-        found = f"score_dialogues={config.score_dialogues}, format={config.format!r}"
-        raise LabError("no replies would be scored", found, "set score_dialogues, and format to turns or state")
-    _check_reporter(config.report_to)
-    if config.init_lora_weights not in ("default", "gaussian", "loftq"):
-        raise LabError(f"init_lora_weights={config.init_lora_weights!r}", "", "choose default, gaussian or loftq")
-    counted = ("max_steps", "batch_size", "gradient_accumulation_steps", "save_steps")
-    counts = {name: getattr(config, name) for name in counted}
-    if min(counts.values()) < 1:
-        raise LabError("counts begin at 1", str(counts), "mend the configuration")
+def _trainable_in_full(lm: LanguageModel, config: FinetuneConfig, checkpoint: str | None) -> LanguageModel:
+    model = copy.deepcopy(lm.model).float().requires_grad_(True)  # the handle's own weights stay as they are
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if checkpoint:  # Trainer 5.17 resumes without the output head of a GPT-NeoX, and only warns
+        saved = type(model).from_pretrained(checkpoint, trust_remote_code=False)
+        model.load_state_dict(saved.state_dict())
+    return replace(lm, model=model)
 
 
-def _check_reporter(name: str) -> None:
-    from transformers.integrations import get_available_reporting_integrations
+def _trainer(
+    tuned: LanguageModel,
+    corpus: Corpus,
+    config: FinetuneConfig,
+    out: Path,
+    *,
+    train: Sequence[Dialogue],
+    dev: Sequence[Dialogue],
+    step_type: str,
+    own_score: OwnScore | None,
+) -> "TargetTrainer":
+    from labkit.training.trainer import make_trainer
 
-    if name != "none" and name not in (known := get_available_reporting_integrations()):
-        found = f"installed and known to transformers: {', '.join(known) or 'none'}"
-        raise LabError(f"cannot report to {name!r}", found, f"pip install {name}, or choose none")
+    scored = dev[: config.score_dialogues]
+    score = dict  # no dialogues, no scores
+    if scored:
+        score = partial(validation_scores, tuned, scored, corpus, config, own_score)
+    return make_trainer(
+        tuned,
+        dataset_of(train, tuned.codec, config),
+        dataset_of(dev, tuned.codec, config),
+        config,
+        out=out,
+        step_type=step_type,
+        score=score,
+    )
+
+
+def _train(
+    trainer: "TargetTrainer",
+    tuned: LanguageModel,
+    config: FinetuneConfig,
+    out: Path,
+    *,
+    checkpoint: str | None,
+    watch: Watcher | None,
+) -> None:
+    """Train, from the checkpoint if there is one, and put the weights into `out`."""
+    from labkit.training.callbacks import Checkpoints, Finite, Follower, OrderOfEpoch, interruptible, is_stalled
+
+    for callback in (OrderOfEpoch(trainer), Checkpoints(), Finite(), Follower(trainer, tuned, config, out, watch)):
+        trainer.add_callback(callback)
+    with interruptible(trainer) as asked:
+        if checkpoint:
+            trainer.state = trainer.state.load_from_json(f"{checkpoint}/trainer_state.json")
+        has_ended = trainer.state.global_step >= config.max_steps or is_stalled(trainer.state.log_history, config)
+        if has_ended:  # it was killed after its last step: one more would be another model
+            _read_weights(tuned, config, checkpoint)
+        else:
+            trainer.train(resume_from_checkpoint=checkpoint)
+    tuned.model.eval()
+    _publish(trainer, tuned, config, out)
+    trainer.accelerator.wait_for_everyone()
+    steps = trainer.state.global_step
+    if asked.is_set() and steps < config.max_steps and not is_stalled(trainer.state.log_history, config):
+        what = f"interrupted at step {steps} of {config.max_steps}"
+        raise Interrupted(what, f"the adapter so far is in {out}", "the same call again goes on from here")
+
+
+def _read_weights(tuned: LanguageModel, config: FinetuneConfig, checkpoint: str) -> None:
+    """The trained weights of a checkpoint; those of a full fine-tuning were read when the model was made."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    if not config.full_finetune:
+        tensors = load_file(Path(checkpoint) / "adapter_model.safetensors")
+        set_peft_model_state_dict(tuned.model, tensors)
+
+
+def _publish(trainer: "TargetTrainer", tuned: LanguageModel, config: FinetuneConfig, out: Path) -> None:
+    """Move the best or else the last adapter or model into `out`, file by file: the checkpoints beside it stay."""
+    written = out / PARTIAL
+    has_best = (out / "best").is_dir()
+    if not has_best:
+        write_weights(trainer, tuned, config, written)
+    if not trainer.is_world_process_zero():
+        return
+    if has_best:  # a copy: killed from here on, the same call again must find the best one
+        _copy(out / "best", written)
+    for file in sorted(written.iterdir(), key=_configuration_last):
+        file.replace(out / file.name)
+    written.rmdir()
+
+
+def _copy(source: Path, target: Path) -> None:
+    known = [path.name for path in target.iterdir()] if target.is_dir() else []  # a killed run's
+    with atomic_folder(target, known=known) as folder:
+        for file in source.iterdir():
+            if file.name != LIST:
+                shutil.copyfile(file, folder / file.name)
+
+
+def _configuration_last(file: Path) -> tuple[int, str]:
+    """A folder counts as an adapter or model from its configuration on, and the list of its files closes it."""
+    if file.name == LIST:
+        return 2, file.name
+    return int(file.name.endswith("config.json")), file.name

@@ -15,7 +15,7 @@ import transformers
 from tiny_training import TINY, plain_dialogue, tiny_lm
 
 from labkit.corpora.types import Corpus
-from labkit.training import loop, record
+from labkit.training import record, trainer
 from labkit.training import run as run_module
 
 CONFIG = replace(TINY, max_steps=6, save_steps=2, eval_steps=2, lora_dropout=0.1, score_dialogues=2)
@@ -50,14 +50,14 @@ def half_file(value: object, path: object, *_: object) -> None:
 
 MOMENTS = {
     "whole": lambda: None,
-    "in the middle of a step": lambda: at(7, loop, "target_loss"),
+    "in the middle of a step": lambda: at(7, trainer, "target_loss"),
     "while the optimiser is saved": lambda: at(3, torch, "save", half_file),
     "while the state is saved": lambda: at(
         2, transformers.TrainerState, "save_to_json", lambda _, path: Path(path).write_text('{"epoch": 1')
     ),
     "while the best adapter is saved": lambda: at(2, record, "save_adapter"),
     "in the middle of publishing": lambda: at(2, Path, "replace"),
-    "before the result is written": lambda: at(2, run_module, "write_json"),
+    "before the result is written": lambda: at(1, run_module, "write_result"),
 }
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from kill_and_resume import CONFIG, CORPUS
 from tiny_training import tiny_lm
 
-from labkit.training import loop
 from labkit.training import run as run_module
+from labkit.training import trainer
 
 
 def train(folder: Path, lm: object, at_first_step=lambda: None) -> int:
     """The steps that this process made."""
-    real, steps = loop.target_loss, []
+    real, steps = trainer.target_loss, []
 
     def watched(*args, **kwargs):
         if not steps:
@@ -22,7 +22,7 @@ def train(folder: Path, lm: object, at_first_step=lambda: None) -> int:
         steps.append(1)
         return real(*args, **kwargs)
 
-    loop.target_loss = watched
+    trainer.target_loss = watched
     run_module.finetune(lm, CORPUS, CONFIG, folder)
     return len(steps)
 

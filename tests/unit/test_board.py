@@ -11,7 +11,7 @@ import pytest
 from labkit.corpora.types import Corpus
 from labkit.decoding.config import DecodingConfig
 from labkit.errors import LabError
-from labkit.results import board as board_module
+from labkit.results import lines
 from labkit.results.board import Board
 from labkit.results.row import result_row
 
@@ -32,7 +32,7 @@ CORPUS = Corpus("miniwoz", {}, "generated", stand_in=True)
 
 def row(**changes):
     config = DecodingConfig(strategy="sample", top_p=0.9, seed=7)
-    return result_row("zero-shot", LM, CORPUS, "test", SCORES, config, seconds=12.345) | changes
+    return result_row("zero-shot", LM, CORPUS, "test", SCORES, decoding=config, seconds=12.345) | changes
 
 
 def test_a_row_says_all_that_is_needed_to_repeat_the_run(tmp_path):
@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_earlier_rows_and_no_half_row(tmp_path, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(board_module.os, "fsync", full)
+    monkeypatch.setattr(lines.os, "fsync", full)
     with pytest.raises(LabError, match="No space left"):
         board.add(row(task="second"))
     assert board.path.read_bytes() == before
@@ -240,12 +240,13 @@ def test_an_empty_board_is_a_table_and_a_figure_too(tmp_path):
     assert len(Board(tmp_path).table()) == 0 and len(Board(tmp_path).figure().data) == 3
 
 
-def test_figure_has_a_bar_for_each_score_its_interval_and_names_stand_ins(tmp_path):
+def test_figure_has_a_dot_for_each_score_its_interval_and_names_stand_ins(tmp_path):
     board = Board(tmp_path)
     board.add(row(intervals={"bleu": (10.0, 13.0)}))
     board.add(row(inform=None, success=None))  # a corpus without goals
-    bars = board.figure().data
-    assert [bar.y[0] for bar in bars] == [11.6, 76.7, 43.3]
-    assert all("(stand-in)" in name for name in bars[0].x) and len(set(bars[0].x)) == 2
-    assert bars[0].error_y.array[0] == pytest.approx(1.4) and bars[0].error_y.arrayminus[0] == pytest.approx(1.6)
-    assert len({bar.marker.pattern.shape for bar in bars}) == 3  # colour is not the only difference
+    figure = board.figure()
+    dots = figure.data
+    assert [dot.x[0] for dot in dots] == [11.6, 76.7, 43.3] and [len(dot.x) for dot in dots] == [2, 1, 1]
+    assert "stand-in" in figure.layout.title.text and len(set(dots[0].y)) == 2
+    assert dots[0].error_x.array[0] == pytest.approx(1.4) and dots[0].error_x.arrayminus[0] == pytest.approx(1.6)
+    assert len({dot.marker.symbol for dot in dots}) == 3  # colour is not the only difference

@@ -14,6 +14,7 @@ import pytest
 
 from labkit import cli
 from labkit.cli import add_fields, main
+from labkit.cli.flags import Parser, dashed
 from labkit.errors import LabError
 
 
@@ -105,12 +106,10 @@ def test_fields_become_flags_of_their_type():
         double_quant: bool = field(default=True, metadata={"help": "quantise twice"})
         modules: str = field(default="linear", metadata={"help": "layers"})
 
-    import argparse
-
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     add_fields(parser, Config)
     parser.format_help()  # a lone % in a help text would raise here
-    given = ["--steps", "5", "--rate", "1e-3", cli._dashed("--no-double_quant"), cli._dashed("--modules=a_b")]
+    given = ["--steps", "5", "--rate", "1e-3", dashed("--no-double_quant"), dashed("--modules=a_b")]
     assert vars(parser.parse_args(given)) == {"steps": 5, "rate": 1e-3, "double_quant": False, "modules": "a_b"}
     assert vars(parser.parse_args([])) == {}  # what is not given keeps the configuration's default
 
@@ -348,7 +347,7 @@ def test_a_reader_that_hangs_up_costs_neither_a_traceback_nor_a_row(corpus, monk
         raise BrokenPipeError
 
     closed = []
-    monkeypatch.setattr(cli, "table", hung_up)
+    monkeypatch.setattr(cli.commands, "table", hung_up)
     monkeypatch.setattr(cli.os, "dup2", lambda *handles: closed.append(handles))
     assert main(["evaluate", "p.json", "--corpus", "miniwoz"]) == 141
     assert len(rows()) == 1 and len(closed) == 1 and capfd.readouterr().err == ""

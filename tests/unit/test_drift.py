@@ -8,6 +8,7 @@ import ast
 import importlib
 import inspect
 import re
+import tomllib
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -40,7 +41,10 @@ METHODS = {
 BEHIND_KWARGS = {
     "transformers.AutoModelForCausalLM.from_pretrained": "transformers.PreTrainedModel.from_pretrained",
     "transformers.AutoTokenizer.from_pretrained": "transformers.AutoTokenizer.from_pretrained",
-    "transformers.AutoModelForCausalLM.from_config": "transformers.PreTrainedModel._from_config",
+    "transformers.AutoModelForCausalLM.from_config": (
+        "transformers.AutoModelForCausalLM.from_config transformers.PreTrainedModel._from_config"
+    ),
+    "transformers.AutoConfig.from_pretrained": "transformers.AutoConfig.from_pretrained",
     "transformers.PreTrainedTokenizerFast": (
         "transformers.PreTrainedTokenizerFast.__init__ transformers.PreTrainedTokenizerBase.__init__"
     ),
@@ -212,16 +216,6 @@ def test_every_option_of_quantisation_arrives(bits):
         assert str(config.bnb_4bit_compute_dtype) == "torch.float32"
 
 
-def test_every_field_of_finetuning_that_goes_by_its_own_name_is_one_of_trainings():
-    from transformers import TrainingArguments
-
-    from labkit.training.config import STEPPING, FinetuneConfig
-
-    known = {field.name for field in fields(TrainingArguments)}
-    assert {*STEPPING, "seed", "report_to"} <= known & {field.name for field in fields(FinetuneConfig)}
-    assert {"train_sampling_strategy", "group_by_length"} & known
-
-
 def test_the_options_of_lora_are_peft_s():
     from peft import LoraConfig
 
@@ -244,3 +238,68 @@ def test_trainers_optimisers_have_the_names_that_the_configuration_offers():
     from labkit.training.config import OPTIMIZERS, PAGED
 
     assert {*OPTIMIZERS, *PAGED, *PAGED.values()} <= {name.value for name in OptimizerNames}
+
+
+# --- versions ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_oldest_versions_that_are_allowed_are_those_that_are_tested():
+    """floors.txt had newer versions of torch, accelerate and numpy than pyproject.toml allowed: nobody tested those."""
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    allowed = {}
+    for line in project["dependencies"]:
+        need = Requirement(line)
+        lower = [part.version for part in need.specifier if part.operator == ">="]
+        assert len(lower) == 1, f"{need.name} has no floor"
+        allowed[need.name] = lower[0]
+    floors = (ROOT / "tests" / "floors.txt").read_text(encoding="utf-8")
+    tested = dict(re.findall(r"^([\w-]+)==(\S+)$", floors, re.MULTILINE))
+    assert {name: tested.get(name) for name in allowed} == allowed
+
+
+def test_what_the_tests_run_on_is_not_older_than_the_oldest_version():
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    pinned = {name.lower(): version for name, version in re.findall(r"^([\w.-]+)==(\S+)$", pins, re.MULTILINE)}
+    for line in project["dependencies"]:
+        need = Requirement(line)
+        assert need.specifier.contains(pinned[need.name.lower()], prereleases=True), line
+
+
+# --- other packages' private names ------------------------------------------------------------------------------------
+
+
+def test_every_private_name_is_said_with_the_version_it_was_seen_in():
+    """compat.py is where such names stand, so that a new release is a matter of one file."""
+    from labkit import compat
+
+    tree_of_compat = ast.parse(Path(compat.__file__).read_text(encoding="utf-8"))
+    for node in tree_of_compat.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            said = ast.get_docstring(node) or ""
+            assert re.search(r"(transformers|torch|peft|bitsandbytes|accelerate|IPython|mwzeval) \d", said), node.name
+
+
+def test_how_a_model_attends_is_read_and_written_where_transformers_keeps_it():
+    import transformers
+
+    from labkit.compat import computes_attention
+
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    model = transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(**size, vocab_size=16))
+    assert computes_attention(model) == "sdpa"
+    computes_attention(model, "eager")
+    assert computes_attention(model) == model.config._attn_implementation == "eager"
+
+
+def test_what_says_that_a_model_is_quantised_is_still_called_so():
+    """forget_gguf sets these two; where transformers asks for others, a converted GGUF cannot be saved."""
+    import transformers
+
+    source = inspect.getsource(transformers.PreTrainedModel.save_pretrained)
+    assert "hf_quantizer" in source
+    assert "is_quantized" in inspect.getsource(inspect.getmodule(transformers.PreTrainedModel))

@@ -135,9 +135,9 @@ def test_contrastive_search_requires_trust_remote_code(tiny_lm):
 
 def test_restart_needed_after_install(monkeypatch):
     """The newer version is on the disk, the older one in use: what `start()` says, and what an import says."""
-    from labkit.machine.versions import Version, _version_problems
+    from labkit.machine.versions import Version, version_problems
 
-    problem = next(_version_problems((Version("torch", ">=2.6", "", "2.13.0", "2.12.0"),)))
+    problem = next(version_problems((Version("torch", ">=2.6", "", "2.13.0", "2.12.0"),)))
     assert anchor(LabError("the lab is BLOCKED", problem.what, problem.action)) == "restart-kernel"
     assert anchor(lambda: exec("from transformers import NoSuchThing")) == "restart-kernel"
 

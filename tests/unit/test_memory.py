@@ -13,7 +13,7 @@ from labkit import plan_memory
 from labkit.errors import LabError
 from labkit.models import load_model
 from labkit.notebook import plots
-from labkit.training.advice import _smaller
+from labkit.training.advice import smaller
 from labkit.training.config import FinetuneConfig
 from labkit.training.run import finetune
 
@@ -97,5 +97,7 @@ def test_an_architecture_that_cannot_be_planned_is_one_line_and_does_not_hide_ru
     with pytest.raises(LabError, match="no memory plan for opt models"):
         plan_memory(config, bits=32, batch=1, length=16)
     lm = load_model("mini-pythia-500k")
-    monkeypatch.setattr("labkit.training.advice._planned", lambda *_: plan_memory(config, bits=32, batch=1, length=16))
-    assert _smaller(lm, FinetuneConfig()).startswith("choose a smaller batch_size")
+    monkeypatch.setattr(
+        "labkit.training.advice.planned_megabytes", lambda *_: plan_memory(config, bits=32, batch=1, length=16)
+    )
+    assert smaller(lm, FinetuneConfig()).startswith("choose a smaller batch_size")

@@ -493,3 +493,15 @@ def test_an_interrupted_file_is_half_written(tmp_path):
         partial.write_text("ne")
         raise KeyboardInterrupt
     assert (tmp_path / "x").read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_what_is_written_can_be_read_by_others(tmp_path):
+    """mkstemp's files are for their owner only, and a report has readers."""
+    from labkit.storage import write_text
+
+    before = os.umask(0o022)
+    try:
+        assert write_text(tmp_path / "new" / "report.html", "x").stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["report.html"]

@@ -43,7 +43,8 @@ def run(models, corpus, **changes):
 def test_every_model_has_its_two_rows_and_the_second_call_computes_nothing(models, miniwoz):
     folders, loaded = models
     rows = run(folders, miniwoz)
-    assert [(row["model"], row["task"]) for row in rows] == [(f, t) for f in folders for t in ("sweep", "sweep, tuned")]
+    names = ["gpt_neox", "llama"]  # no path of this machine
+    assert [(row["model"], row["task"]) for row in rows] == [(f, t) for f in names for t in ("sweep", "sweep, tuned")]
     assert loaded == folders  # each once, for both of its runs
     assert all(row["perplexity"] > 1 and row["memory"] > 0 and "inform" in row["per_domain"] for row in rows)
     assert rows[0]["parameters"] == rows[1]["parameters"] and rows[0]["perplexity"] != rows[1]["perplexity"]
@@ -51,7 +52,7 @@ def test_every_model_has_its_two_rows_and_the_second_call_computes_nothing(model
 
 
 @pytest.mark.parametrize(
-    "change", [{"n": 1}, {"split": "dev"}, {"decoding": DecodingConfig(max_new_tokens=8, seed=1)}, {"max_length": 96}]
+    "change", [{"n": 1}, {"split": "test"}, {"decoding": DecodingConfig(max_new_tokens=8, seed=1)}, {"max_length": 96}]
 )
 @pytest.mark.slow
 def test_another_setting_is_another_run(models, miniwoz, change):
@@ -97,7 +98,7 @@ def test_killed_between_models_it_goes_on_with_the_next(models, miniwoz, monkeyp
         patch.setattr(module, "finetune", killed)
         with pytest.raises(KeyboardInterrupt):
             run(folders, miniwoz)
-    assert [row["model"] for row in Board().rows()] == folders[:1]
+    assert [row["model"] for row in Board().rows()] == ["gpt_neox"]
     rows = run(folders, miniwoz)
     assert loaded == [folders[0], *folders] and len(Board().rows()) == 4 and all("bleu" in row for row in rows)
 
@@ -126,7 +127,7 @@ def test_a_failure_is_a_row_with_its_reason_and_the_others_are_measured(models, 
     assert "no model" in missing["failed"] and "bleu" in untuned
     assert tuned["failed"] == "CUDA out of memory." and tuned["training"]["max_steps"] == 2
     table = Board().table()
-    assert "CUDA out of memory." in list(table.failed) and "/nowhere/model" in Board().html().html
+    assert "CUDA out of memory." in list(table.failed) and "failed: no model" in Board().html().html
     assert Board().figure().data  # rows without scores are no obstacle
     assert all("bleu" in row for row in run([folder], miniwoz))
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from labkit.corpora.miniwoz.conversation import Conversation
 from labkit.corpora.miniwoz.database import database
@@ -10,10 +9,10 @@ from labkit.corpora.miniwoz.goals import sample_tasks
 from labkit.corpora.miniwoz.simulator import simulate
 from labkit.corpora.miniwoz.wording import Utterance
 from labkit.errors import LabError
-from labkit.storage import shipped, write_json
+from labkit.storage import Json, shipped, write_json
 
 SIZES = {"train": 1000, "dev": 150, "test": 150}
-Raw = dict[str, Any]  # Any: an object of a JSON file in MultiWOZ's layout
+Raw = Json  # an object of a JSON file in MultiWOZ's layout
 
 
 def generate(seed: int = 2022, sizes: dict[str, int] | None = None) -> Raw:

@@ -1,14 +1,13 @@
 """Halderby, the city of MiniWOZ: its venues and trains, with the fields of MultiWOZ's database files."""
 
 from functools import cache
-from typing import Any
 
-from labkit.storage import shipped
+from labkit.storage import Json, shipped
 
-Entity = dict[str, Any]  # Any: text, but for the lists of the one row of "taxi"
+Entity = Json  # text, but for the lists of the one row of "taxi"
 Index = dict[str, dict[str, list[Entity]]]  # {slot: {value: entities that have it}}
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-CITY: dict[str, Any] = shipped(__file__, "city.toml")  # Any: tables of several kinds: railway, taxis, what people want
+CITY: Json = shipped(__file__, "city.toml")  # tables of several kinds: railway, taxis, what people want
 DEPARTURES = 8  # trains a day in each direction
 EVERY = 130  # minutes between them
 FIRST_TRAIN = 1000  # the number in the first train's id

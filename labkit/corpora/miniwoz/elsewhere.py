@@ -7,15 +7,14 @@ about a lab domain, and what they talk about is drawn anew for every dialogue.
 import re
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import Any
 
 from labkit.corpora.miniwoz.goals import sample_tasks
 from labkit.corpora.miniwoz.grammar import capitalised, pick, shuffled
 from labkit.corpora.miniwoz.simulator import simulate
 from labkit.corpora.miniwoz.wording import Utterance
-from labkit.storage import shipped
+from labkit.storage import Json, shipped
 
-WORLDS: dict[str, Any] = shipped(__file__, "elsewhere.toml")  # Any: areas, and for each domain several services
+WORLDS: Json = shipped(__file__, "elsewhere.toml")  # areas, and for each domain several services
 COMPASS = ("north", "south", "east", "west", "centre")
 MADE_UP = {  # {slot: rule of the phrase file}
     "name": "venue",
@@ -51,7 +50,7 @@ class World:
         any_word = "|".join(longest_first)
         self.pattern = re.compile(rf"\b({any_word})\b", re.IGNORECASE)
 
-    def _vocabulary(self, services: Iterable[dict[str, Any]]) -> dict[str, str]:  # Any: a service of elsewhere.toml
+    def _vocabulary(self, services: Iterable[Json]) -> dict[str, str]:  # a service of elsewhere.toml
         """{word: what stands for it}, with their plurals."""
         words = {"halderby": self.make_up("place")}
         for service in services:

@@ -4,10 +4,10 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
 
 from labkit.corpora.miniwoz.database import CITY, DAYS, Entity, clock, database, minutes, query
 from labkit.corpora.miniwoz.grammar import pick, shuffled
+from labkit.storage import Json
 
 SLOTS: dict[str, list[str]] = CITY["slots"]  # {domain: slots that a venue may be chosen by}
 HOW_MANY: dict[str, list[int]] = CITY["how_many"]  # {domain: of these slots a goal names so many}
@@ -47,7 +47,7 @@ class Task:
         """A dialogue act about this domain: "Restaurant-Inform"."""
         return f"{self.domain.capitalize()}-{kind}"
 
-    def goal(self) -> dict[str, Any]:  # Any: texts by slot, and lists of texts
+    def goal(self) -> Json:  # texts by slot, and lists of texts
         """The task in mwzeval's goal format."""
         informable = {}
         for slot, value in self.informable.items():

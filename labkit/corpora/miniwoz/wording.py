@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from labkit.corpora.miniwoz.database import DAYS
 from labkit.corpora.miniwoz.grammar import NOTHING, Filled, Grammar, Values, capitalised, pick, sentence_case
 from labkit.corpora.types import State
-from labkit.storage import shipped
+from labkit.storage import Json, shipped
 
 NUMBERS = {
     "1": "one",
@@ -49,12 +49,12 @@ class Utterance:
     speaker: str  # "user" or "bot"
     text: str = ""
     acts: dict[str, list[list[str]]] = field(default_factory=dict)  # {act: [[slot, value]]}
-    spans: list[list[Any]] = field(default_factory=list)  # Any: [act, slot, value, start, end], as in span_info
+    spans: list[list[object]] = field(default_factory=list)  # [act, slot, value, start, end], as in span_info
     state: State = field(default_factory=dict)  # the belief state after it
 
 
 @cache
-def phrases() -> dict[str, Any]:  # Any: tables of words, and two grammars
+def phrases() -> Json:  # tables of words, and two grammars
     """The phrase file; "user" and "bot" are grammars."""
     content = shipped(__file__, "phrases.toml")
     for speaker in ("user", "bot"):

@@ -11,13 +11,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from labkit.course.cost import processor_name
 from labkit.errors import Interrupted, LabError
+from labkit.machine.hardware import processor_name
+from labkit.models.base import name_rotary
 from labkit.models.find import WEIGHTS
-from labkit.models.load import name_rotary
-from labkit.storage import atomic_folder, last_checkpoint, read_json, writable_folder, write_json
+from labkit.storage import Json, atomic_folder, last_checkpoint, read_json, writable_folder, write_json
 
 if TYPE_CHECKING:
     import datasets
@@ -171,7 +171,7 @@ def repeats(n: int, seed: int) -> "datasets.Dataset":
     return datasets.Dataset.from_dict({"input_ids": cut, "labels": cut})
 
 
-def _plan(run: dict[str, Any], model: "GPTNeoXForCausalLM", out: Path) -> dict[str, Any]:
+def _plan(run: Json, model: "GPTNeoXForCausalLM", out: Path) -> Json:
     """The settings of the run with dtype and number of steps, decided once and kept beside the checkpoints."""
     kept = out / CHECKPOINTS / "run.json"
     if kept.exists():
@@ -205,7 +205,7 @@ def _seconds_per_step(model: "GPTNeoXForCausalLM", dtype: str) -> float:
 
 
 def _trainer(
-    model: "GPTNeoXForCausalLM", data: "datasets.Dataset", test: "datasets.Dataset", run: dict[str, Any], folder: Path
+    model: "GPTNeoXForCausalLM", data: "datasets.Dataset", test: "datasets.Dataset", run: Json, folder: Path
 ) -> "Trainer":
     from transformers import Trainer, TrainingArguments
 
@@ -244,7 +244,7 @@ def _own(out: Path) -> list[str]:
     return [CHECKPOINTS, *shipped]
 
 
-def _card(trainer: "Trainer", run: dict[str, Any]) -> str:
+def _card(trainer: "Trainer", run: Json) -> str:
     """The model card; every figure in it comes from this run."""
     loss = trainer.evaluate()["eval_loss"]
     history = [row for row in trainer.state.log_history if "loss" in row]

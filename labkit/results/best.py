@@ -1,0 +1,123 @@
+"""Which rows may be ranked with each other, which is the best of them, and which are too close to it to tell."""
+
+from collections.abc import Iterable, Sequence
+
+from labkit.metrics.statistics import Interval, wilson
+from labkit.results.row import Row
+
+SHARES = ("inform", "success")  # scores that are a share of dialogues, in per cent
+MEANING = (
+    "Below a score stands its 95 % interval. “best” is the highest of those on the same dialogues, “≈ best” has an "
+    "interval that reaches into the best one's: `labkit compare` tests such a pair."
+)
+Group = tuple[object, ...]
+
+
+def same_dialogues(row: Row) -> Group:
+    """Rows with the same value were scored on the same dialogues.
+
+    Of a row without a fingerprint (an earlier version's) only the number of its dialogues is known; such rows are
+    compared with each other, as they always were, and with no others.
+    """
+    return tuple(row.get(name) for name in ("corpus", "split", "dialogues", "dialogue_ids"))
+
+
+def intervals_of(row: Row) -> dict[str, Interval]:
+    """95 % intervals {score: (low, high)} of the scores that a row has.
+
+    Earlier versions drew the intervals of shares from a bootstrap, which has none where all, or no dialogues pass;
+    Wilson's stands in its place then.
+    """
+    result = {}
+    for name, (low, high) in (row.get("intervals") or {}).items():
+        score = row.get(name)
+        n = row.get("dialogues")
+        if score is None:
+            continue
+        if name in SHARES and low == high and n and 0 <= score <= 100:
+            low, high = (100 * end for end in wilson(round(score / 100 * n), n))
+        result[name] = (low, high)
+    return result
+
+
+Best = dict[tuple[Group, str], Row]  # {(same dialogues, score): the row}
+
+
+class Ranking:
+    """The best row for each score and each set of dialogues; one pass over the rows."""
+
+    def __init__(self, rows: Iterable[Row]):
+        self.best: Best = {}
+        self.lowest: dict[tuple[Group, str], float] = {}
+        for row in rows:
+            group = same_dialogues(row)
+            for name in intervals_of(row):
+                self._enter((group, name), row, row[name])
+
+    def _enter(self, place: tuple[Group, str], row: Row, score: float) -> None:
+        name = place[1]
+        if place not in self.best or score > self.best[place][name]:
+            self.best[place] = row
+        self.lowest[place] = min(score, self.lowest.get(place, score))
+
+    def near(self, row: Row) -> dict[str, str]:
+        """{score: "10.3–12.1 ≈ best"}: the intervals of a row and, where rows differ, how far it is from the best."""
+        group = same_dialogues(row)
+        told = {}
+        for name, (low, high) in intervals_of(row).items():
+            told[name] = f"{low:.1f}–{high:.1f}{self._mark(row, (group, name), high)}"
+        return told
+
+    def _mark(self, row: Row, place: tuple[Group, str], high: float) -> str:
+        name = place[1]
+        best = self.best[place]
+        if best[name] == self.lowest[place]:  # all are the same
+            return ""
+        if best is row:
+            return " best"
+        lowest_of_best = intervals_of(best)[name][0]
+        return " ≈ best" if high >= lowest_of_best else ""
+
+
+def repeats(rows: Sequence[Row]) -> list[tuple[Row, int]]:
+    """Each run once, its newest row, with the number of rows that say the same; in the order of the newest.
+
+    The same means the same settings and scores: only time and speed may differ.
+    """
+    newest: dict[str, Row] = {}
+    counts: dict[str, int] = {}
+    for row in rows:
+        key = repr(sorted((name, value) for name, value in row.items() if name not in PASSING))
+        counts[key] = counts.get(key, 0) + 1
+        newest.pop(key, None)  # so that the newest stands last
+        newest[key] = row
+    return [(row, counts[key]) for key, row in newest.items()]
+
+
+PASSING = ("time", "seconds", "speed", "versions", "notes")  # what differs when the same run is repeated
+
+
+def looks_at_test(rows: Iterable[Row]) -> dict[str, tuple[int, int]]:
+    """How often each corpus' test split was looked at: {corpus: (rows with a score on it, different runs)}."""
+    looked: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.get("split") == "test" and has_score(row):
+            looked.setdefault(str(row.get("corpus")), []).append(row)
+    return {corpus: (len(found), len(repeats(found))) for corpus, found in looked.items()}
+
+
+def has_score(row: Row) -> bool:
+    """Whether a row says how good something is."""
+    return any(row.get(name) is not None for name in ("bleu", "inform", "success", "dst", "spans"))
+
+
+def looks_in_words(rows: Iterable[Row]) -> str:
+    """A sentence for each corpus whose test split was looked at; "" where none was."""
+    sentences = []
+    for corpus, (n_rows, n_runs) in looks_at_test(rows).items():
+        times = "once" if n_rows == 1 else f"{n_rows} times"
+        sentence = f"The test split of {corpus} was looked at {times}"
+        if n_runs > 1:
+            sentence += f", by {n_runs} different runs: the best of them looks better than it is"
+        sentences.append(f"{sentence}.")
+    return " ".join(sentences)

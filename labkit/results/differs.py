@@ -1,0 +1,60 @@
+"""What tells rows apart: the settings that are not the same in all of them, in a few words."""
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from labkit.results.row import Row
+
+PLAIN = ("bits", "dialogues", "dialogue_ids", "device", "seed")  # fields of a row that are settings
+TOLD_ELSEWHERE = {"decoding": ("seed",), "training": ("model", "bits"), "prompt": ()}  # in another field of the row
+Told = dict[str, object]  # {setting: value}
+
+
+def settings(row: Row) -> Told:
+    """All settings of a row, one level deep; a training setting that decoding has, too, is called "training …"."""
+    told = {name: row[name] for name in PLAIN if row.get(name) is not None}
+    for part, left_out in TOLD_ELSEWHERE.items():
+        for name, value in (row.get(part) or {}).items():
+            if name in left_out:
+                continue
+            if name in told:
+                name = f"{part} {name}"
+            told[name] = value
+    return told
+
+
+def differing(rows: Sequence[Row]) -> list[str]:
+    """For each row, its values of the settings in which the rows differ: `tuned, bits=4, top_p=0.9`."""
+    told = [settings(row) for row in rows]
+    names = _varying(told)
+    tuned = [bool(row.get("adapter")) for row in rows]
+    adapters = {row.get("adapter") for row in rows if row.get("adapter")}
+    result = []
+    for row, values, is_tuned in zip(rows, told, tuned, strict=True):
+        words = []
+        if is_tuned and len(adapters) > 1:
+            words.append(f"adapter {PurePath(row['adapter']).name}")
+        elif is_tuned and not all(tuned):
+            words.append("tuned")
+        words += [f"{name}={values[name]}" for name in names if name in values]
+        result.append(", ".join(words))
+    return result
+
+
+def _varying(told: Sequence[Told]) -> list[str]:
+    """Names of settings that have several values; rows without a setting do not count as another value."""
+    values: dict[str, set[str]] = {}
+    for setting in told:
+        for name, value in setting.items():
+            values.setdefault(name, set()).add(str(value))
+    return [name for name, seen in values.items() if len(seen) > 1]
+
+
+def common(rows: Sequence[Row], names: Sequence[str]) -> dict[str, object]:
+    """Those of the fields that have one value in all rows."""
+    result = {}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        if values and values[0] is not None and all(value == values[0] for value in values):
+            result[name] = values[0]
+    return result

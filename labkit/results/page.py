@@ -1,0 +1,213 @@
+"""The board as HTML: one table a corpus and split, with scores and what differs in sight and the rest to unfold."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from labkit import tables
+from labkit.results.best import MEANING, Ranking, looks_in_words, repeats
+from labkit.results.differs import common, differing
+from labkit.results.report import number
+from labkit.results.row import Row, model_name
+from labkit.shown import Shown, readable
+from labkit.storage import shipped
+
+TEXTS = shipped(__file__, "board.toml")
+SHOWN = 200  # rows of a table; more is a page that nobody reads and no browser likes
+SCORE_TITLES = {
+    "bleu": "BLEU",
+    "inform": "Inform",
+    "success": "Success",
+    "combined": "Combined",
+    "joint_accuracy": "joint accuracy",
+    "span_f1": "span F1",
+    "perplexity": "perplexity",
+}
+SAME = ("model", "dialogues", "device")  # said once above a table where they are the same in all its rows
+
+
+@dataclass(frozen=True)
+class Section:
+    """The rows on one split of one corpus, as they are shown."""
+
+    rows: list[Row]
+    times: list[int]  # how often each was run
+    left_out: int
+    place: str  # "miniwoz, dev split"
+    differ: list[str]  # what tells each row from the others
+    same: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its field in a row, its title, and a cell's text."""
+
+    field: str
+    title: str
+    cell: Callable[[int], object]  # of the row number
+    is_text: bool = True
+
+
+def page(rows: Sequence[Row], full: Sequence[str], sort: str) -> Shown:
+    """All rows as tables, with the sentences that belong to them.
+
+    Args:
+        rows: flat rows, see `Board.table`.
+        full: the columns of the table to unfold.
+        sort: the field to sort by, the highest first.
+    """
+    ranking = Ranking(rows)
+    parts = []
+    texts = []
+    for section in _sections(rows, sort):
+        columns = _columns(section)
+        parts.append(_table(section, columns, sort, ranking) + _unfolded(section, full))
+        texts.append(f"{_caption(section)}\n\n{_markdown(section, columns)}")
+    sentences = [_stand_ins(rows), looks_in_words(rows)]
+    if any(row.get("intervals") for row in rows):
+        sentences.append(MEANING)
+    notes = [sentence for sentence in sentences if sentence]
+    head = "".join(f"<p>{escape(readable(note))}</p>" for note in notes)
+    html = f"<style>{TEXTS['style']}</style>{head}{''.join(parts)}"
+    return Shown(html, "\n\n".join([*notes, *texts]) or "No results yet.")
+
+
+def _sections(rows: Sequence[Row], sort: str) -> list[Section]:
+    """The rows by corpus and split, that of the newest row first; repeated runs once."""
+    by_place: dict[tuple[object, object], list[Row]] = {}
+    for row in rows:
+        by_place.setdefault((row.get("corpus"), row.get("split")), []).append(row)
+    result = []
+    for (corpus, split), found in reversed(by_place.items()):
+        once = sorted(repeats(found), key=lambda pair: sorting_key(pair[0].get(sort)), reverse=True)
+        kept = once[:SHOWN]
+        shown = [row for row, _ in kept]
+        place = ", ".join(text for text in (str(corpus or ""), f"{split} split" if split else "") if text)
+        section = Section(
+            rows=shown,
+            times=[times for _, times in kept],
+            left_out=len(once) - len(kept),
+            place=place or "without a corpus",
+            differ=differing(shown),
+            same=common(shown, SAME),
+        )
+        result.append(section)
+    return result
+
+
+def sorting_key(value: object) -> tuple[bool, bool, float, str]:
+    """A key for values of any kind: what is not there comes last when the highest is first, then words, then numbers."""
+    is_number = isinstance(value, int | float)
+    is_there = value is not None and value == value  # NaN is what pandas puts where nothing is
+    return (is_there, is_number, value if is_number and is_there else 0, str(value))
+
+
+def _columns(section: Section) -> list[Column]:
+    """Task, model where it differs, the scores that are there, what differs, and when."""
+    rows = section.rows
+    columns = [Column("task", "task", lambda n: _task(rows[n], section.times[n]))]
+    if "model" not in section.same:
+        columns.append(Column("model", "model", lambda n: _model(rows[n], section)))
+    for field, title in SCORE_TITLES.items():
+        if any(row.get(field) is not None for row in rows):
+            columns.append(Column(field, title, lambda n, field=field: rows[n].get(field), is_text=False))
+    if any(section.differ) or any(row.get("failed") for row in rows):
+        columns.append(Column("", "what differs", lambda n: _differs(rows[n], section.differ[n])))
+    columns.append(Column("time", "time", lambda n: str(rows[n].get("time") or "")[:16].replace("T", " ")))
+    return columns
+
+
+def _task(row: Row, times: int) -> str:
+    task = str(row.get("task") or "")
+    return f"{task} (× {times})" if times > 1 else task
+
+
+def _model(row: Row, section: Section) -> str:
+    name = model_name(str(row.get("model") or ""))
+    all_are = all(other.get("stand_in") for other in section.rows)
+    return f"{name} (stand-in)" if row.get("stand_in") and not all_are else name
+
+
+def _differs(row: Row, words: str) -> str:
+    failed = row.get("failed")
+    return "; ".join(part for part in (f"failed: {failed}" if failed else "", words) if part)
+
+
+def _stand_ins(rows: Sequence[Row]) -> str:
+    """Said once, above all tables."""
+    marks = [bool(row.get("stand_in")) for row in rows]
+    if not any(marks):
+        return ""
+    if all(marks):
+        return "All rows are of a stand-in model or corpus: compare the scores with nothing published."
+    return "Rows of a stand-in model or corpus are marked “stand-in”: compare their scores with nothing published."
+
+
+def _caption(section: Section) -> str:
+    runs = "1 run" if len(section.rows) == 1 else f"{len(section.rows)} runs"
+    words = [section.place, runs]
+    if section.left_out:
+        words[1] = f"the first {runs} of {len(section.rows) + section.left_out}; board.csv() has all"
+    marks = [bool(row.get("stand_in")) for row in section.rows]
+    for field, value in section.same.items():
+        text = f"{value} dialogues" if field == "dialogues" else str(value)
+        if field == "model":
+            text = model_name(text) + (" (stand-in)" if all(marks) else "")
+        words.append(text)
+    return readable(" · ".join(words))
+
+
+def _table(section: Section, columns: Sequence[Column], sort: str, ranking: Ranking) -> str:
+    head = "".join(_heading(column, sort) for column in columns)
+    body = []
+    for n, row in enumerate(section.rows):
+        near = ranking.near(row)
+        cells = [_cell(column.cell(n), near.get(column.field, ""), first=column.field == "task") for column in columns]
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    caption = f"<caption>{escape(_caption(section))}</caption>"
+    table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return f'<div class="lab-board">{table}</div>'
+
+
+def _heading(column: Column, sort: str) -> str:
+    is_sorted = ' aria-sort="descending"' if column.field == sort else ""
+    kind = ' data-kind="text"' if column.is_text and column.field != "time" else ""
+    button = f'<button onclick="{escape(TEXTS["sort"])}">{escape(column.title)}</button>'
+    return f'<th scope="col"{kind}{is_sorted}>{button}</th>'
+
+
+def _cell(value: object, under: str, *, first: bool) -> str:
+    """A cell with the value that it is sorted by, and its interval as small text."""
+    text = "" if value is None else number(value)
+    order = "" if value is None else readable(str(value))
+    small = f"<br><small>{escape(under)}</small>" if under else ""
+    tag = 'th scope="row"' if first else "td"
+    return f'<{tag} data-value="{escape(order)}">{escape(text)}{small}</{tag.split()[0]}>'
+
+
+def _unfolded(section: Section, full: Sequence[str]) -> str:
+    """All columns of the same rows, folded away."""
+    names = [name for name in full if any(row.get(name) is not None for row in section.rows)]
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    body = []
+    for row in section.rows:
+        cells = "".join(f"<td>{escape(_full_cell(row.get(name)))}</td>" for name in names)
+        body.append(f"<tr>{cells}</tr>")
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return f'<details><summary>All columns</summary><div class="lab-board">{table}</div></details>'
+
+
+def _full_cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        value = ", ".join(f"{name}={setting}" for name, setting in value.items())
+    return number(value)
+
+
+def _markdown(section: Section, columns: Sequence[Column]) -> str:
+    rows = []
+    for n in range(len(section.rows)):
+        values = [column.cell(n) for column in columns]
+        rows.append(["" if value is None else number(value) for value in values])
+    return tables.markdown_table([column.title for column in columns], rows)
