@@ -24,7 +24,7 @@ NEEDED = {  # what a model folder must hold: patterns of which one is enough
     "model.safetensors": ("*.safetensors", "*.safetensors.index.json"),
     "tokenizer.json": ("tokenizer.json", "tokenizer.model", "vocab.json"),
 }
-LONGEST_NAME = 255  # characters; no file system and no Hub id has more in one part
+LONGEST_NAME = 255  # bytes; no file system and no Hub id has more in one part
 SHA256_DIGITS = 64
 
 
@@ -45,10 +45,18 @@ def find_model(name: str) -> tuple[Path, bool]:
     return _downloaded(name), False
 
 
+def check_name(name: str, kind: str, action: str) -> None:
+    """Raises:
+    LabError: no folder and no repository can have this name.
+    """
+    longest = max(len(part.encode("utf-8", "surrogatepass")) for part in name.split("/"))
+    if not name or "\0" in name or longest > LONGEST_NAME:
+        raise LabError(f"no {kind} {name[:40]!r}", f"a name of {len(name)} characters", action)
+
+
 def _local(name: str) -> Path | None:
     """The folder or GGUF file that a name means, or None where it means a repository of the Hub."""
-    if not name or "\0" in name or max(map(len, name.split("/"))) > LONGEST_NAME:
-        raise LabError(f"no model {name[:40]!r}", f"a name of {len(name)} characters", NAMES)
+    check_name(name, "model", NAMES)
     path = Path(name).expanduser()
     if path.is_dir():
         files = list(path.glob("*.gguf"))
@@ -99,7 +107,7 @@ def download_adapter(name: str, files: tuple[str, ...]) -> Path:
     Raises:
         LabError: there is none of that name, or no Hub.
     """
-    if not name or _looks_like_a_path(name) or max(map(len, name.split("/"))) > LONGEST_NAME:
+    if _looks_like_a_path(name):
         raise LabError(f"no adapter {name[:80]!r}", "there is no such folder", "give the output of finetune")
     started = time.time()
     folder = _from_hub(name, files)

@@ -63,6 +63,7 @@ def _says(option: str) -> str:
     about["optim"] = ["optimi"]
     about["lora-r"] = ["rank"]
     about["push-to-hub"] = ["owner"]
+    about["model"] = about["adapter"] = ["is read from there"]  # --out is in it
     return "(?i)" + "|".join([*sorted(spellings), *about.get(name, [])])
 
 
@@ -71,7 +72,7 @@ def _refused(*words: str) -> None:
     try:
         command(*words)
     finally:
-        made = [path.name for path in Path().iterdir() if not path.name.startswith(".")]
+        made = [path.as_posix() for path in Path().rglob("*") if path.is_file() and not path.name.startswith(".")]
         expect(not made, f"refused after it wrote {made}")
 
 

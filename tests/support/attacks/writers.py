@@ -318,11 +318,12 @@ def _to_a_device(write: Writer, device: str) -> None:
 
 
 def _file_through_a_link(write: Writer) -> None:
-    written("elsewhere.json", "{}")
-    os.symlink("elsewhere.json", "out.json")
-    write("out.json")
-    expect(Path("out.json").is_symlink(), "the link was replaced")
-    expect(Path("elsewhere.json").read_text() != "{}" or write is FILE_WRITERS["write_json"], "it was not written")
+    kind = "csv" if write is _csv else "json"
+    elsewhere = written(f"elsewhere.{kind}", "before")
+    os.symlink(elsewhere, f"out.{kind}")
+    write(f"out.{kind}")
+    expect(Path(f"out.{kind}").is_symlink(), "the link was replaced")
+    expect(elsewhere.read_text() != "before", "the link's target was not written")
 
 
 def _merge_into_its_adapter() -> None:
