@@ -183,6 +183,8 @@ def _attempt(client: httpx.Client, address: str, pin: Pin) -> bytes:
         raise FailedAttempt(problem, again=True) from error
     except httpx.UnsupportedProtocol as error:
         raise FailedAttempt(f"it is redirected to what is no web address ({error})", again=False) from error
+    except UnicodeError as error:  # a part of the host's name that is empty or longer than 63 letters
+        raise FailedAttempt(f"no host can have this name ({error})", again=False) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise FailedAttempt(f"no connection, or it was cut ({error})", again=True) from error
     if _blob_id(content) == pin["blob"].lower():

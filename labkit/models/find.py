@@ -126,15 +126,21 @@ def _from_hub(name: str, files: tuple[str, ...]) -> Path:
         raise LabError(f"{name} is gated", "", "accept its terms on its Hub page, then set HF_TOKEN") from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         if _is_bad_token(error):
-            action = "mend or unset HF_TOKEN (or log in again)"
-            raise LabError(f"cannot load model {name!r}", "the Hub refuses your token (401)", action) from error
+            raise _token_refused(name) from error
         raise LabError(f"no model {name!r}", f"the Hub has none of that name{_nearest(name)}", NAMES) from error
     except Exception as error:  # httpx's or httpx2's, by the client's version; its threads close each other's session
         if not hub.reachable:
             found = f"not a stand-in, not cached, and no Hub: {hub.reason}{_nearest(name)}"
             raise LabError(f"cannot load model {name!r}", found, f"connect to the network, or {NAMES}") from error
+        if _is_bad_token(error.__cause__ or error):
+            raise _token_refused(name) from error
         action = "try again: files that came whole are kept"  # the client forgets a part of one between two runs
         raise LabError(f"download of {name} failed", first_line(error.__cause__ or error), action) from error
+
+
+def _token_refused(name: str) -> LabError:
+    action = "mend or unset HF_TOKEN (or log in again)"
+    return LabError(f"cannot load model {name!r}", "the Hub refuses your token (401)", action)
 
 
 def _is_bad_token(error: Exception) -> bool:

@@ -17,7 +17,7 @@ from labkit.lab import decide
 
 MALFORMED = (
     "http://[::1", "http://", "://x", "x", "http://a b", "http://127.0.0.1:99999", "http://127.0.0.1:x", "ftp://x",
-    "file:///etc/passwd", "http://\ud83d", "http://a\nb", "http://" + "x" * 5000, "javascript:1", "http://.", "http://-",
+    "file:///etc/passwd", "http://a\nb", "http://" + "x" * 5000, "javascript:1", "http://.", "http://-",
 )  # fmt: skip
 PASSWORDS = (
     "http://user:{}@127.0.0.1:9", "https://user:{}@127.0.0.1:9/x?y", "http://{}@127.0.0.1:9", "http://user:a/{}@127.0.0.1:9",
@@ -115,7 +115,7 @@ def _addresses() -> Iterator[Case]:
         variable = "HF_ENDPOINT" if name == "a model" else "LAB_MULTIWOZ_URL"
         for address in [*MALFORMED, *secret]:
             right = (RESULT,) if name == "the card" else ("clear line",)
-            if "\ud83d" in address or "\n" in address:
+            if "\n" in address:
                 right = EITHER  # transformers' own client may take it apart
             act = partial(_with, {variable: address}, ask)
             yield Case(3, f"{name} from {variable}={address[:40]!a}", act, right, seconds=30)
