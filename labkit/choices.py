@@ -18,8 +18,8 @@ from labkit.machine.network import (
     Question,
     check_endpoint,
     decided,
+    has_token,
     hub_question,
-    hub_token,
     in_words,
     offline,
     offline_by_user,
@@ -113,7 +113,7 @@ def choose_model(answer: Answer = "offline mode is on") -> Choice:
     problem = token_problem()
     if answer == NOT_ASKED and problem:
         return _settled("LAB_MODEL", name, Place("", f"HF_TOKEN cannot be sent: {problem}"), TOKEN_ACTION)
-    if answer == 401 and hub_token() is not None:
+    if answer == 401 and has_token():
         return _settled("LAB_MODEL", name, Place("", "HF_TOKEN is refused: 401 Unauthorized"), TOKEN_ACTION)
     if isinstance(answer, int) and answer < 400:
         return _settled("LAB_MODEL", name, Place("can be downloaded"))

@@ -99,7 +99,7 @@ def _make_lossless(stream: TextIO) -> None:
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:
-    """An error handler of `codecs`: what to write in place of the letters that cannot be encoded, and where to go on."""
+    """An error handler of `codecs`: what to write in place of letters that cannot be encoded, and where to go on."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letters = error.object[error.start : error.end]

@@ -3,47 +3,84 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TypeVar
 
-from labkit.decoding.tree import _Group, _Row, _shared
+from labkit.decoding.rows import Group, Row, shared
+
+Item = TypeVar("Item")
 
 
-def _rows(prompts: Sequence[list[int]], keys: Sequence[str] | None, seed: int) -> list[_Row]:
+def make_rows(prompts: Sequence[list[int]], keys: Sequence[str] | None, seed: int) -> list[Row]:
     """A row for each prompt; by default the same prompt has the same random numbers, but others when it comes again."""
-    count, rows = Counter(), []
+    seen: Counter[tuple[int, ...]] = Counter()
+    rows = []
     for index, prompt in enumerate(prompts):
-        key = keys[index] if keys else f"{list(prompt)}/{count[tuple(prompt)]}"
-        count[tuple(prompt)] += 1
-        rows.append(_Row(index, list(prompt), random.Random(f"{seed}/{key}")))
+        ids = tuple(prompt)
+        key = keys[index] if keys else f"{list(prompt)}/{seen[ids]}"
+        seen[ids] += 1
+        draw = random.Random(f"{seed}/{key}")
+        rows.append(Row(index, list(prompt), draw))
     return rows
 
 
-def _batches(rows: list[_Row], size: int) -> Iterator[list[_Group]]:
+def tree_batches(rows: list[Row], size: int) -> Iterator[list[Group]]:
     """Groups with at most `size` rows in all, trunks of like length together; a family with more rows is cut."""
     near = sorted(rows, key=lambda row: row.prompt)  # rows that share a beginning are neighbours: look there only
-    families = [family for i in range(0, len(near), 2 * size) for family in _families(near[i : i + 2 * size])]
-    groups = [family[i : i + size] for family in families for i in range(0, len(family), size)]
-    return _packed(sorted(groups, key=lambda group: -len(group[0].prompt)), len, size)
+    groups: list[Group] = []
+    for neighbours in _cut(near, 2 * size):
+        for family in _families(neighbours):
+            groups.extend(_cut(family, size))
+    groups.sort(key=lambda group: -len(group[0].prompt))
+    return packed(groups, len, size)
 
 
-def _packed(items: Iterable[Any], weight: Callable[[Any], int], most: int) -> Iterator[list[Any]]:
+def _cut(rows: list[Row], size: int) -> Iterator[list[Row]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def equal_length_batches(rows: list[Row], size: int) -> Iterator[list[Group]]:
+    """At most `size` rows with prompts of one length: a batch without padding, which some families cannot ignore."""
+    batch: list[Group] = []
+    length = 0  # of the prompts in the batch
+    for row in sorted(rows, key=lambda row: -len(row.prompt)):
+        n_tokens = len(row.prompt)
+        if batch and (n_tokens != length or len(batch) == size):
+            yield batch
+            batch = []
+        length = n_tokens
+        batch.append([row])
+    if batch:
+        yield batch
+
+
+def packed(items: Iterable[Item], weight: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
     """The items, in their order, in lists that weigh at most `most`; what weighs more stands alone."""
-    pack: list[Any] = []
+    pack: list[Item] = []
+    total = 0
     for item in items:
-        if pack and sum(map(weight, [*pack, item])) > most:
+        heavy = weight(item)
+        if pack and total + heavy > most:
             yield pack
-            pack = []
+            pack, total = [], 0
         pack.append(item)
+        total += heavy
     if pack:
         yield pack
 
 
-def _families(rows: list[_Row]) -> list[_Group]:
+def _families(rows: list[Row]) -> list[Group]:
     """Rows that share at least half of their prompt with the first of their family, which is the longest."""
-    families: list[_Group] = []
+    families: list[Group] = []
     for row in sorted(rows, key=lambda row: -len(row.prompt)):
-        near = max(families, key=lambda family: _shared(family[0].prompt, row.prompt), default=None)
-        if near is None or 2 * _shared(near[0].prompt, row.prompt) < len(row.prompt) - 1:
-            families.append(near := [])
-        near.append(row)
+        nearest: Group = []
+        most = -1
+        for family in families:
+            in_common = shared(family[0].prompt, row.prompt)
+            if in_common > most:
+                nearest, most = family, in_common
+        if 2 * most < len(row.prompt) - 1:
+            nearest = []
+            families.append(nearest)
+        nearest.append(row)
     return families

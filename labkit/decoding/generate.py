@@ -1,29 +1,49 @@
 """Generation that gives each prompt what it would get alone, and a look at a step of it."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from labkit.decoding.batches import _batches, _rows
+from labkit.decoding import own_generate
+from labkit.decoding.batches import equal_length_batches, make_rows, tree_batches
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.filters import entropy, filter_stages, remaining
-from labkit.decoding.search import _beams, _write
-from labkit.decoding.tree import _Group, _Steps, _Tree
+from labkit.decoding.rows import Group, Steps
+from labkit.decoding.search import beams, write
+from labkit.decoding.tree import Tree
 from labkit.errors import LabError
 from labkit.models import LanguageModel, memory_errors
+from labkit.models.families import route_of
+from labkit.models.finite import check_finite
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 def next_token_logits(lm: LanguageModel, prompt: Sequence[int]) -> "np.ndarray":
-    """Logits [V] of the token after `prompt`, in float32."""
+    """Logits [V] of the token after `prompt`, in float32.
+
+    Raises:
+        LabError: an empty prompt or one that the model is too short for, logits that are not finite.
+    """
+    check_room(lm, [list(prompt)], 0)
+    return _last_logits(lm, prompt, 1)[0]
+
+
+def _last_logits(lm: LanguageModel, tokens: Sequence[int], last: int) -> "np.ndarray":
+    """Logits [last, V] after each of the `last` last tokens, in float32."""
     import torch
 
-    check_room(lm, [list(prompt)], 0)
+    ids = torch.tensor([list(tokens)], device=lm.base.device)  # [1, T]
+    options = {}
+    if route_of(lm.base).by_tree:  # others may not know the word
+        options["logits_to_keep"] = last
     with torch.inference_mode():
-        return lm.base(torch.tensor([list(prompt)], device=lm.base.device)).logits[0, -1].float().cpu().numpy()
+        out = lm.base(ids, **options)
+    every = out.logits[0]  # [last or T, V]
+    logits = every[-last:].float().cpu()
+    check_finite(logits, lm)
+    return logits.numpy()
 
 
 def generate(
@@ -36,28 +56,48 @@ def generate(
 ) -> list[list[int]]:
     """New token ids for each prompt, without the stop token; in the order of `prompts`.
 
-    In float32 a prompt gets what it would get alone. In half precision its neighbours can tip a near tie, and in 8 bit
-    they matter by design: LLM.int8 takes columns with outliers out of a whole batch.
+    In float32 a prompt gets what it would get alone: from the tree for the families of `labkit.models.families`, from
+    transformers' own `generate` for all others. In half precision its neighbours can tip a near tie, and in 8 bit they
+    matter by design: LLM.int8 takes columns with outliers out of a whole batch.
 
     Args:
         keys: a name for each prompt's random numbers; by default the prompt itself and how often it came before.
         on_batch: called with {index: reply} when some are done, so that an interrupted run can keep them.
 
     Raises:
-        LabError: a prompt that is empty or leaves no room for a reply, out of memory.
+        LabError: a prompt that is empty or leaves no room for a reply, logits that are not finite, out of memory.
     """
     config = config or DecodingConfig()
     check_room(lm, prompts, config.max_new_tokens)
+    _check_candidates(lm, config)
+    rows = make_rows(prompts, keys, config.seed)
+    per_prompt = config.num_beams if config.strategy == "beam" else 1  # every beam is a row
+    size = max(1, config.batch_size // per_prompt)
+    batches = tree_batches if route_of(lm.base).by_tree else equal_length_batches
     replies: dict[int, list[int]] = {}
-    beams = config.num_beams if config.strategy == "beam" else 1  # every beam is a row
-    for groups in _batches(_rows(prompts, keys, config.seed), max(1, config.batch_size // beams)):
+    for groups in batches(rows, size):
         with memory_errors(f"choose a batch_size below {config.batch_size}, or a smaller max_new_tokens"):
-            deque(_steps(lm, groups, config), maxlen=0)
+            write_batch(lm, groups, config)
         new = {row.index: row.reply for group in groups for row in group}
-        replies |= new
+        replies.update(new)
         if on_batch:
             on_batch(new)
     return [replies[i] for i in range(len(prompts))]
+
+
+def write_batch(lm: LanguageModel, groups: list[Group], config: DecodingConfig) -> None:
+    """Let all rows of some groups write, the way that their family takes."""
+    if route_of(lm.base).by_tree:
+        for _ in _tree_steps(lm, groups, config):
+            pass
+    else:
+        own_generate.write(lm, [row for group in groups for row in group], config)
+
+
+def _tree_steps(lm: LanguageModel, groups: list[Group], config: DecodingConfig) -> Steps:
+    tree = Tree(lm, groups, contrastive=config.strategy == "contrastive")
+    search = beams if config.strategy == "beam" else write
+    return search(tree, config, set(lm.codec.stop_ids))
 
 
 def stream(lm: LanguageModel, prompt: list[int], config: DecodingConfig | None = None) -> Iterator[int]:
@@ -70,7 +110,18 @@ def stream(lm: LanguageModel, prompt: list[int], config: DecodingConfig | None =
     if config.strategy == "beam":
         raise LabError("beam search cannot stream", "it decides on a reply when all beams end", "use generate")
     check_room(lm, [prompt], config.max_new_tokens)
-    for ((_, token),) in _steps(lm, [_rows([prompt], None, config.seed)], config):
+    _check_candidates(lm, config)
+    rows = make_rows([prompt], None, config.seed)
+    if route_of(lm.base).by_tree:
+        yield from _tokens_of_the_row(_tree_steps(lm, [rows], config))
+    else:
+        yield from own_generate.stream(lm, rows[0], config)
+
+
+def _tokens_of_the_row(steps: Steps) -> Iterator[int]:
+    """The tokens of a batch of one row."""
+    for step in steps:
+        _, token = step[0]
         yield token
 
 
@@ -86,23 +137,25 @@ class Step:
 
 def reply_steps(lm: LanguageModel, prompt: list[int], config: DecodingConfig) -> list[Step]:
     """Write one reply and say how each token came about; the stop token is the last step."""
-    import torch
-
-    reply, steps = list(stream(lm, prompt, config)), []
-    with torch.inference_mode():
-        ids = torch.tensor([[*prompt, *reply]], device=lm.base.device)
-        logits = lm.base(ids, logits_to_keep=len(reply) + 1).logits[0, :-1].float().cpu()  # [T, V]
-        logits[: config.min_new_tokens, lm.codec.stop_ids] = -float("inf")
+    reply = list(stream(lm, prompt, config))
+    tokens = [*prompt, *reply]
+    logits = _last_logits(lm, tokens, len(reply) + 1)  # [T + 1, V]: row t is before token t of the reply
+    logits[: config.min_new_tokens, lm.codec.stop_ids] = -float("inf")
+    draws = config.strategy == "sample"
+    steps = []
     for at, token in enumerate(reply):
-        left = remaining(logits[at].numpy(), filter_stages(logits[at], config, [*prompt, *reply[:at]]))
-        candidates = int((left > 0).sum()) if config.strategy == "sample" else 1
-        steps.append(Step(token, candidates, float(left[token]), entropy(left)))
+        context = tokens[: len(prompt) + at]
+        stages = filter_stages(logits[at], config, context)
+        left = remaining(logits[at], stages)  # [V]
+        n_left = int((left > 0).sum())
+        step = Step(
+            token=token,
+            candidates=n_left if draws else 1,
+            probability=float(left[token]),
+            entropy=entropy(left),
+        )
+        steps.append(step)
     return steps
-
-
-def _steps(lm: LanguageModel, groups: list[_Group], config: DecodingConfig) -> _Steps:
-    write = _beams if config.strategy == "beam" else _write
-    return write(_Tree(lm, groups, config.strategy == "contrastive"), config, set(lm.codec.stop_ids))
 
 
 def check_room(lm: LanguageModel, prompts: Sequence[list[int]], new: int) -> None:
@@ -113,3 +166,13 @@ def check_room(lm: LanguageModel, prompts: Sequence[list[int]], new: int) -> Non
     if longest + new > lm.context_length:
         found = f"{longest} tokens of prompt and {new} of reply"
         raise LabError(f"{lm.name} reads {lm.context_length} tokens", found, "lower max_length or max_new_tokens")
+
+
+def _check_candidates(lm: LanguageModel, config: DecodingConfig) -> None:
+    """Raises LabError where contrastive search should weigh more candidates than there are tokens."""
+    if config.strategy != "contrastive":
+        return
+    n_tokens = lm.base.config.get_text_config().vocab_size
+    if config.top_k > n_tokens:
+        found = f"top_k={config.top_k}, and {lm.name} has {n_tokens} tokens"
+        raise LabError("contrastive search weighs top_k candidates", found, "choose a top_k of about 4 to 10")

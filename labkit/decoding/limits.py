@@ -1,12 +1,12 @@
 """What this machine allows: the largest batch that decodes."""
 
-import gc
 import random
 from time import perf_counter
 
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.generate import generate
 from labkit.errors import OutOfMemory
+from labkit.machine.device import free_memory
 from labkit.models import LanguageModel
 
 
@@ -19,25 +19,32 @@ def find_max_batch(
     and replies that all run to their full length. On a GPU running out is safe; a CPU's operating system may end the
     kernel first, so choose a `limit` there.
     """
-    fits, fails, speeds = 0, limit + 1, {}
+    fits = 0  # the most rows that were seen to fit
+    fails = limit + 1  # the fewest that did not
+    speeds: dict[int, float] = {}
     while fails - fits > 1:
-        rows = min(2 * fits or 1, limit) if fails > limit else (fits + fails) // 2
+        nothing_failed = fails > limit
+        rows = min(max(1, 2 * fits), limit) if nothing_failed else (fits + fails) // 2
         speeds[rows] = _speed(lm, rows, prompt_tokens, new_tokens)
-        fits, fails = (rows, fails) if speeds[rows] else (fits, rows)
+        if speeds[rows]:
+            fits = rows
+        else:
+            fails = rows
     return fits, dict(sorted(speeds.items()))
 
 
 def _speed(lm: LanguageModel, rows: int, prompt_tokens: int, new_tokens: int) -> float:
     """New tokens per second; 0 where memory runs out, and what was taken is given back."""
-    import torch
-
-    prompts = [random.Random(row).choices(range(len(lm.tokenizer)), k=prompt_tokens) for row in range(rows)]
+    vocabulary = range(len(lm.tokenizer))
+    prompts = [random.Random(row).choices(vocabulary, k=prompt_tokens) for row in range(rows)]
     config = DecodingConfig(max_new_tokens=new_tokens, min_new_tokens=new_tokens, batch_size=rows)
     start = perf_counter()
     try:
-        return sum(map(len, generate(lm, prompts, config))) / (perf_counter() - start)
+        replies = generate(lm, prompts, config)
     except OutOfMemory:
-        pass
-    gc.collect()  # only now: the error's traceback held the tensors
-    torch.cuda.empty_cache()
-    return 0.0
+        replies = []
+    if not replies:  # only now: the error's traceback held the tensors
+        free_memory()
+        return 0.0
+    seconds = perf_counter() - start
+    return sum(map(len, replies)) / seconds

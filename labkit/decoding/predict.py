@@ -1,22 +1,66 @@
 """Replies to all turns of dialogues, in the benchmark's format."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from dataclasses import dataclass, replace
 
-from labkit.corpora.types import Dialogue, Predictions, State
-from labkit.decoding.batches import _packed
+from labkit.corpora.types import Dialogue, Predictions, Reply, State
+from labkit.decoding.batches import packed
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.generate import generate
 from labkit.models import LanguageModel
-from labkit.prompts.build import prompts
-from labkit.prompts.text import parse_state, state_text
+from labkit.prompts.build import check_length, prompt_of_turn, prompts
+from labkit.prompts.format import BOT_MARK, state_line
+from labkit.prompts.text import parse_state
 
 STATE_TOKENS = 192  # room for a belief state, which is longer than a reply; rows leave at its newline
+STATE_ENDING = 8  # room for the tokens of a newline and `bot>` after it, in whatever tokenizer
+
+Progress = Callable[[int], None]  # called with how many replies were written since
 
 
-_Asked = dict[str, list[list[int]]]  # {Dialogue.key: prompts}
+@dataclass(frozen=True)
+class _Asker:
+    """How turns are asked: the settings of a call of `predict`, and the prompts that they make."""
+
+    lm: LanguageModel
+    config: DecodingConfig
+    format: str = "turns"
+    max_length: int = 1024
+    instruction: str = ""
+    shots: Sequence[Dialogue] = ()
+    chat: bool = False
+
+    @property
+    def room(self) -> int:
+        """Tokens that a prompt may have, so that what is to be written fits in the model too."""
+        needed = self.config.max_new_tokens
+        if self.format == "state":
+            needed += STATE_TOKENS + STATE_ENDING
+        return max(1, min(self.max_length, self.lm.context_length - needed))
+
+    def all_turns(self, dialogue: Dialogue) -> list[list[int]]:
+        asked = prompts(
+            dialogue,
+            self.lm.codec,
+            self.format,
+            self.room,
+            instruction=self.instruction,
+            shots=self.shots,
+            chat=self.chat,
+        )
+        return [prompt.input_ids for prompt in asked]
+
+    def last_turn(self, dialogue: Dialogue) -> list[int]:
+        asked = prompt_of_turn(
+            dialogue,
+            self.lm.codec,
+            self.format,
+            self.room,
+            instruction=self.instruction,
+            shots=self.shots,
+            chat=self.chat,
+        )
+        return asked.input_ids
 
 
 def predict(
@@ -39,20 +83,28 @@ def predict(
     A history too long for `max_length` or the model loses its oldest turns. `on_batch` gets the predictions of whole
     dialogues as they are done: what an interrupted run can keep. `instruction` and the worked examples `shots` are text
     before the history; they are never cut. `chat` asks in the model's own chat template (see `labkit.prompts.prompts`).
+
+    Raises:
+        LabError: as `generate` and `labkit.prompts.prompts`.
     """
     from tqdm.auto import tqdm
 
+    check_length(max_length)
     config = config or DecodingConfig()
-    ask = _asking(lm, config, format, max_length, instruction=instruction, shots=shots, chat=chat)
-    asked = {d.key: [p.input_ids for p in ask(d)] for d in dialogues}
-    longest_first = sorted(asked.items(), key=lambda pair: -max(map(len, pair[1]), default=0))
+    ask = _Asker(lm, config, format, max_length, instruction, shots, chat)
+    known = {dialogue.key: dialogue for dialogue in dialogues}
+    asked = {key: ask.all_turns(dialogue) for key, dialogue in known.items()}
+    longest_first = sorted(asked, key=lambda key: -max(map(len, asked[key]), default=0))
+    n_replies = sum(map(len, asked.values()))
     in_turn = format == "state" and own_states  # then a dialogue writes one reply at a time
-    answers = partial(_in_turn, lm, {d.key: d for d in dialogues}, ask) if in_turn else partial(_answers, lm)
     done: Predictions = {}
-    with tqdm(total=sum(map(len, asked.values())), desc=f"{lm.name} writes replies", unit="reply") as bar:
-        for some in _packed(longest_first, lambda pair: 1 if in_turn else len(pair[1]), config.batch_size):
-            new = answers(dict(some), config, format == "state", lambda replies: bar.update(len(replies)))
-            done |= new
+    with tqdm(total=n_replies, desc=f"{lm.name} writes replies", unit="reply") as bar:
+        for keys in packed(longest_first, lambda key: 1 if in_turn else len(asked[key]), config.batch_size):
+            if in_turn:
+                new = _answers_in_turn(ask, [known[key] for key in keys], bar.update)
+            else:
+                new = _answers(ask, {key: asked[key] for key in keys}, bar.update)
+            done.update(new)
             if on_batch:
                 on_batch(new)
     return {key: done[key] for key in asked}
@@ -60,57 +112,72 @@ def predict(
 
 def answer(
     lm: LanguageModel, dialogue: Dialogue, config: DecodingConfig | None = None, state: State | None = None
-) -> dict[str, Any]:
+) -> Reply:
     """State and reply to the last user turn of a dialogue, {"response", "state"}; the bot turn after it is not read.
 
     A `state` that something else has tracked stands where the model would have written its own.
     """
     config = config or DecodingConfig()
-    prompt = _asking(lm, config, "state")(dialogue)[-1].input_ids
+    ask = _Asker(lm, config, "state")
+    prompt = ask.last_turn(dialogue)
     if state is None:
-        ((reply,),) = _answers(lm, {dialogue.key: [prompt]}, config, True, None).values()
-        return reply
-    prompt = prompt + lm.codec.encode(f" {state_text(state)}\n") + lm.codec.encode("bot>")
-    return {"response": lm.codec.decode(generate(lm, [prompt], config)[0]), "state": state}
+        return _answers(ask, {dialogue.key: [prompt]})[dialogue.key][0]
+    prompt = prompt + lm.codec.encode(state_line(state)) + lm.codec.encode(BOT_MARK)
+    reply = generate(lm, [prompt], config)[0]
+    return {"response": lm.codec.decode(reply), "state": state}
 
 
-def _asking(lm: LanguageModel, config: DecodingConfig, format: str, max_length: int = 1024, **before: Any) -> Callable:
-    """`prompts` with as much history as leaves room for what is to be written."""
-    needed = config.max_new_tokens + (STATE_TOKENS + 8 if format == "state" else 0)
-    room = min(max_length, lm.context_length - needed)
-    return partial(prompts, codec=lm.codec, format=format, max_length=room, **before)
-
-
-def _in_turn(
-    lm: LanguageModel, known: dict[str, Dialogue], ask: Callable, asked: _Asked, config: DecodingConfig, *how: Any
-) -> Predictions:
-    """States and replies of the dialogues in `asked`, a turn of all of them at a time, by what `ask` makes of each."""
-    heard = {key: replace(known[key], turns=[]) for key in asked}  # so far, with the states that the model wrote
-    done: Predictions = {key: [] for key in asked}
-    for turn in range(max(map(len, asked.values()))):
-        going = [key for key in asked if turn < len(asked[key])]
-        for key in going:
-            heard[key].turns += known[key].turns[2 * turn : 2 * turn + 2]
-        new = _answers(lm, {key: [ask(heard[key])[-1].input_ids] for key in going}, config, *how, first=turn)
-        for key, (answer,) in new.items():
-            heard[key].turns[-2] = replace(heard[key].turns[-2], state=answer["state"])
-            done[key].append(answer)
+def _answers_in_turn(ask: _Asker, dialogues: Sequence[Dialogue], progress: Progress) -> Predictions:
+    """States and replies of some dialogues, a turn of all of them at a time: the next turn reads the written states."""
+    heard = {dialogue.key: replace(dialogue, turns=[]) for dialogue in dialogues}  # so far, with the model's states
+    done: Predictions = {dialogue.key: [] for dialogue in dialogues}
+    longest = max(len(dialogue.turns) // 2 for dialogue in dialogues)
+    for turn in range(longest):
+        asked = {}
+        for dialogue in dialogues:
+            pair = dialogue.turns[2 * turn : 2 * turn + 2]
+            if len(pair) == 2:
+                heard[dialogue.key].turns.extend(pair)
+                asked[dialogue.key] = [ask.last_turn(heard[dialogue.key])]
+        for key, (reply,) in _answers(ask, asked, progress, first=turn).items():
+            user = heard[key].turns[-2]
+            heard[key].turns[-2] = replace(user, state=reply["state"])
+            done[key].append(reply)
     return done
 
 
 def _answers(
-    lm: LanguageModel, asked: _Asked, config: DecodingConfig, state: bool, on_batch: Callable | None, first: int = 0
+    ask: _Asker, asked: dict[str, list[list[int]]], progress: Progress | None = None, first: int = 0
 ) -> Predictions:
-    """Replies to the prompts of a few dialogues, which begin at the turn `first`."""
-    names = [f"{key}/{first + turn}" for key, some in asked.items() for turn in range(len(some))]
-    histories = [prompt for some in asked.values() for prompt in some]
-    states: list[dict[str, Any]] = [{} for _ in histories]
-    if state:
-        longer = replace(config, max_new_tokens=STATE_TOKENS)
-        written = generate(lm, histories, longer, keys=[f"{name}/state" for name in names])
-        states = [{"state": parse_state(lm.codec.decode(ids))} for ids in written]
-        ending = lm.codec.encode("\n") + lm.codec.encode("bot>")
-        histories = [prompt + ids + ending for prompt, ids in zip(histories, written, strict=True)]
-    replies = iter(generate(lm, histories, config, keys=names, on_batch=on_batch))
-    said = ({"response": lm.codec.decode(next(replies)), **state} for state in states)
-    return {key: [next(said) for _ in some] for key, some in asked.items()}
+    """Replies to the prompts of a few dialogues, {key: prompts}, which begin at the turn `first`."""
+    names = []
+    histories = []
+    for key, some in asked.items():
+        for turn, prompt in enumerate(some, start=first):
+            names.append(f"{key}/{turn}")
+            histories.append(prompt)
+    states: list[State] = []
+    if ask.format == "state":
+        states, histories = _write_states(ask, histories, names)
+
+    def count(replies: dict[int, list[int]]) -> None:
+        if progress:
+            progress(len(replies))
+
+    written = generate(ask.lm, histories, ask.config, keys=names, on_batch=count)
+    replies: list[Reply] = [{"response": ask.lm.codec.decode(ids)} for ids in written]
+    for reply, state in zip(replies, states, strict=False):
+        reply["state"] = state
+    in_order = iter(replies)
+    return {key: [next(in_order) for _ in some] for key, some in asked.items()}
+
+
+def _write_states(ask: _Asker, histories: list[list[int]], names: list[str]) -> tuple[list[State], list[list[int]]]:
+    """The belief states that the model writes, and the prompts with them, which the replies go on from."""
+    codec = ask.lm.codec
+    longer = replace(ask.config, max_new_tokens=STATE_TOKENS)
+    written = generate(ask.lm, histories, longer, keys=[f"{name}/state" for name in names])
+    states = [parse_state(codec.decode(ids)) for ids in written]
+    ending = codec.encode("\n") + codec.encode(BOT_MARK)
+    prompts = [prompt + ids + ending for prompt, ids in zip(histories, written, strict=True)]
+    return states, prompts

@@ -1,89 +1,124 @@
-"""Rows that share a beginning, read together: each sees what it would see alone."""
+"""Rows that share a beginning, read together: each sees what it would see alone.
 
-import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+Shapes in this file: B rows, in D trunks with R slots each; S new tokens a row, read side by side as Q = S * R columns
+of their trunk; C columns in the cache; H the width of a hidden state, V the vocabulary.
+"""
+
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from labkit.models import LanguageModel
+from labkit.compat import computes_attention
+from labkit.decoding.rows import Group, pad_left, pad_right, shared
+from labkit.models.families import route_of
+from labkit.models.finite import check_finite
+from labkit.models.language_model import LanguageModel
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass
-class _Row:
-    """One prompt on its way to a reply."""
-
-    index: int
-    prompt: list[int]
-    draw: random.Random
-    reply: list[int] = field(default_factory=list)
-
-
-_Group = list[_Row]  # rows that share a beginning; the prompt of the first, the longest, is their trunk
-
-
-_Steps = Iterator[list[tuple[_Row, int]]]  # (row, token) of every row still writing, step by step
-
-
-class _Tree:
+class Tree:
     """B rows in R slots on each of D trunks; a row is a branch that sees its part of the trunk, and itself.
 
     The rows of a trunk are columns of one sequence, with explicit positions and a mask that keeps them apart, so that a
     trunk is neither stored nor gone through once for every row (compare tree attention; Cai et al. 2024, "Medusa").
+    Exact for the families of `labkit.models.families`.
     """
 
-    def __init__(self, lm: LanguageModel, groups: list[_Group], contrastive: bool):
-        import torch
+    def __init__(self, lm: LanguageModel, groups: list[Group], *, contrastive: bool):
         from transformers import DynamicCache
 
-        self.model, self.device, self.cache = lm.base, lm.base.device, DynamicCache()
+        self.lm = lm
+        self.model = lm.base
+        self.device = self.model.device
+        self.route = route_of(self.model)
+        self.cache = DynamicCache()  # full in every layer: what a window hides, the mask hides
         self.rows = [row for group in groups for row in group]
-        ends = self._tensor([len(group[0].prompt) for group in groups])
-        column = torch.arange(int(ends.max()), device=self.device)
-        ids = [group[0].prompt + [lm.codec.pad_id] * (len(column) - len(group[0].prompt)) for group in groups]  # [D, L]
-        read = {"attention_mask": (column < ends[:, None]).long(), "past_key_values": self.cache, "use_cache": True}
-        with torch.inference_mode():  # base_model: the output head is not needed on the history
-            out = self.model.base_model(self._tensor(ids), **read)
-        self.context = _unit(out.last_hidden_state) if contrastive else None  # [D, C, H] of every column of the cache
+        trunks = [group[0].prompt for group in groups]
+        hidden = self._read_trunks(trunks)  # [D, C, H]
+        self.context = unit(hidden) if contrastive else None  # [D, C, H] of every column of the cache
         self._place(groups)
-        self.position = self._tensor([_shared(group[0].prompt, row.prompt) for group in groups for row in group])  # [B]
-        self.visible = column < self._slots(self.position[:, None], 0).mT  # [D, R, C] columns that a row sees
+        in_trunk = []
+        for group in groups:
+            trunk = group[0].prompt
+            in_trunk += [shared(trunk, row.prompt) for row in group]
+        self.position = self.tensor(in_trunk)  # [B] of the next token
+        column = self.tensor(range(hidden.shape[1]))  # [C]
+        self.column_position = column.expand(len(trunks), -1)  # [D, C]
+        ends = self._in_slots(self.position[:, None], fill=0).mT  # [D, R, 1]
+        self.visible = column < ends  # [D, R, C] columns that a row sees
 
-    def _tensor(self, values: Sequence) -> "Tensor":
+    def tensor(self, values: Sequence) -> "Tensor":
         import torch
 
         return torch.tensor(values, device=self.device)
 
+    def _read_trunks(self, trunks: list[list[int]]) -> "Tensor":
+        """Fill the cache with the longest prompt of each group, padded on the right; hidden states [D, C, H]."""
+        import torch
+
+        lengths = [len(trunk) for trunk in trunks]
+        longest = max(lengths)
+        ids = self.tensor([pad_right(trunk, longest) for trunk in trunks])  # [D, C]
+        column = self.tensor(range(longest))  # [C]
+        ends = self.tensor(lengths)[:, None]  # [D, 1]
+        real = column < ends  # [D, C]
+        with torch.inference_mode():  # base_model: the output head is not needed on the history
+            out = self.model.base_model(
+                ids,
+                attention_mask=real.long(),
+                past_key_values=self.cache,
+                use_cache=True,
+            )
+        return out.last_hidden_state
+
     def _place(self, branches: list[list]) -> None:
         """The rows of each trunk take its first slots."""
-        self.n_trunks, self.n_slots = len(branches), max(map(len, branches))  # D, R
-        slots = [d * self.n_slots + r for d, branch in enumerate(branches) for r in range(len(branch))]
-        self.slot = self._tensor(slots)  # [B]
+        self.n_trunks = len(branches)  # D
+        self.n_slots = max(map(len, branches))  # R
+        slots = []
+        for trunk, branch in enumerate(branches):
+            first = trunk * self.n_slots
+            slots.extend(range(first, first + len(branch)))
+        self.slot = self.tensor(slots)  # [B]
 
-    def _slots(self, values: "Tensor", fill: int) -> "Tensor":
+    def _in_slots(self, values: "Tensor", fill: int) -> "Tensor":
         """Values [B, S] of the rows as [D, S, R], `fill` in slots without a row."""
-        placed = values.new_full((self.n_trunks * self.n_slots, values.shape[1]), fill)
+        n_values = values.shape[1]  # S
+        n_places = self.n_trunks * self.n_slots  # D * R
+        placed = values.new_full((n_places, n_values), fill)  # [D * R, S]
         placed[self.slot] = values
-        return placed.unflatten(0, (self.n_trunks, self.n_slots)).mT
+        by_trunk = placed.unflatten(0, (self.n_trunks, self.n_slots))  # [D, R, S]
+        return by_trunk.mT
 
     def _own(self, real: "Tensor") -> "Tensor":
         """[D, R, S, R] which of the `real` [B, S] new tokens are of a slot's own row."""
-        slot = self._tensor(range(self.n_slots))
-        return self._slots(real, False)[:, None] & (slot == slot[:, None])[:, None]
+        slot = self.tensor(range(self.n_slots))
+        same_slot = slot == slot[:, None]  # [R, R]
+        there = self._in_slots(real, fill=False)  # [D, S, R]
+        return there[:, None] & same_slot[:, None]
 
     def read_prompts(self) -> "Tensor":
         """Read what the trunks do not hold of the rows' prompts; logits [B, V] after them."""
-        return self.read([row.prompt[at:] for row, at in zip(self.rows, self.position.tolist(), strict=True)])
+        rest = []
+        for row, known in zip(self.rows, self.position.tolist(), strict=True):
+            rest.append(row.prompt[known:])
+        return self.read(rest)
 
     def read(self, tokens: list[list[int]]) -> "Tensor":
-        """Read each row's next tokens; logits [B, V] after them."""
-        width = max(map(len, tokens))
-        ids = self._tensor([[0] * (width - len(row)) + row for row in tokens])  # [B, S], right-aligned
-        real = self._tensor([[False] * (width - len(row)) + [True] * len(row) for row in tokens])
-        logits, context = self._forward(ids, real, real.new_ones(width, width).tril(), keep=1)
+        """Read each row's next tokens; logits [B, V] after them.
+
+        Raises:
+            LabError: logits that are not finite.
+        """
+        lengths = [len(row) for row in tokens]
+        width = max(lengths)  # S
+        ids = self.tensor([pad_left(row, width) for row in tokens])  # [B, S]
+        column = self.tensor(range(width))  # [S]
+        begins = width - self.tensor(lengths)[:, None]  # [B, 1]
+        real = column >= begins  # [B, S]
+        sees = real.new_ones(width, width).tril()  # [S, S] every token those before it
+        logits, context = self._forward(ids, real, sees, keep=1)
         self._settle(real, context)
         return logits[:, 0]
 
@@ -95,40 +130,99 @@ class _Tree:
         logits [B, V] after them.
         """
         probability, candidates = scores.softmax(-1).topk(k)  # [B, k]
-        alone = self._tensor(range(k)) == self._tensor(range(k))[:, None]
-        logits, context = self._forward(candidates, candidates >= 0, alone, keep=k)  # [B, k, V], [D, k * R, H]
-        cosine = (context @ self.context.mT).unflatten(1, (k, self.n_slots))  # [D, k, R, C]
-        penalty = cosine.masked_fill(~self.visible[:, None], -1).amax(-1).mT.flatten(0, 1)[self.slot]  # [B, k]
-        best = ((1 - alpha) * probability - alpha * penalty).argmax(-1, keepdim=True)  # [B, 1]
+        index = self.tensor(range(k))
+        alone = index == index[:, None]  # [k, k] a candidate sees no other
+        real = candidates >= 0  # [B, k] all of them
+        logits, context = self._forward(candidates, real, alone, keep=k)  # [B, k, V], [D, k * R, H]
+        penalty = self._similarity(context, k)  # [B, k]
+        score = (1 - alpha) * probability - alpha * penalty  # [B, k]
+        best = score.argmax(-1, keepdim=True)  # [B, 1]
         self._settle(alone[best[:, 0]], context)
-        return candidates.gather(1, best)[:, 0].tolist(), logits.take_along_dim(best[..., None], 1)[:, 0]
+        chosen = candidates.gather(1, best)  # [B, 1]
+        after = logits.take_along_dim(best[..., None], dim=1)  # [B, 1, V]
+        return chosen[:, 0].tolist(), after[:, 0]
+
+    def _similarity(self, context: "Tensor", k: int) -> "Tensor":
+        """[B, k] the highest cosine of each candidate, states `context` [D, k * R, H], with what its row has read."""
+        cosine = context @ self.context.mT  # [D, k * R, C]
+        cosine = cosine.unflatten(1, (k, self.n_slots))  # [D, k, R, C]
+        hidden = ~self.visible[:, None]  # [D, 1, R, C]
+        highest = cosine.masked_fill(hidden, -1).amax(-1)  # [D, k, R]
+        by_slot = highest.mT.flatten(0, 1)  # [D * R, k]
+        return by_slot[self.slot]
 
     def _forward(self, ids: "Tensor", real: "Tensor", sees: "Tensor", keep: int) -> tuple["Tensor", "Tensor | None"]:
-        """Logits [B, keep, V] after the last `keep` of tokens [B, S]; unit hidden states [D, S * R, H] for `contrast`.
+        """Logits [B, keep, V] after the last `keep` of tokens [B, S]; unit hidden states [D, Q, H] for `contrast`.
 
         A token sees what its row sees, itself, and those of the row's new tokens that are `real` and that `sees` [S, S]
         allows. Columns are ordered by token, then slot.
         """
         import torch
 
-        new = (sees[:, None, :, None] & self._own(real)[:, None]).flatten(3).flatten(1, 2)  # [D, S * R, S * R]
-        new = new | torch.eye(new.shape[-1], dtype=torch.bool, device=self.device)
-        seen = torch.cat([self.visible.repeat(1, ids.shape[1], 1), new], dim=-1)[:, None]  # [D, 1, S * R, C + S * R]
-        if self.model.config._attn_implementation != "sdpa":  # which takes yes and no; the others add numbers to scores
-            seen = torch.zeros(seen.shape, device=self.device).masked_fill(~seen, torch.finfo(self.model.dtype).min)
-        position = self.position[:, None] + (real[:, None] & sees).sum(-1).clamp(min=1) - 1  # [B, S]
-        where = {"position_ids": self._slots(position, 0).flatten(1), "attention_mask": seen}
-        where |= {"past_key_values": self.cache, "use_cache": True, "logits_to_keep": keep * self.n_slots}
+        seen = real[:, None] & sees  # [B, S, S]
+        n_seen = seen.sum(-1).clamp(min=1)  # [B, S] new tokens up to each, itself among them
+        position = self.position[:, None] + n_seen - 1  # [B, S]
+        positions = self._in_slots(position, fill=0).flatten(1)  # [D, Q]
         with torch.inference_mode():
-            out = self.model(self._slots(ids, 0).flatten(1), **where, output_hidden_states=self.context is not None)
-        logits = out.logits.unflatten(1, (keep, self.n_slots)).transpose(1, 2).flatten(0, 1)[self.slot]
-        return logits, None if self.context is None else _unit(out.hidden_states[-1])
+            out = self.model(
+                self._in_slots(ids, fill=0).flatten(1),  # [D, Q]
+                position_ids=positions,
+                attention_mask=self._masks(real, sees, positions),
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=keep * self.n_slots,
+                output_hidden_states=self.context is not None,
+            )
+        self.column_position = torch.cat([self.column_position, positions], dim=-1)  # [D, C + Q]
+        logits = out.logits.unflatten(1, (keep, self.n_slots))  # [D, keep, R, V]
+        by_slot = logits.transpose(1, 2).flatten(0, 1)  # [D * R, keep, V]
+        logits = by_slot[self.slot]  # [B, keep, V]
+        check_finite(logits, self.lm)
+        if self.context is None:
+            return logits, None
+        return logits, unit(out.hidden_states[-1])
+
+    def _masks(self, real: "Tensor", sees: "Tensor", positions: "Tensor") -> "Tensor | dict[str, Tensor]":
+        """What each of Q new columns at `positions` [D, Q] may look at: one mask, or one for each kind of layer."""
+        import torch
+
+        n_tokens = real.shape[1]  # S
+        own = self._own(real)[:, None]  # [D, 1, R, S, R]
+        earlier = sees[:, None, :, None]  # [S, 1, S, 1]
+        new = own & earlier  # [D, S, R, S, R]
+        new = new.flatten(3).flatten(1, 2)  # [D, Q, Q]
+        new.diagonal(dim1=1, dim2=2).fill_(True)  # padding sees itself
+        old = self.visible.repeat(1, n_tokens, 1)  # [D, Q, C]
+        everything = torch.cat([old, new], dim=-1)  # [D, Q, C + Q]
+        window = self.route.window
+        if window is None:
+            return self._for_kernel(everything)
+        columns = torch.cat([self.column_position, positions], dim=-1)  # [D, C + Q]
+        distance = positions[:, :, None] - columns[:, None, :]  # [D, Q, C + Q]
+        near = distance < window
+        windowed = self._for_kernel(everything & near)
+        if not self.route.by_kind:
+            return windowed
+        return {"full_attention": self._for_kernel(everything), "sliding_attention": windowed}
+
+    def _for_kernel(self, seen: "Tensor") -> "Tensor":
+        """`seen` [D, Q, C] as the attention kernel takes it, [D, 1, Q, C]: sdpa yes and no, others numbers to add."""
+        import torch
+
+        seen = seen[:, None]
+        if computes_attention(self.model) == "sdpa":
+            return seen
+        dtype = self.model.dtype
+        lowest = torch.finfo(dtype).min
+        added = torch.zeros(seen.shape, dtype=dtype, device=self.device)
+        return added.masked_fill(~seen, lowest)
 
     def _settle(self, real: "Tensor", context: "Tensor | None") -> None:
         """From now on each row sees those of the tokens just read that are `real` [B, S]."""
         import torch
 
-        self.visible = torch.cat([self.visible, self._own(real).flatten(2)], dim=-1)
+        new = self._own(real).flatten(2)  # [D, R, Q]
+        self.visible = torch.cat([self.visible, new], dim=-1)
         self.position = self.position + real.sum(1)
         if context is not None:
             self.context = torch.cat([self.context, context], dim=1)
@@ -137,27 +231,37 @@ class _Tree:
         """[B, T] prompts and replies so far, filled up with a token of the row's own, for the repetition penalty."""
         full = [row.prompt + row.reply for row in self.rows]
         width = max(map(len, full))
-        return self._tensor([ids + ids[-1:] * (width - len(ids)) for ids in full])
+        padded = [pad_right(ids, width, fill=ids[-1]) for ids in full]
+        return self.tensor(padded)
 
     def keep(self, staying: list[int]) -> None:
         """Go on with these rows only: slots close up, and trunks without rows leave."""
-        self.rows, self.position = [self.rows[i] for i in staying], self.position[staying]
-        branches = [list(some) for _, some in groupby(self.slot[staying].tolist(), lambda slot: slot // self.n_slots)]
-        trunks = [branch[0] // self.n_slots for branch in branches]
-        if len(trunks) < self.n_trunks:
-            self.cache.batch_select_indices(self._tensor(trunks))
-            self.context = None if self.context is None else self.context[trunks]
-        width = max(map(len, branches))
-        order = [branch + branch[-1:] * (width - len(branch)) for branch in branches]  # [D, R] the slots before
-        self.visible = self.visible.flatten(0, 1)[self._tensor(order)]
-        self._place(branches)
+        self.rows = [self.rows[i] for i in staying]
+        self.position = self.position[staying]
+        branches = self._slots_by_trunk(staying)  # {trunk before: its slots before}
+        width = max(map(len, branches.values()))
+        order = [pad_right(slots, width, fill=slots[-1]) for slots in branches.values()]  # [D, R]
+        by_slot = self.visible.flatten(0, 1)  # [D * R, C] of the trunks before
+        self.visible = by_slot[self.tensor(order)]  # [D, R, C]
+        if len(branches) < self.n_trunks:
+            self._keep_trunks(list(branches))
+        self._place(list(branches.values()))
+
+    def _slots_by_trunk(self, staying: list[int]) -> dict[int, list[int]]:
+        branches: dict[int, list[int]] = {}
+        for slot in self.slot[staying].tolist():
+            trunk = slot // self.n_slots
+            branches.setdefault(trunk, []).append(slot)
+        return branches
+
+    def _keep_trunks(self, trunks: list[int]) -> None:
+        self.cache.batch_select_indices(self.tensor(trunks))
+        self.column_position = self.column_position[trunks]
+        if self.context is not None:
+            self.context = self.context[trunks]
 
 
-def _unit(hidden: "Tensor") -> "Tensor":
-    return hidden.float() / hidden.float().norm(dim=-1, keepdim=True)
-
-
-def _shared(trunk: list[int], prompt: list[int]) -> int:
-    """How many tokens of `prompt` the trunk's cache can give; the last is always read, since its logits are wanted."""
-    known = len(prompt) - 1
-    return next((i for i, (a, b) in enumerate(zip(trunk, prompt[:-1], strict=False)) if a != b), known)
+def unit(hidden: "Tensor") -> "Tensor":
+    """Hidden states [..., H] at length 1, in float32."""
+    wide = hidden.float()
+    return wide / wide.norm(dim=-1, keepdim=True)

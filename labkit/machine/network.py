@@ -246,9 +246,18 @@ def hub_token() -> str | None:
     return token
 
 
+def has_token() -> bool:
+    """Whether the Hub's client sends a token with its requests."""
+    from huggingface_hub import get_token
+
+    return get_token() is not None
+
+
 def token_problem() -> str:
-    """What keeps the token out of an HTTP header (a typographic quote, a line break), without the token itself."""
-    token = hub_token() or ""
+    """What keeps the client's token out of an HTTP header (a typographic quote, a space), without the token itself."""
+    from huggingface_hub import get_token
+
+    token = get_token() or ""
     for place, character in enumerate(token, start=1):
         if not "!" <= character <= "~":
             return f"character {place} of {len(token)} is {character!a}, which no token has"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from labkit.errors import LabError
+from labkit.models.families import FAMILIES
 
 if TYPE_CHECKING:
     import torch
@@ -14,14 +15,17 @@ PATTERN_SECONDS = 1.0  # for one layer's name; what takes longer never ends: (.*
 
 
 def linear_layers(model: "torch.nn.Module") -> list[str]:
-    """Full names of all linear layers but the output head."""
+    """Full names of all linear layers but the output head, and those of a family that peft refuses."""
     from torch.nn import Linear
     from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
 
+    model_type = getattr(getattr(model, "config", None), "model_type", "")
+    family = FAMILIES.get(model_type)
+    unwanted = HEADS + (family.no_lora if family else ())
     names = []
     for name, module in model.named_modules():
-        is_head = name.split(".")[-1] in HEADS
-        if isinstance(module, Linear | Conv1D) and not is_head:
+        own_name = name.split(".")[-1]
+        if isinstance(module, Linear | Conv1D) and own_name not in unwanted:
             names.append(name)
     return names
 

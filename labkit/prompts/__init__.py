@@ -8,16 +8,31 @@ Text is tokenised segment by segment and the ids are joined, so no token ever sp
 reply: what the model is asked to go on from is token for token what it was trained on.
 """
 
-from labkit.prompts.build import RECIPES, examples, prompts
+from labkit.prompts.build import RECIPES, examples, prompt_of_turn, prompts
 from labkit.prompts.codec import TextCodec
-from labkit.prompts.format import FORMATS, Exchange, Segment, current_domain, dialogue_header, exchanges
+from labkit.prompts.format import (
+    BOT_MARK,
+    FORMATS,
+    STATE_MARK,
+    USER_MARK,
+    Exchange,
+    Segment,
+    current_domain,
+    dialogue_header,
+    exchanges,
+    spoken,
+    spoken_lines,
+)
 from labkit.prompts.sequences import IGNORED, Example, Prompt
 from labkit.prompts.text import delexicalise, lexicalise, one_line, parse_state, state_text
 
 __all__ = [
+    "BOT_MARK",
     "FORMATS",
     "IGNORED",
     "RECIPES",
+    "STATE_MARK",
+    "USER_MARK",
     "Example",
     "Exchange",
     "Prompt",
@@ -31,6 +46,9 @@ __all__ = [
     "lexicalise",
     "one_line",
     "parse_state",
+    "prompt_of_turn",
     "prompts",
+    "spoken",
+    "spoken_lines",
     "state_text",
 ]

@@ -2,44 +2,53 @@
 
 from labkit.corpora.types import Dialogue
 from labkit.errors import LabError
+from labkit.machine.one_line import first_line
 from labkit.prompts.codec import TextCodec
-from labkit.prompts.format import Exchange, exchanges
-from labkit.prompts.sequences import Prompt, _tokens
+from labkit.prompts.format import spoken
+from labkit.prompts.template import check_template
 
-_Messages = list[dict[str, str]]  # as a chat template takes them
+Messages = list[dict[str, str]]  # as a chat template takes them
+
+LONGEST = 2_000_000  # characters of a prompt: more is no prompt, and would be tokenised for minutes
 
 
-def _messages(dialogue: Dialogue, format: str, lexical: bool) -> _Messages:
-    """User and assistant in turn, without the lab's own `user>` and `bot>`."""
+def messages(dialogue: Dialogue, format: str, lexical: bool, answered: bool = False) -> Messages:
+    """User and assistant in turn; a last user turn that nobody answered too, unless `answered`.
+
+    Raises:
+        LabError: another format than turns, which is what a chat template is for.
+    """
     if format != "turns":
         raise LabError("a chat template is for replies", f"format={format!r}", "use format='turns', or chat=False")
-    texts = [segment.text for exchange in exchanges(dialogue, format, lexical) for segment in exchange]
-    said = [text.removeprefix("user> ").removesuffix("\nbot>").strip() for text in texts]
-    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
+    words = spoken(dialogue, lexical)
+    if answered:
+        words = words[: len(words) // 2 * 2]
+    said = []
+    for index, content in enumerate(words):
+        role = "user" if index % 2 == 0 else "assistant"
+        said.append({"role": role, "content": content})
+    return said
 
 
-def _chat_prompts(key: str, head: _Messages, said: _Messages, codec: TextCodec, max_length: int) -> list[Prompt]:
-    result = []
-    for turn in range(len(said) // 2):
-        asked = said[: 2 * turn + 1]
-        shorter = (_rendered(head + asked[first:], codec) for first in range(0, len(asked), 2))
-        fitting = (ids for ids in shorter if len(ids) <= max_length)
-        result.append(Prompt(next(fitting, None) or _rendered([*head, asked[-1]], codec), key, turn))
-    return result
+def chat_prompt(head: Messages, asked: Messages, codec: TextCodec, max_length: int) -> list[int]:
+    """Token ids of one prompt: without the oldest exchanges of `asked` where it would be too long; `head` stays."""
+    for first in range(0, len(asked), 2):
+        ids = _rendered(head + asked[first:], codec)
+        if len(ids) <= max_length:
+            return ids
+    return ids  # the last user turn alone
 
 
-def _rendered(messages: _Messages, codec: TextCodec) -> list[int]:
+def _rendered(said: Messages, codec: TextCodec) -> list[int]:
     from jinja2 import TemplateError
 
+    action = "choose an instruction-tuned model, leave out what it refuses, or use chat=False"
+    refusals = (TemplateError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
+    check_template(codec.tokenizer, said)
     try:
-        text = codec.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    except (TemplateError, ValueError) as error:  # the latter where there is none
-        action = "choose an instruction-tuned model, leave out what it refuses, or use chat=False"
-        raise LabError("no chat template for these messages", str(error).splitlines()[0], action) from error
+        text = codec.tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
+    except (*refusals, MemoryError) as error:  # ValueError where there is none; the rest is a stranger's template
+        raise LabError("no chat template for these messages", first_line(error), action) from error
+    if len(text) > LONGEST:
+        raise LabError("the chat template writes too much", f"{len(text):,} characters", action)
     return codec.tokenizer.encode(text, add_special_tokens=False)
-
-
-def _split_reply(exchange: Exchange, codec: TextCodec, format: str) -> tuple[list[int], list[int]]:
-    """Tokens up to what the model has to write, and the tokens from there on."""
-    cut = len(exchange) - 1 if format != "state" else len(exchange) - 3
-    return _tokens(exchange[:cut], codec)[0], _tokens(exchange[cut:], codec)[0]

@@ -1,10 +1,11 @@
 """What a model reads: prompts, and examples with labels, as token ids."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from typing import NamedTuple
 
 from labkit.prompts.codec import TextCodec
-from labkit.prompts.format import Exchange
+from labkit.prompts.format import Segment
 
 IGNORED = -100  # the label of tokens without a loss (torch.nn.CrossEntropyLoss.ignore_index)
 
@@ -27,15 +28,25 @@ class Prompt:
     turn: int  # index of the bot turn among the bot turns of its dialogue
 
 
-def _tokens(exchange: Exchange, codec: TextCodec, train_on_source: bool = False) -> tuple[list[int], list[int]]:
-    """(ids, labels) of one exchange."""
-    pieces = [(codec.encode(segment.text), segment.target or train_on_source) for segment in exchange]
-    ids = [token for piece, _ in pieces for token in piece]
-    labels = [token if target else IGNORED for piece, target in pieces for token in piece]
-    return ids, labels
+class Piece(NamedTuple):
+    """Some segments as token ids, with a label for each."""
+
+    ids: list[int]
+    labels: list[int]
 
 
-def _latest(pieces: list[list[int]], room: int) -> list[list[int]]:
-    """The longest tail of `pieces` with at most `room` tokens; the last piece is always kept."""
-    sizes = accumulate(len(piece) for piece in reversed(pieces))  # of the last one, the last two …
-    return pieces[-max(1, sum(size <= room for size in sizes)) :]
+def tokenised(segments: Sequence[Segment], codec: TextCodec, train_on_source: bool = False) -> Piece:
+    """The ids of some segments, and as labels the same ids where there is a loss."""
+    ids: list[int] = []
+    labels: list[int] = []
+    for segment in segments:
+        tokens = codec.encode(segment.text)
+        has_loss = segment.target or train_on_source
+        ids.extend(tokens)
+        labels.extend(tokens if has_loss else [IGNORED] * len(tokens))
+    return Piece(ids, labels)
+
+
+def tokens_of(segments: Sequence[Segment], codec: TextCodec) -> list[int]:
+    """The ids of some segments, one after the other."""
+    return tokenised(segments, codec).ids

@@ -1,10 +1,12 @@
 """Utterances and belief states as text: placeholders for values, and back."""
 
 import re
-from typing import Any
+from collections.abc import Mapping
 
 from labkit.corpora.slots import placeholder
 from labkit.corpora.types import State, Turn
+
+MARKED = re.compile(r"\[(?:[\w ]*_)?([\w ]+)\]")  # a placeholder; its group is the slot
 
 
 def delexicalise(turn: Turn, domain: str = "") -> str:
@@ -12,25 +14,41 @@ def delexicalise(turn: Turn, domain: str = "") -> str:
 
     `domain` stands in where an act names none ("Booking-Book"). "dontcare" is a value but no text, and stays out.
     """
-    pieces, end = [], 0
+    pieces = []
+    end = 0
     for span in turn.spans:
-        if span.start < end or span.value == "dontcare":
+        overlaps = span.start < end
+        if overlaps or span.value == "dontcare":
             continue
-        owner = span.domain if span.domain not in ("booking", "general") else domain
-        pieces += [turn.utterance[end : span.start], placeholder(owner, span.slot)]
+        names_none = span.domain in ("booking", "general")
+        owner = domain if names_none else span.domain
+        before = turn.utterance[end : span.start]
+        pieces.append(before)
+        pieces.append(placeholder(owner, span.slot))
         end = span.end
-    return one_line("".join([*pieces, turn.utterance[end:]]))
+    pieces.append(turn.utterance[end:])
+    return one_line("".join(pieces))
 
 
-def lexicalise(reply: str, entity: dict[str, Any], state: dict[str, str] | None = None) -> str:
+def lexicalise(reply: str, entity: Mapping[str, object], state: Mapping[str, str] | None = None) -> str:
     """Fill the placeholders of a reply from a database entity, then from the belief state; for reading only."""
-    values = {_slot(key): str(value) for source in (state or {}, entity) for key, value in source.items()}
-    return re.sub(r"\[(?:[\w ]*_)?([\w ]+)\]", lambda found: values.get(_slot(found[1]), found[0]), reply)
+    values: dict[str, str] = {}
+    for source in (state or {}, entity):
+        for key, value in source.items():
+            values[_slot(key)] = str(value)
+
+    def fill(found: re.Match[str]) -> str:
+        return values.get(_slot(found[1]), found[0])
+
+    return MARKED.sub(fill, reply)
 
 
 def _slot(name: str) -> str:
-    name = name.lower().replace(" ", "").removeprefix("book")
-    return {"reference": "ref", "arrive": "arriveby", "leave": "leaveat"}.get(name, name)
+    """One spelling for what placeholders, databases and states call differently."""
+    name = name.lower().replace(" ", "")
+    name = name.removeprefix("book")
+    other_names = {"reference": "ref", "arrive": "arriveby", "leave": "leaveat"}
+    return other_names.get(name, name)
 
 
 def one_line(text: str) -> str:
@@ -40,8 +58,13 @@ def one_line(text: str) -> str:
 
 def state_text(state: State) -> str:
     """`restaurant food=italian; area=centre | hotel stars=4`, domains and slots in alphabetical order."""
-    domains = ((domain, sorted(slots.items())) for domain, slots in sorted(state.items()) if slots)
-    return " | ".join(f"{domain} " + "; ".join(f"{slot}={value}" for slot, value in slots) for domain, slots in domains)
+    parts = []
+    for domain, slots in sorted(state.items()):
+        if slots:
+            pairs = [f"{slot}={value}" for slot, value in sorted(slots.items())]
+            listed = "; ".join(pairs)
+            parts.append(f"{domain} {listed}")
+    return " | ".join(parts)
 
 
 def parse_state(text: str) -> State:
@@ -49,8 +72,18 @@ def parse_state(text: str) -> State:
     state: State = {}
     for part in text.split("|"):
         domain, _, slots = part.strip().partition(" ")
-        pairs = (pair.split("=", 1) for pair in slots.split(";") if "=" in pair)
-        values = {slot.strip(): value.strip() for slot, value in pairs if slot.strip() and value.strip()}
+        values = _parse_slots(slots)
         if domain and values:
             state[domain] = values
     return state
+
+
+def _parse_slots(text: str) -> dict[str, str]:
+    values = {}
+    for pair in text.split(";"):
+        slot, _, value = pair.partition("=")
+        slot = slot.strip()
+        value = value.strip()
+        if slot and value:
+            values[slot] = value
+    return values

@@ -84,14 +84,24 @@ def repeats(rows: Sequence[Row]) -> list[tuple[Row, int]]:
 
     The same means the same settings and scores: only time and speed may differ.
     """
-    newest: dict[str, Row] = {}
-    counts: dict[str, int] = {}
+    alike: dict[tuple[object, ...], int] = {}  # {a glance: rows}; most rows are told apart by a glance
     for row in rows:
-        key = repr(sorted((name, value) for name, value in row.items() if name not in PASSING))
+        alike[_glance(row)] = alike.get(_glance(row), 0) + 1
+    newest: dict[object, Row] = {}
+    counts: dict[object, int] = {}
+    for row in rows:
+        key: object = _glance(row)
+        if alike[_glance(row)] > 1:
+            key = repr(sorted((name, value) for name, value in row.items() if name not in PASSING))
         counts[key] = counts.get(key, 0) + 1
         newest.pop(key, None)  # so that the newest stands last
         newest[key] = row
     return [(row, counts[key]) for key, row in newest.items()]
+
+
+def _glance(row: Row) -> tuple[object, ...]:
+    """Texts and numbers, whatever was in the file: `labkit.results.lines` has seen to it."""
+    return tuple(row.get(name) for name in ("task", "model", "bleu", "inform", "success", "seed"))
 
 
 PASSING = ("time", "seconds", "speed", "versions", "notes")  # what differs when the same run is repeated

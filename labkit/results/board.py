@@ -90,11 +90,15 @@ class Board:
         rows = self._flat_rows(**having)
         columns = self._columns(rows)
         _check_column(sort, columns)
-        telling = {name: _telling([row.get(name) for row in rows]) for name in ("decoding", "training")}
+        told = {name: _settings_in_words([row.get(name) for row in rows]) for name in ("decoding", "training")}
         ranking = Ranking(rows)
         shown = []
-        for row in rows:
-            cells = {name: in_words(row.get(name), telling.get(name)) for name in columns}
+        for number, row in enumerate(rows):
+            cells = {name: row.get(name) for name in columns}
+            for name in ("stand_in", "speed"):
+                cells[name] = in_words(cells[name])
+            for name, texts in told.items():
+                cells[name] = texts[number]
             cells["intervals"] = ", ".join(f"{name} {near}" for name, near in ranking.near(row).items())
             shown.append(cells)
         shown.sort(key=lambda cells: sorting_key(cells[sort]), reverse=descending)
@@ -104,7 +108,7 @@ class Board:
         """The board to look at, one table a corpus and split; a click on a heading sorts it.
 
         Scores and what differs are in sight, all columns can be unfolded; intervals stand below the scores. A run that
-        was repeated stands there once, and above the tables how often the test split was looked at. Stand-ins are named.
+        was repeated stands there once; above the tables stands how often the test split was looked at, and stand-ins.
 
         Raises:
             LabError: there is no such column to sort by.
@@ -157,11 +161,17 @@ class Board:
     def _flat_rows(self, **having: object) -> list[Row]:
         """The rows as views show them: names in place of paths, and scores of other tasks beside the four."""
         flat = []
+        places: dict[str, str] = {}
         for row in self.rows(**having):
             tracking = row.get("dst") or {}
             spans = row.get("spans") or {}
             scores = {"joint_accuracy": tracking.get("joint_accuracy"), "span_f1": spans.get("f1")}
-            flat.append({**self._kept(row), "model": _name(row), **scores})
+            adapter = row.get("adapter")
+            if adapter:
+                if adapter not in places:
+                    places[adapter] = self._kept(row)["adapter"]
+                row["adapter"] = places[adapter]
+            flat.append({**row, "model": _name(row), **scores})
         return flat
 
     def _columns(self, rows: Sequence[Row]) -> list[str]:
@@ -200,17 +210,29 @@ def _check_column(sort: str, columns: Sequence[str]) -> None:
         raise LabError(f"the board has no column {sort!r}", "", f"choose one of {', '.join(columns)}")
 
 
-def _telling(settings: Sequence[object]) -> set[str]:
-    """Names of the settings that differ between rows; the others would only fill the table."""
+def _settings_in_words(column: Sequence[Mapping[str, object] | None]) -> list[object]:
+    """A column of settings as texts. Only those that differ are told: the others would only fill the table.
+
+    Most rows share their settings with many others, so that each different one is looked at once.
+    """
+    keys = [str(settings) for settings in column]
+    different = {key: settings for key, settings in zip(keys, column, strict=True) if settings is not None}
+    names = _telling(list(different.values()))
+    texts = {key: in_words(settings, names) for key, settings in different.items()}
+    return [texts.get(key) for key in keys]
+
+
+def _telling(some: Sequence[Mapping[str, object]]) -> set[str]:
+    """Names of the settings that differ, or that only some have."""
     values: dict[str, set[str]] = {}
-    some = [setting for setting in settings if isinstance(setting, dict)]
-    for setting in some:
-        for name, value in setting.items():
-            values.setdefault(name, set()).add(str(value))
+    counts: dict[str, int] = {}
+    for settings in some:
+        for name, value in settings.items():
+            values.setdefault(name, set()).add(value if isinstance(value, str) else repr(value))
+            counts[name] = counts.get(name, 0) + 1
     names = {"strategy"}
     for name, seen in values.items():
-        is_everywhere = all(name in setting for setting in some)
-        if len(seen) > 1 or not is_everywhere:
+        if len(seen) > 1 or counts[name] < len(some):
             names.add(name)
     return names
 

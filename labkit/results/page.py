@@ -96,7 +96,7 @@ def _sections(rows: Sequence[Row], sort: str) -> list[Section]:
 
 
 def sorting_key(value: object) -> tuple[bool, bool, float, str]:
-    """A key for values of any kind: what is not there comes last when the highest is first, then words, then numbers."""
+    """A key for values of any kind; with the highest first: numbers, then words, then what is not there."""
     is_number = isinstance(value, int | float)
     is_there = value is not None and value == value  # NaN is what pandas puts where nothing is
     return (is_there, is_number, value if is_number and is_there else 0, str(value))

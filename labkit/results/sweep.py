@@ -1,6 +1,5 @@
 """Several models on the same dialogues in one call, untuned and tuned."""
 
-import gc
 import hashlib
 import json
 import time
@@ -15,6 +14,7 @@ from labkit.decoding.config import DecodingConfig
 from labkit.decoding.predict import predict
 from labkit.errors import Interrupted, LabError
 from labkit.lab import Lab
+from labkit.machine.device import free_memory
 from labkit.machine.one_line import first_line
 from labkit.metrics import evaluate, reply_perplexity
 from labkit.models import LanguageModel, load_adapter, load_model
@@ -100,10 +100,8 @@ class Planned:
                 return False
         if record.get("dialogue_ids") not in (None, self.dialogue_ids):
             return False
-        if "which" in record:
-            is_this_model = record["which"] == self.which
-        else:  # older rows have the model as it was named
-            is_this_model = record.get("model") == self.model
+        names = (record.get("which"), record.get("model"))  # older rows have the model as it was named
+        is_this_model = names[0] == self.which or (names[0] is None and names[1] == self.model)
         if not is_this_model or not same_settings(record.get("decoding"), self.decoding):
             return False
         return self._is_asked_and_trained_so(record)
@@ -170,16 +168,8 @@ def sweep(
             missing = [run for run in runs if "failed" in sweeping.latest(run)]
             bar.update(len(runs) - len(missing))
             sweeping.explore(missing, bar)
-            _free_memory()
+            free_memory()  # what peft, Trainer or a traceback tied into a circle
     return [sweeping.latest(run) for runs in plans for run in runs]
-
-
-def _free_memory() -> None:
-    """Let go of what peft, Trainer or a traceback tied into a circle."""
-    import torch
-
-    gc.collect()
-    torch.cuda.empty_cache()  # does nothing without a GPU
 
 
 @dataclass(frozen=True)
@@ -286,14 +276,11 @@ class _Sweep:
         name = model_name(lm.name).split("/")[-1]
         out = self.board.path.parent / "adapters" / f"sweep-{name}-{self._mark(config)}"
         finetune(lm, self.corpus, config, out)
-        if config.full_finetune:
-            tuned = load_model(str(out), bits=lm.bits)
-        else:
-            tuned = load_adapter(lm, out)
+        tuned = load_model(str(out), bits=lm.bits) if config.full_finetune else load_adapter(lm, out)
         return replace(tuned, name=lm.name, stand_in=lm.stand_in, adapter=str(out)), _flops(out)
 
     def _mark(self, config: FinetuneConfig) -> str:
-        """Tells the folders of different trainings apart; a field that is added to the configuration changes nothing."""
+        """Tells the folders of different trainings apart; a field that the configuration gets later changes nothing."""
         chosen = {}
         for option in fields(config):
             value = getattr(config, option.name)

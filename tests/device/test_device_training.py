@@ -32,6 +32,7 @@ def test_a_model_is_tuned_and_scored(name, shape, tmp_path, note, is_rehearsal):
     steps = STEPS
     if is_rehearsal:
         model, bits, steps = ("mini-pythia-500k" if "stand-in" in name else "tiny"), 32, 4
+        name = f"rehearsal with {model} in place of {name}"
     elif bits < 16:
         pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: no 4 and 8 bits here")
     place = model if model.startswith("mini") else str(shape(model))

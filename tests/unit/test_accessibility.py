@@ -105,8 +105,22 @@ def test_every_widget_has_a_name_and_works_by_keyboard(tiny_lm, miniwoz):
 
 def test_a_nameless_slider_and_a_widget_of_elsewhere_are_found():
     slider = {"model_module": "@jupyter-widgets/controls", "model_name": "IntSliderModel", "state": {"description": ""}}
-    other = {"model_module": "anywidget", "model_name": "AnyModel", "state": {}}
+    other = {"model_module": "anywidget", "model_name": "AnyModel", "state": {"_anywidget_id": "elsewhere.Widget"}}
     assert len(list(widget_findings([slider, other]))) == 2
+
+
+def test_the_decoding_lab_is_no_widget_of_elsewhere(tiny_lm, miniwoz):
+    """The report of the course would call the lab a barrier, which the browser tests say it is not."""
+    from ipywidgets.embed import dependency_state
+
+    from labkit.notebook.decoding_lab.live import DecodingLab
+    from labkit.notebook.decoding_lab.twin import start_of
+    from labkit.notebook.widgets import DecodingExplorer
+
+    explorer = DecodingExplorer(tiny_lm, miniwoz["dev"][:2])
+    state = dependency_state(DecodingLab(explorer, start_of(explorer)), drop_defaults=False)
+    assert "AnyModel" in {model["model_name"] for model in state.values()}
+    assert list(widget_findings(state.values())) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import signal
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import pairwise
@@ -15,7 +17,7 @@ import pytest
 from labkit import cli
 from labkit.cli import add_fields, main
 from labkit.cli.flags import Parser, dashed
-from labkit.errors import LabError
+from labkit.errors import Interrupted, LabError
 
 
 @pytest.fixture(autouse=True)
@@ -351,3 +353,252 @@ def test_a_reader_that_hangs_up_costs_neither_a_traceback_nor_a_row(corpus, monk
     monkeypatch.setattr(cli.os, "dup2", lambda *handles: closed.append(handles))
     assert main(["evaluate", "p.json", "--corpus", "miniwoz"]) == 141
     assert len(rows()) == 1 and len(closed) == 1 and capfd.readouterr().err == ""
+
+
+# --- values that cannot be --------------------------------------------------------------------------------------------
+
+REQUIRED = {
+    "generate": ["--model", "m", "--corpus", "miniwoz", "--out", "p.json"],
+    "evaluate": ["p.json", "--corpus", "miniwoz"],
+    "compare": ["a.json", "b.json", "--corpus", "miniwoz"],
+    "finetune": ["--model", "m", "--corpus", "miniwoz", "--out", "adapter"],
+    "slurm": ["--model", "m", "--corpus", "miniwoz", "--out", "adapter"],
+    "merge": ["--model", "m", "--adapter", "a", "--out", "merged"],
+    "pretrain": ["--size", "500k", "--out", "made"],
+}
+WRONG = {
+    "whole": ["-1", "nan", "inf", "1e3", "", "four", "9" * 30],
+    "number": ["nan", "-inf", "inf", "", "half", "-1"],
+    "word": ["", "-", "nonsense", "é" * 300],
+    "text": ["\udcff"],
+    "name": ["", " ", "a\nb", "x" * 5000, "\udcff"],
+    "path": ["", " ", "a\nb", "x" * 300, "\udcff"],
+}
+
+
+def flags_that_take_a_value():
+    """(command, flag, kind) of every option of every subcommand."""
+    for command, names in cli.TABLE["commands"].items():
+        kinds = {name.strip("+"): cli.TABLE["flags"][name].get("kind") for name in names.split()}
+        config = cli.TABLE["configurations"].get(command)
+        for field_name, rule in cli.TABLE["fields"].get(config, {}).items():
+            kinds.setdefault(f"--{field_name.replace('_', '-')}", rule["kind"])
+        for flag, kind in kinds.items():
+            if kind and flag.startswith("--"):
+                yield command, flag, kind
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Whatever would take time must not even begin."""
+
+    def began(*_, **__):
+        raise AssertionError("work began")
+
+    for name in ("labkit.corpora.load_corpus", "labkit.models.load_model", "labkit.lab.decide"):
+        monkeypatch.setattr(name, began)
+    for name in ("labkit.course.preflight.preflight", "labkit.course.release.release", "subprocess.Popen"):
+        monkeypatch.setattr(name, began)
+
+
+@pytest.mark.parametrize(("command", "flag", "kind"), list(flags_that_take_a_value()))
+def test_a_value_that_cannot_be_is_refused_before_work_begins_with_what_is_allowed(
+    command, flag, kind, no_work, capsys
+):
+    for value in WRONG[kind]:
+        if (flag, value) in ALLOWED:
+            continue
+        assert main([command, *REQUIRED.get(command, []), f"{flag}={value}"]) == 2, (flag, value)
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and f"{flag} cannot be" in error and "→ choose" in error, error
+    assert sorted(path.name for path in Path().iterdir()) == []
+
+
+ALLOWED = {("--instruction", ""), ("--repository", "")}
+
+
+@pytest.mark.parametrize("command", ["finetune", "slurm"])
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--train-split", "test"),
+        ("--max-length", "0"),
+        ("--max-steps", "0"),
+        ("--lora-r", "0"),
+        ("--lora-dropout", "1.5"),
+        ("--learning-rate", "1e30"),
+        ("--lr-scheduler", "moon"),
+        ("--seed", "4294967296"),
+    ],
+)
+def test_a_training_that_makes_no_sense_is_refused_here_and_in_a_job_file(command, flag, value, no_work, capsys):
+    assert main([command, *REQUIRED[command], flag, value]) == 2
+    assert f"{flag} cannot be" in capsys.readouterr().err and not Path("job.sh").exists()
+
+
+def test_limits_cover_every_field_of_the_configurations():
+    """A field that is added gets no limits by itself."""
+    from dataclasses import fields
+
+    import labkit
+
+    for name in ("DecodingConfig", "FinetuneConfig"):
+        names = {option.name for option in fields(getattr(labkit, name)) if not isinstance(option.default, bool)}
+        assert names - cli.TABLE["fields"][name].keys() <= {"model", "train_embeddings"}
+
+
+def test_a_setting_at_the_edge_of_what_is_allowed_is_taken():
+    given = ["--learning-rate", "0", "--lora-dropout", "0", "--eval-steps", "0", "--seed", "0", "--warmup_steps=0"]
+    settings = cli.parsed(["finetune", *REQUIRED["finetune"], *given]).arguments["settings"]
+    expected = {"learning_rate": 0.0, "lora_dropout": 0.0, "eval_steps": 0, "seed": 0, "warmup_steps": 0}
+    assert settings == {"model": "m", **expected}
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["generat"], ["--modle"], ["evaluate"], ["evaluate", "a", "b", "c", "--corpus", "m"]]
+)
+def test_a_command_line_that_is_wrong_is_one_line_and_no_page(argv, capsys):
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("labkit: ") and error.count("\n") == 1
+
+
+# --- outputs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["doctor", "--json", "OUT"],
+        ["generate", *REQUIRED["generate"][:-1], "OUT"],
+        ["evaluate", *REQUIRED["evaluate"], "--json", "OUT"],
+        ["slurm", *REQUIRED["slurm"], "--job", "OUT"],
+        ["merge", *REQUIRED["merge"][:-1], "OUT"],
+        ["finetune", *REQUIRED["finetune"][:-1], "OUT"],
+        ["pretrain", *REQUIRED["pretrain"][:-1], "OUT"],
+    ],
+    ids=lambda argv: argv[0],
+)
+def test_what_labkit_did_not_write_stays_and_is_refused_before_work_begins(argv, no_work, capsys):
+    """A thesis, a folder with a thesis, a place that cannot be."""
+    Path("thesis.tex").write_text("years of work")
+    Path("project").mkdir()
+    Path("project/thesis.tex").write_text("years of work")
+    is_folder = argv[0] in ("merge", "finetune", "pretrain")
+    places = ["thesis.tex", "thesis.tex/inside", ".", "/proc/nowhere/x"] + ["project"] * (argv[0] != "finetune")
+    places = [place for place in places if (argv[0], place) != ("pretrain", "project")]
+    for place in places if is_folder else [*places, "project"]:
+        assert main([place if word == "OUT" else word for word in argv]) == 2, place
+        error = capsys.readouterr().err
+        assert error.startswith("labkit: ") and error.count("\n") == 1 and "work began" not in error, error
+    assert Path("thesis.tex").read_text() == Path("project/thesis.tex").read_text() == "years of work"
+    assert sorted(path.name for path in Path().rglob("*")) == ["project", "thesis.tex", "thesis.tex"]
+
+
+def test_merge_does_not_replace_what_it_reads(no_work, capsys):
+    Path("adapter").mkdir()
+    for out in ("adapter", "adapter/merged"):
+        assert main(["merge", "--model", "m", "--adapter", "adapter", "--out", out]) == 2
+        assert "read from there" in capsys.readouterr().err
+
+
+def test_a_script_of_ones_own_is_no_job_file_to_be_replaced(capsys):
+    Path("job.sh").write_text("#!/bin/sh\necho mine\n")
+    assert main(["slurm", *REQUIRED["slurm"]]) == 2 and "another script" in capsys.readouterr().err
+    assert "echo mine" in Path("job.sh").read_text()
+    Path("job.sh").unlink()
+    assert main(["slurm", *REQUIRED["slurm"]]) == 0 and main(["slurm", *REQUIRED["slurm"]]) == 0  # its own: again
+
+
+def test_a_job_finds_its_environment_in_a_folder_with_a_space(monkeypatch):
+    monkeypatch.setattr("sys.executable", "/home/me/my env/bin/python")
+    assert main(["slurm", *REQUIRED["slurm"]]) == 0
+    (line,) = [line for line in Path("job.sh").read_text().splitlines() if line.startswith("export PATH")]
+    run = subprocess.run(["bash", "-c", f'PATH=/usr/bin; {line}; echo "$PATH"'], capture_output=True, text=True)
+    assert run.stdout == "/home/me/my env/bin:/usr/bin\n"
+
+
+def test_a_job_file_is_readable_as_the_umask_says():
+    before = os.umask(0o027)
+    try:
+        assert main(["slurm", *REQUIRED["slurm"]]) == 0
+    finally:
+        os.umask(before)
+    assert Path("job.sh").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("time", ["", "0", "00:00:00", "soon", "1:2:3:4", "1\n#SBATCH --account=x", "-5"])
+def test_a_time_that_slurm_cannot_read_is_refused(time, capsys):
+    assert main(["slurm", *REQUIRED["slurm"], f"--time={time}"]) == 2
+    assert "--time cannot be" in capsys.readouterr().err and not Path("job.sh").exists()
+
+
+def test_predictions_of_another_run_get_no_settings_of_this_one(corpus, shipped, capsys):
+    """Killed between the predictions and .run.json: the old settings stood on the board beside new scores."""
+    assert generate("--limit", "1", "--strategy", "beam") == 0
+    Path("predictions.json").write_text(Path("predictions.json").read_text() + "\n")
+    assert main(["evaluate", "predictions.json", "--corpus", "miniwoz"]) == 0
+    assert "of other predictions" in capsys.readouterr().out
+    assert rows()[-1]["decoding"] is None and rows()[-1]["model"] == "predictions.json"
+
+
+def test_a_row_says_where_the_replies_were_written_and_how_fast(corpus, shipped):
+    assert generate("--limit", "1") == 0
+    assert main(["evaluate", "predictions.json", "--corpus", "miniwoz"]) == 0
+    (row,) = rows()
+    assert "threads" in row["device"] and row["speed"]["replies_per_second"] > 0 and row["parameters"] > 0
+
+
+@pytest.mark.parametrize("record", ["null", "[]", '{"bits": "four"}', '{"seconds": "NaN"}', '{"decoding": 3}', "{"])
+def test_a_record_that_makes_no_sense_is_one_line(record, corpus, capsys):
+    from labkit.metrics import constant_predictions
+
+    Path("p.json").write_text(json.dumps(constant_predictions(corpus["test"][:2])))
+    Path("p.run.json").write_text(record)
+    assert main(["evaluate", "p.json", "--corpus", "miniwoz"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and not rows()
+
+
+# --- streams and signals ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
+def test_a_message_is_readable_where_the_terminal_has_no_arrow(encoding, tmp_path):
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    command = [sys.executable, "-m", "labkit", "generate", *REQUIRED["generate"], "--limit", "-1"]
+    run = subprocess.run(command, capture_output=True, env=environment)
+    assert run.returncode == 2 and b"cannot be '-1'. -> choose" in run.stderr and b"Traceback" not in run.stderr
+
+
+def test_control_characters_of_an_id_do_not_reach_the_terminal(corpus, capsys):
+    Path("p.json").write_text(json.dumps({"\x1b[2Jgone": [{"response": 3}]}))
+    assert main(["evaluate", "p.json", "--corpus", "miniwoz"]) == 2
+    error = capsys.readouterr().err
+    assert "\x1b" not in error and "[2Jgone" in error
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_command_with_130_and_one_line(number, monkeypatch, capsys):
+    monkeypatch.setattr("labkit.lab.decide", lambda: os.kill(os.getpid(), number))
+    assert main(["doctor"]) == 130
+    error = capsys.readouterr().err
+    assert error.startswith("labkit: interrupted") and error.count("\n") == 1
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_training_that_was_stopped_is_130_too(monkeypatch, corpus, capsys):
+    def stopped(*_):
+        raise Interrupted("interrupted at step 1 of 2", "the adapter so far is in adapter", "the same call goes on")
+
+    monkeypatch.setattr(import_module("labkit.training.run"), "finetune", stopped)
+    assert main(["finetune", *REQUIRED["finetune"]]) == 130 and "step 1 of 2" in capsys.readouterr().err
+
+
+def test_a_fault_of_labkits_own_is_one_line_with_its_place(monkeypatch, capsys):
+    monkeypatch.setattr("labkit.lab.decide", lambda: {}["nothing"])
+    assert main(["doctor"]) == 2
+    error = capsys.readouterr().err
+    assert "unexpected KeyError" in error and "test_cli.py, line" in error and error.count("\n") == 1
+    monkeypatch.setenv("LAB_DEBUG", "1")
+    with pytest.raises(KeyError):
+        main(["doctor"])

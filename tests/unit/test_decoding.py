@@ -13,13 +13,19 @@ import tiny_models
 import torch
 
 from labkit.corpora.types import BOT, USER, Dialogue, Turn
+from labkit.decoding import filters
 from labkit.decoding.config import DecodingConfig, transformers_call, transformers_options
-from labkit.decoding.filters import filter_stages, remaining
+from labkit.decoding.filters import choose, filter_stages, remaining
 from labkit.decoding.generate import generate, next_token_logits, reply_steps, stream
 from labkit.decoding.limits import find_max_batch
-from labkit.decoding.predict import predict
+from labkit.decoding.predict import answer, predict
+from labkit.decoding.rows import Row
+from labkit.decoding.speculative import speculative
+from labkit.decoding.tree import Tree
 from labkit.errors import LabError
 from labkit.models import attach_adapter, load_model
+from labkit.models.finite import check_finite
+from labkit.prompts.build import prompt_of_turn
 from labkit.prompts.build import prompts as prompts_of
 from labkit.prompts.format import exchanges
 
@@ -188,6 +194,16 @@ def test_every_filter_has_its_stage():
         ({"max_new_tokens": 0}, "max_new_tokens"),
         ({"batch_size": 0}, "batch_size"),
         ({"min_new_tokens": 65}, "above max_new_tokens=64"),
+        ({"strategy": "sample", "temperature": float("nan")}, "temperature=nan"),
+        ({"strategy": "sample", "temperature": float("inf")}, "(0, inf)"),
+        ({"strategy": "sample", "top_k": 5.0}, "whole number"),
+        ({"strategy": "sample", "top_p": float("nan")}, "(0, 1]"),
+        ({"strategy": "sample", "top_p": None}, "a number"),
+        ({"strategy": "beam", "num_beams": 100_000}, "[1, 256]"),
+        ({"repetition_penalty": 1e-300}, "[0.01, 100]"),
+        ({"repetition_penalty": float("inf")}, "[0.01, 100]"),
+        ({"max_new_tokens": "64"}, "whole number"),
+        ({"seed": -1}, "seed=-1"),
     ],
 )
 def test_nonsense_is_explained(settings, says):
@@ -202,6 +218,138 @@ def test_a_prompt_that_leaves_no_room_is_refused(lm):
     with pytest.raises(LabError, match="empty prompt"):
         generate(lm, [[5], []])
     assert generate(lm, []) == []
+
+
+@pytest.mark.parametrize("name", ["Mistral", "Gemma 3", "gpt-oss"])
+def test_contrastive_search_sees_no_more_than_the_window(name):
+    """The candidates stand side by side behind the context: a window that counts columns would cut it short."""
+    lm = tiny_models.case(name)
+    rnd = random.Random(2)
+    sequence = [rnd.randrange(1, 290) for _ in range(24)]
+    some = [sequence, sequence[:17]]
+    with torch.inference_mode():
+        expected = [contrastive_reference(lm, prompt, 3, 0.4, 4) for prompt in some]
+    config = DecodingConfig("contrastive", max_new_tokens=4, top_k=3, penalty_alpha=0.4)
+    assert generate(lm, some, config) == expected
+
+
+def test_more_candidates_than_tokens_are_one_line(lm):
+    with pytest.raises(LabError, match="top_k"):
+        generate(lm, [[5, 6]], DecodingConfig("contrastive", top_k=100_000))
+    sample = DecodingConfig("sample", top_k=100_000, max_new_tokens=2, min_new_tokens=2)
+    assert len(generate(lm, [[5, 6]], sample)[0]) == 2, "in sampling it keeps them all"
+
+
+def test_a_whole_number_is_a_temperature(lm):
+    """transformers asks for a float, and says so with a page."""
+    config = DecodingConfig("sample", temperature=2, top_p=1, repetition_penalty=2, max_new_tokens=4)
+    same = DecodingConfig("sample", temperature=2.0, repetition_penalty=2.0, max_new_tokens=4)
+    assert generate(lm, [[5, 6]], config) == generate(lm, [[5, 6]], same)
+
+
+@pytest.mark.parametrize("temperature", [1e-40, 1e-300, 1e-6])
+def test_a_temperature_near_zero_is_greedy_and_not_token_zero(lm, prompts, temperature):
+    """Logits divided by it overflowed, and NaN was drawn from: token 0, silently."""
+    cold = DecodingConfig("sample", temperature=temperature, max_new_tokens=NEW)
+    assert generate(lm, prompts, cold) == generate(lm, prompts, DecodingConfig(max_new_tokens=NEW))
+
+
+# --- numbers that are none --------------------------------------------------------------------------------------------
+
+
+def broken(architecture: str, value: float, dtype=torch.float32):
+    """A model that computes `value` for one token, as float16 does when a state is above 65,504."""
+    lm = tiny_models.language_model(architecture) if architecture in tiny_models.ARCHITECTURES else None
+    lm = lm or tiny_models.case(architecture)
+    lm.model.to(dtype)
+    with torch.no_grad():
+        lm.base.get_output_embeddings().weight[7, 0] = value
+    return lm
+
+
+@pytest.mark.parametrize("architecture", ["neox", "llama", "Mistral", "BLOOM", "Mamba"])
+@pytest.mark.parametrize("strategy", ["greedy", "sample", "beam", "contrastive"])
+def test_logits_that_are_not_finite_end_in_one_line(architecture, strategy):
+    """An overflow gave token 0, silently: an empty reply, and a score of 0 on the board."""
+    lm = broken(architecture, float("nan"))
+    if strategy == "contrastive" and architecture in ("BLOOM", "Mamba"):
+        pytest.skip("these have no contrastive search")
+    with pytest.raises(LabError, match=r"not finite.*float32") as error:
+        generate(lm, [[40, 41, 42], [50]], DecodingConfig(strategy, max_new_tokens=3))
+    assert "load the model anew" in str(error.value)
+
+
+def test_an_overflow_names_the_number_type_and_what_to_try():
+    lm = broken("neox", 6e4, torch.float16)
+    with torch.no_grad():
+        lm.base.get_output_embeddings().weight[7] = (
+            6e4 * lm.base.gpt_neox(torch.tensor([[5, 6]])).last_hidden_state[0, -1].sign()
+        )
+    calls = {
+        "generate": lambda: generate(lm, [[5, 6]], DecodingConfig(max_new_tokens=2)),
+        "stream": lambda: list(stream(lm, [5, 6], DecodingConfig(max_new_tokens=2))),
+        "next_token_logits": lambda: next_token_logits(lm, [5, 6]),
+        "speculative": lambda: speculative(lm, None, [5, 6], DecodingConfig(max_new_tokens=2)),
+    }
+    for name, call in calls.items():
+        with pytest.raises(LabError, match=r"float16 ends at 65,504.*bits=32"):
+            pytest.fail(f"{name} gave {call()}")
+
+
+def test_a_token_that_the_model_forbids_is_no_overflow(lm):
+    logits = torch.tensor([[0.0, -torch.inf, 1.0]])
+    check_finite(logits, lm)
+    for wrong in ([[0.0, torch.inf]], [[0.0, torch.nan]], [[-torch.inf, -torch.inf]]):
+        with pytest.raises(LabError, match="not finite"):
+            check_finite(torch.tensor(wrong), lm)
+
+
+class AppleTensor:
+    """Scores on an Apple GPU, which has no float64."""
+
+    device = torch.device("mps")
+
+    def __init__(self, values):
+        self.values = values
+
+    def cpu(self):
+        return self.values
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+
+
+def test_sampling_works_on_an_apple_gpu():
+    """Notebook 1's sampling cells failed on every Mac: the draw was made in float64 on the device."""
+    scores = torch.randn(6, 50)
+    on_a_mac, here = ([Row(i, [1], random.Random(i)) for i in range(6)] for _ in range(2))
+    sample = DecodingConfig("sample")
+    assert choose(AppleTensor(scores), on_a_mac, sample) == choose(scores, here, sample)
+
+
+# --- work that is done once -------------------------------------------------------------------------------------------
+
+
+def test_only_the_repetition_penalty_reads_the_history(lm, prompts, monkeypatch):
+    """Every filter of every step was made anew and got a list of all ids so far."""
+    asked, made = [], []
+    sequences, make = Tree.sequences, filters.make_filters
+    monkeypatch.setattr(Tree, "sequences", lambda tree: asked.append(1) or sequences(tree))
+    monkeypatch.setattr(filters, "make_filters", lambda config: made.append(1) or make(config))
+    generate(lm, prompts[:3], DecodingConfig("sample", max_new_tokens=NEW, top_k=5, top_p=0.9, temperature=0.9))
+    assert not asked and len(made) == 1
+    generate(lm, prompts[:3], DecodingConfig(max_new_tokens=NEW, min_new_tokens=NEW, repetition_penalty=1.2))
+    assert len(asked) == NEW
+
+
+def test_a_turn_of_a_long_dialogue_is_not_built_from_its_beginning(lm, monkeypatch):
+    """A whole dialogue was built for its last prompt, at every turn: quadratic in its turns."""
+    build = import_module("labkit.prompts.build")
+    built, exchange_at = [], build.exchange_at
+    monkeypatch.setattr(build, "exchange_at", lambda *args: built.append(1) or exchange_at(*args))
+    long = [dialogue("LONG", 40)]
+    predict(lm, long, DecodingConfig(max_new_tokens=2), format="state", max_length=80)
+    assert 40 <= len(built) <= 40 * 6
 
 
 # --- the same by transformers -----------------------------------------------------------------------------------------
@@ -267,7 +415,7 @@ def test_steps_say_from_how_many_tokens_each_was_drawn(lm, prompts):
 def test_the_largest_batch_is_found_between_what_fits_and_what_does_not(lm, monkeypatch, most):
     """A search by doubling alone says 32 where 37 fit; one that stops at the first error has lost the kernel."""
     module = import_module("labkit.decoding.generate")
-    original, tried = module._steps, []
+    original, tried = module.write_batch, []
 
     def crowded(lm, groups, config):
         tried.append(sum(map(len, groups)))
@@ -275,7 +423,7 @@ def test_the_largest_batch_is_found_between_what_fits_and_what_does_not(lm, monk
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(lm, groups, config)
 
-    monkeypatch.setattr(module, "_steps", crowded)
+    monkeypatch.setattr(module, "write_batch", crowded)
     best, speeds = find_max_batch(lm, prompt_tokens=4, new_tokens=2, limit=64)
     assert best == min(most, 64) and tried[:2] == [1, 2]
     assert {rows for rows, speed in speeds.items() if not speed} == {rows for rows in tried if rows > most}
@@ -334,6 +482,22 @@ def test_predict_answers_every_turn_whatever_the_batch(lm, format):
     assert {key: turns for part in parts for key, turns in part.items()} == predictions
     assert all(("state" in turn) == (format == "state") for turns in predictions.values() for turn in turns)
     assert predict(lm, DIALOGUES[::-1], DecodingConfig("sample", 6, batch_size=64), format=format) == predictions
+
+
+@pytest.mark.parametrize("max_length", [0, -1])
+def test_no_room_for_a_prompt_is_refused_before_work_begins(lm, max_length):
+    with pytest.raises(LabError, match=f"max_length={max_length}"):
+        predict(lm, DIALOGUES, max_length=max_length)
+
+
+def test_an_answer_is_to_the_last_user_turn_even_if_nobody_answered_it(lm):
+    """It went to the last exchange, and a user turn at the end was not heard."""
+    heard = Dialogue("A", (), [*DIALOGUES[0].turns, Turn(USER, "a hotel in the north")])
+    answered = Dialogue("A", (), [*heard.turns, Turn(BOT, "")])
+    config = DecodingConfig(max_new_tokens=4)
+    assert answer(lm, heard, config) == answer(lm, answered, config)
+    shorter = Dialogue("A", (), DIALOGUES[0].turns)
+    assert prompt_of_turn(heard, lm.codec).input_ids != prompt_of_turn(shorter, lm.codec).input_ids
 
 
 def test_no_annotated_state_is_in_the_history_of_a_predicted_one(tiny_lm, monkeypatch):

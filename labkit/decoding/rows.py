@@ -1,0 +1,44 @@
+"""One prompt on its way to a reply, and what prompts share."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Row:
+    """One prompt on its way to a reply."""
+
+    index: int  # place of the prompt in the call
+    prompt: list[int]
+    draw: random.Random  # the row's own random numbers: its samples do not depend on its neighbours
+    reply: list[int] = field(default_factory=list)
+
+
+Group = list[Row]  # rows that share a beginning; the prompt of the first, the longest, is their trunk
+Steps = Iterator[list[tuple[Row, int]]]  # (row, token) of every row still writing, step by step
+
+
+def pad_left(ids: list[int], width: int, fill: int = 0) -> list[int]:
+    """The ids at the end of `width` places."""
+    empty = width - len(ids)
+    return [fill] * empty + ids
+
+
+def pad_right(ids: list[int], width: int, fill: int = 0) -> list[int]:
+    """The ids at the beginning of `width` places."""
+    empty = width - len(ids)
+    return ids + [fill] * empty
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two sequences have in common at their beginning."""
+    for at, (one, other) in enumerate(zip(a, b, strict=False)):
+        if one != other:
+            return at
+    return min(len(a), len(b))
+
+
+def shared(trunk: Sequence[int], prompt: Sequence[int]) -> int:
+    """How many tokens of `prompt` the trunk's cache can give; the last is always read, since its logits are wanted."""
+    return min(common_prefix(trunk, prompt), len(prompt) - 1)

@@ -1,0 +1,291 @@
+"""The kernel's side of the decoding lab: it answers the front end's questions, one at a time, and draws nothing.
+
+The questions are listed at the top of `lab.mjs`. Nothing here runs in a thread of its own, so an answer is what any
+front end redraws, also one that does not hear of a thread (googlecolab/colabtools issue 3373).
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from labkit.corpora.types import Corpus, Dialogue, Predictions
+from labkit.decoding.config import DecodingConfig
+from labkit.decoding.generate import next_token_logits
+from labkit.errors import LabError
+from labkit.metrics import evaluate, gold_predictions
+from labkit.notebook.decoding_lab.tables import next_token_chart, room_for_prompt
+from labkit.notebook.view import Database, highlighted, lexical_view
+from labkit.prompts.build import prompts
+from labkit.prompts.format import exchanges
+from labkit.prompts.sequences import Prompt
+from labkit.shown import Shown
+
+if TYPE_CHECKING:
+    from labkit.models import LanguageModel
+
+Content = dict[str, Any]  # a question or an answer as JSON: both sides have agreed on its values
+Answer = tuple[Content, list[bytes]]  # an answer and its numbers, if it has any
+NAMED = 64  # likeliest tokens whose text comes with their logits
+TURNS_SHOWN = 8  # of the dialogue, before the reply
+REMEMBERED = 64  # positions whose logits are kept
+
+
+@dataclass(frozen=True)
+class Place:
+    """A point where the bot answers: which dialogue and user turn, and what stands before the history."""
+
+    dialogue: int = 0
+    turn: int = 0
+    instruction: str = ""
+    shots: int = 0  # worked examples
+
+    @classmethod
+    def of(cls, question: Content) -> "Place":
+        """The place that a question is about."""
+        return cls(
+            dialogue=int(question["dialogue"]),
+            turn=int(question["turn"]),
+            instruction=str(question["instruction"]),
+            shots=int(question["shots"]),
+        )
+
+
+class Answers:
+    """Dialogues, a model, and the answers to what the decoding lab asks of them.
+
+    Args:
+        turn: the user turn to begin with.
+        config: the settings to begin with.
+        examples: whole dialogues that can be put before the history.
+        database: for reading a reply with names and numbers; the corpus's by default.
+        corpus: for Inform and Success of the dialogue with a reply that was written here.
+    """
+
+    def __init__(
+        self,
+        lm: "LanguageModel",
+        dialogues: Dialogue | Sequence[Dialogue],
+        *,
+        turn: int = 0,
+        config: DecodingConfig | None = None,
+        examples: Sequence[Dialogue] = (),
+        database: Database | None = None,
+        corpus: Corpus | None = None,
+    ):
+        self.lm = lm
+        self.dialogues = [dialogues] if isinstance(dialogues, Dialogue) else list(dialogues)
+        self.examples = list(examples)
+        self.corpus = corpus
+        self.database = database or (corpus.database if corpus else {})
+        self.config = config or DecodingConfig(strategy="sample", max_new_tokens=40)
+        self.chosen = self.config  # what "Use these settings" handed over
+        self._logits: dict[tuple[int, ...], np.ndarray] = {}
+        self._prompts: dict[Place, list[Prompt]] = {}
+        self._go(Place(turn=turn))
+
+    # --- where we are -------------------------------------------------------------------------------------------------
+
+    @property
+    def dialogue(self) -> Dialogue:
+        """The dialogue that the lab shows."""
+        return self.dialogues[self.place.dialogue]
+
+    @property
+    def turn(self) -> int:
+        """The user turn that the bot answers, from 0."""
+        return self.place.turn
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """The prompt of every turn of the dialogue."""
+        return self.prompts_at(self.place)
+
+    def _go(self, place: Place) -> None:
+        """To another place; a turn after the last one is the last."""
+        if not 0 <= place.dialogue < len(self.dialogues):
+            number = place.dialogue + 1
+            found = f"there are {len(self.dialogues)}, and number {number} was asked for"
+            raise LabError("no such dialogue", found, "choose one of these")
+        asked = self.prompts_at(place)
+        if not asked:
+            name = self.dialogues[place.dialogue].dialogue_id
+            raise LabError(f"dialogue {name} has no bot turn", "", "choose another dialogue")
+        turn = max(0, min(place.turn, len(asked) - 1))
+        self.place = Place(place.dialogue, turn, place.instruction, place.shots)
+
+    def prompts_at(self, place: Place) -> list[Prompt]:
+        """The prompt of every turn of the dialogue at `place`, with what stands before its history there."""
+        key = Place(place.dialogue, 0, place.instruction, place.shots)
+        if key not in self._prompts:
+            self._prompts[key] = prompts(
+                self.dialogues[place.dialogue],
+                self.lm.codec,
+                max_length=room_for_prompt(self.lm),
+                instruction=place.instruction,
+                shots=self.examples[: place.shots],
+            )
+        return self._prompts[key]
+
+    def prompt_at(self, place: Place) -> list[int]:
+        """The ids [T] that the model has read before its reply at `place`."""
+        return self.prompts_at(place)[place.turn].input_ids
+
+    def logits(self, place: Place, reply: Sequence[int] = ()) -> np.ndarray:
+        """Logits [V] of the token after `reply`, float32; the model runs once for a position.
+
+        Raises:
+            LabError: a prompt too long for the model, or logits that are no numbers.
+        """
+        ids = (*self.prompt_at(place), *reply)
+        if ids in self._logits:
+            return self._logits[ids]
+        logits = next_token_logits(self.lm, ids)  # [V]
+        if np.isnan(logits).any():
+            raise LabError(f"{self.lm.name} predicts no numbers here", "NaN among its logits", "load it in float32")
+        while len(self._logits) >= REMEMBERED:
+            del self._logits[next(iter(self._logits))]
+        self._logits[ids] = logits
+        return logits
+
+    # --- questions and answers ----------------------------------------------------------------------------------------
+
+    def answer(self, question: Content) -> Answer:
+        """What the front end asked for; what goes wrong is an answer too, since a front end drops what is raised."""
+        known: dict[str, Callable[[Content], Answer]] = {
+            "place": self._answer_place,
+            "logits": self._answer_logits,
+            "draws": self._answer_draws,
+            "score": self._answer_score,
+            "vocabulary": self._answer_vocabulary,
+            "use": self._answer_use,
+        }
+        asked = question.get("ask")
+        if asked not in known:
+            return {"error": f"unknown question {asked!r}"}, []
+        try:
+            return known[asked](question)
+        except LabError as error:
+            return {"error": str(error)}, []
+        except Exception as error:
+            return {"error": repr(error)}, []
+
+    def _answer_place(self, question: Content) -> Answer:
+        self._go(Place.of(question))
+        return self.described(), []
+
+    def described(self) -> Content:
+        """What is to be seen of the present place."""
+        last = 2 * self.turn + 1  # turns up to and with the user turn that is answered
+        replies = exchanges(self.dialogue)  # delexicalised, as the model reads them
+        said = []
+        for index, turn in enumerate(self.dialogue.turns[:last]):
+            is_bot = index % 2 == 1
+            text = turn.utterance
+            if is_bot:
+                *_, reply = replies[index // 2]
+                text = reply.text.strip()
+            said.append([turn.speaker, text])
+        return {
+            "name": self.dialogue.dialogue_id,
+            "turn": self.turn,
+            "turns": len(self.prompts),
+            "prompt": self.prompt_at(self.place),
+            "said": said[-TURNS_SHOWN:],
+        }
+
+    def _answer_logits(self, question: Content) -> Answer:
+        reply = [int(token) for token in question["reply"]]
+        logits = self.logits(Place.of(question), reply)  # [V]
+        likely = np.argsort(-logits)[:NAMED].tolist()
+        texts = self.texts([*likely, *reply])
+        return {"texts": texts}, [logits.tobytes()]
+
+    def texts(self, ids: Sequence[int]) -> dict[str, str]:
+        """{id: text}; JSON has no numbers as keys."""
+        decode = self.lm.tokenizer.decode
+        return {str(token): decode([token]) for token in ids}
+
+    def _answer_draws(self, question: Content) -> Answer:
+        seed = int(question["seed"])
+        n = int(question["n"])
+        numbers = self.draws(Place.of(question), seed, n)
+        return {}, [np.array(numbers, dtype=np.float64).tobytes()]
+
+    def draws(self, place: Place, seed: int, n: int) -> list[float]:
+        """The random numbers with which `labkit.generate` draws the tokens of one reply, in [0, 1)."""
+        prompt = self.prompt_at(place)
+        source = random.Random(f"{seed}/{prompt}/0")
+        return [source.random() for _ in range(n)]
+
+    def _answer_vocabulary(self, question: Content) -> Answer:
+        tokenizer = self.lm.tokenizer
+        ids = range(len(tokenizer))
+        texts = tokenizer.batch_decode([[token] for token in ids])
+        return {"texts": texts}, []
+
+    def _answer_use(self, question: Content) -> Answer:
+        self.chosen = DecodingConfig(**question["config"])
+        return {}, []
+
+    def _answer_score(self, question: Content) -> Answer:
+        place = Place.of(question)
+        ids = [int(token) for token in question["reply"]]
+        text = self.lm.codec.decode(ids)
+        dialogue = self.dialogues[place.dialogue]
+        lexical = lexical_view(text, dialogue, place.turn, self.database) if self.database else text
+        score = self.scored(dialogue, place.turn, text)
+        return {"text": text, "lexical": lexical, **score}, []
+
+    def scored(self, dialogue: Dialogue, turn: int, reply: str) -> Content:
+        """Inform and Success of the dialogue with `reply` at a turn and the corpus's replies elsewhere.
+
+        {"inform", "success", "gold": {"inform", "success"} of the corpus's own reply}; {} without a goal.
+        """
+        if self.corpus is None or dialogue.key not in self.corpus.goals:
+            return {}
+        replies = gold_predictions([dialogue])
+        gold = self._passed(dialogue, replies)
+        replies[dialogue.key][turn] = {"response": reply}
+        return {**self._passed(dialogue, replies), "gold": gold}
+
+    def _passed(self, dialogue: Dialogue, predictions: Predictions) -> Content:
+        split = self._split_of(dialogue)
+        scores = evaluate(predictions, self.corpus, split, allow_lexical=True)
+        explanation = scores.explain(dialogue.key)
+        return {"inform": bool(explanation.inform), "success": bool(explanation.success)}
+
+    def _split_of(self, dialogue: Dialogue) -> str:
+        for split in self.corpus:
+            if any(one.key == dialogue.key for one in self.corpus[split]):
+                return split
+        found = f"{dialogue.dialogue_id} is in none of its splits"
+        raise LabError(f"{self.corpus.name} does not know this dialogue", found, "give the corpus it is from")
+
+    # --- the same as tables -------------------------------------------------------------------------------------------
+
+    def question(self) -> Shown:
+        """What the bot has to answer, and what was put before the history."""
+        parts = []
+        if self.place.instruction:
+            parts.append(self.place.instruction)
+        if self.place.shots:
+            parts.append(f"({self.place.shots} worked examples)")
+        parts.append(exchanges(self.dialogue)[self.turn][0].text)
+        text = " ".join(parts)
+        return Shown(f"<p>{highlighted(text)}</p>", text)
+
+    def chart(self, config: DecodingConfig | None = None, n: int = 12) -> Shown:
+        """The next-token chart at the start of the reply, as a table."""
+        prompt = self.prompt_at(self.place)
+        logits = self.logits(self.place)  # [V]
+        return next_token_chart(self.lm, logits, config or self.config, prompt, n=n)
+
+    def static(self) -> Shown:
+        """What a code host shows, which runs no script."""
+        chart = self.chart()
+        question = self.question()
+        text = f"{question.text}\n{chart.text}"
+        return Shown(question.html + chart.html, text)
