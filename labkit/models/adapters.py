@@ -205,7 +205,7 @@ def _bound_patterns(config: "PeftConfig", path: Path, lm: LanguageModel) -> None
                 setattr(config, field, matching(pattern, names, whole=True))
         for field in ("rank_pattern", "alpha_pattern"):
             for pattern in getattr(config, field, None) or {}:
-                matching(pattern, names)
+                matching(rf"(.*\.)?({pattern})$", names)  # as peft asks
     except LabError as error:
         raise _does_not_fit(path, lm, f"{CONFIG_FILE}: {error.what}: {error.found}") from error
     except TypeError as error:

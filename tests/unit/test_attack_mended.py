@@ -17,6 +17,7 @@ from labkit.storage import atomic_folder
 from labkit.writable import writable_file
 
 MODEL = "mini-pythia-500k"
+ROTARY = {"rope_theta": 1e4, "rope_type": "default"}
 HANGS = "(.*)*(.*)*(.*)*X"
 
 
@@ -52,7 +53,6 @@ def test_a_path_of_5000_letters_fills_the_screen(tmp_path):
     [
         {"target_modules": "("},
         {"target_modules": HANGS},
-        {"exclude_modules": HANGS},
         {"rank_pattern": {"(": 3}},
         {"alpha_pattern": {HANGS: 3}},
     ],
@@ -70,7 +70,9 @@ def test_an_adapter_that_names_its_layers_by_a_pattern_still_loads(lm, adapter):
     change(adapter / "adapter_config.json", target_modules=r"gpt_neox\.layers\.\d+\.(attention|mlp)\..*")
     by_pattern = labkit.load_adapter(lm, adapter)
     names = [name for name, _ in listed.model.named_parameters()]
-    assert names == [name for name, _ in by_pattern.model.named_parameters()] and any("lora_A" in name for name in names)
+    assert names == [name for name, _ in by_pattern.model.named_parameters()] and any(
+        "lora_A" in name for name in names
+    )
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "ä" * 200, "a\0b", ""])
@@ -86,8 +88,8 @@ def test_a_model_or_an_adapter_of_a_long_name_is_a_traceback(name, lm):
     [
         ({"num_hidden_layers": 44, "hidden_size": 6144}, "44 layers of width 6144"),
         ({"vocab_size": 10**9}, "1000000000 words"),
-        ({"rope_parameters": {"partial_rotary_factor": 9, "rope_theta": 1e4, "rope_type": "default"}}, "partial_rotary"),
-        ({"rope_parameters": {"partial_rotary_factor": -1, "rope_theta": 1e4, "rope_type": "default"}}, "partial_rotary"),
+        ({"rope_parameters": ROTARY | {"partial_rotary_factor": 9}}, "partial_rotary"),
+        ({"rope_parameters": ROTARY | {"partial_rotary_factor": -1}}, "partial_rotary"),
     ],
 )
 def test_a_configuration_that_declares_more_than_its_weights_hold_fills_the_memory(fields, says, lm, tmp_path):
@@ -105,7 +107,8 @@ def test_a_rank_that_is_no_whole_number_is_a_traceback(r, lm):
         attach_adapter(lm, r=r)
 
 
-@pytest.mark.parametrize(("field", "value"), [("dropout", "x"), ("dropout", None), ("alpha", "x"), ("alpha", float("inf"))])
+@pytest.mark.parametrize("field", ["dropout", "alpha"])
+@pytest.mark.parametrize("value", ["x", None, float("inf"), float("nan")])
 def test_a_dropout_or_scale_that_is_no_number_is_a_traceback(field, value, lm):
     with pytest.raises(LabError, match=field):
         attach_adapter(lm, **{field: value})
@@ -136,3 +139,12 @@ def test_after_a_pattern_that_matches_nothing_the_folder_holds_a_run_of_another_
     with pytest.raises(LabError, match="LoRA modules"):
         labkit.finetune(lm, corpus, config, tmp_path / "out")
     assert not (tmp_path / "out" / "run.json").exists()
+
+
+def test_half_an_emoji_on_the_board_breaks_its_table(tmp_path):
+    board = labkit.Board(tmp_path)
+    board.add({"task": "sound", "model": "m", "bleu": 3.0})
+    with board.path.open("a") as file:
+        file.write('{"task": "half \\ud83d", "model": "m"}\n')
+    assert "sound" in board.markdown() and "half ?" in board.markdown()
+    assert "half ?" in board.csv() and "half ?" in board.html().html

@@ -204,7 +204,7 @@ def _outcome(case: Case) -> tuple[str, str]:
 def _line_of_error(error: LabError) -> tuple[str, str]:
     text = str(error)
     if not text.isprintable() or len(text) > LONGEST_LINE:
-        return WRONG, f"no clear line: {ascii(text[:300])}"
+        return WRONG, f"no clear line: {text[:300]!a}"
     if not error.action:
         return WRONG, f"no next action: {text}"
     return LINE, text
@@ -220,7 +220,7 @@ def _line_of_stderr(text: str, outcome: str) -> tuple[str, str]:
     if "Traceback" in text:
         return TRACEBACK, text[-300:]
     if len(lines) != 1 or not lines[0].startswith("labkit: ") or not lines[0].isprintable():
-        return WRONG, f"{len(lines)} lines instead of one clear one: {ascii(text[-400:])}"
+        return WRONG, f"{len(lines)} lines instead of one clear one: {text[-400:]!a}"
     if len(lines[0]) > LONGEST_LINE:
         return WRONG, f"a line of {len(lines[0])} characters"
     return outcome, lines[0].removeprefix("labkit: ")

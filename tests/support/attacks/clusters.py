@@ -63,7 +63,9 @@ def _clusters() -> list[Row]:
 def _maps() -> list[Row]:
     ten = _vectors()
     choose = structure.choose_k
-    rows: list[Row] = [(f"choose_k, ks={ks}", partial(choose, ten, ks), (LINE,)) for ks in ([], [0], [1, 2], [12], [NAN])]
+    rows: list[Row] = [
+        (f"choose_k, ks={ks}", partial(choose, ten, ks), (LINE,)) for ks in ([], [0], [1, 2], [12], [NAN])
+    ]
     rows += [
         ("choose_k, NaN", partial(choose, _with(NAN), [2]), (LINE,)),
         ("choose_k, runs=1", partial(choose, ten, [2], runs=1), (LINE,)),

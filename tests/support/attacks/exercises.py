@@ -114,7 +114,18 @@ VALUES: dict[str, object] = {
     "a module": np,
     "arrays": (np.zeros((0, 3)), np.full(3, np.nan)),
 }
-PROGRESS = ("null", "[]", "3", '"x"', "{", "", "\x00", '{"0.1": null}', '{"0.1": {"tries": "x"}}', '{"0.1": {"tries": NaN}}')
+PROGRESS = (
+    "null",
+    "[]",
+    "3",
+    '"x"',
+    "{",
+    "",
+    "\x00",
+    '{"0.1": null}',
+    '{"0.1": {"tries": "x"}}',
+    '{"0.1": {"tries": NaN}}',
+)
 PROGRESS += ('{"0.1": {"outcome": []}}', '{"0.1": {"hints": -5}}', '{"0.1": {"hints": 1e99}}', '{"x": {}}', "[" * 5000)
 IDS = ("", "9.9", "0", "x", "\ud83d", "0.1\n", "../0.1")
 

@@ -52,7 +52,9 @@ def _boards() -> Iterator[Case]:
         for name, view in SMALLER.items():
             act = partial(_linear, partial(_seconds_of_view, view, kind == "alike"), 500)
             yield Case(8, f"board of rows, {kind}: {name} is linear", act, (RESULT,), seconds=120)
-    yield Case(8, "adding to a large board is linear", partial(_linear, _seconds_of_adding, 5000), (RESULT,), seconds=60)
+    yield Case(
+        8, "adding to a large board is linear", partial(_linear, _seconds_of_adding, 5000), (RESULT,), seconds=60
+    )
 
 
 def _board(n: int, alike: bool) -> Board:
@@ -63,7 +65,11 @@ def _board(n: int, alike: bool) -> Board:
     for number in range(n):
         scores = {name: draw.uniform(0, 100) for name in ("bleu", "inform", "success", "combined")}
         row = {"task": f"task {number % 7}", "model": f"model {number % 11}", "corpus": "miniwoz", "split": "test"}
-        row |= {"time": f"2026-01-01T00:00:{number}", "dialogues": 10, "decoding": {"strategy": "greedy", "seed": number % 5}}
+        row |= {
+            "time": f"2026-01-01T00:00:{number}",
+            "dialogues": 10,
+            "decoding": {"strategy": "greedy", "seed": number % 5},
+        }
         if not alike:
             row |= {"corpus": f"corpus {number}", "model": f"model {number}", "training": {"lora_r": number}}
         intervals = {name: [value - 1, value + 1] for name, value in scores.items()}
@@ -168,4 +174,3 @@ def _linear(seconds: Callable[[int], float], size: int) -> None:
         large < SLIGHT or large < STEEPEST * max(small, SLIGHT / STEEPEST),
         f"{small:.3f} s for {size}, {large:.3f} s for {GROWTH * size}",
     )
-

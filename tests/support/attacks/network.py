@@ -33,7 +33,14 @@ TOKENS = {
     "5000 letters": "hf_" + "a" * 5000 + "{}",
     "spaces": "  {}  ",
 }
-PROXIES = ("socks5://127.0.0.1:9", "socks://127.0.0.1:9", "socks4://u:{}@127.0.0.1:9", "moon://x", "http://u:{}@127.0.0.1:9", "x")
+PROXIES = (
+    "socks5://127.0.0.1:9",
+    "socks://127.0.0.1:9",
+    "socks4://u:{}@127.0.0.1:9",
+    "moon://x",
+    "http://u:{}@127.0.0.1:9",
+    "x",
+)
 PIN = {"x.json": {"repository": "o/n", "commit": "c" * 40, "path": "p", "blob": "0" * 40, "size": 100}}
 
 Answer = tuple[int, Mapping[str, str], bytes]
@@ -160,7 +167,9 @@ def _at(answer: Answer | None, variables: Mapping[str, str], ask: Callable[[], N
 
 
 @contextmanager
-def serving(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None, silent: bool = False) -> Iterator[str]:
+def serving(
+    body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None, silent: bool = False
+) -> Iterator[str]:
     """A host on the loopback address that answers everything in the same way; `silent`: not at all."""
 
     class Host(BaseHTTPRequestHandler):

@@ -111,7 +111,7 @@ def _printed_in(encoding: str, words: list, code: int) -> None:
         stream.flush()
     said = [stream.buffer.getvalue().decode(encoding) for stream in streams]
     expect("Traceback" not in said[1], said[1][-300:])
-    expect(ended == code or words[0] == "doctor", f"exit code {ended}: {ascii(said[1])}")
+    expect(ended == code or words[0] == "doctor", f"exit code {ended}: {said[1]!a}")
     expect(bool(said[code // 2].strip()), "nothing was said")
 
 

@@ -72,9 +72,37 @@ TEMPLATES = (
     "{{ messages[0].x.y }}", "{{ None() }}", "{{ messages | sort }}", "\ud83d", "{{ lipsum() * 10**8 }}",
 )  # fmt: skip
 PATTERNS = ("(", "[", "(.*)*(.*)*(.*)*X", "(a+)+$|(.*.*.*.*)*Y", "", "moon", "(?P<x>", "\\", "*", "\ud83d", "(?<=a*)b")
-PLACES = ("../x", "/x", "a/../../x", "..", ".", "", "a//b", "a\\b", "C:x", "C:\\x", "a\nb", "a\0b", "a/", "\ud83d", "~/../x/..")
+PLACES = (
+    "../x",
+    "/x",
+    "a/../../x",
+    "..",
+    ".",
+    "",
+    "a//b",
+    "a\\b",
+    "C:x",
+    "C:\\x",
+    "a\nb",
+    "a\0b",
+    "a/",
+    "\ud83d",
+    "~/../x/..",
+)
 PIN = {"repository": "o/n", "commit": "c" * 40, "path": "p", "blob": "0" * 40}
-PINS: tuple[Json, ...] = (None, [], {}, 3, "x", [PIN], {"x": None}, {"x": []}, {"x": {}}, {"x": "y"}, {"x": {**PIN, "blob": 3}})
+PINS: tuple[Json, ...] = (
+    None,
+    [],
+    {},
+    3,
+    "x",
+    [PIN],
+    {"x": None},
+    {"x": []},
+    {"x": {}},
+    {"x": "y"},
+    {"x": {**PIN, "blob": 3}},
+)
 PINS += ({"x": {**PIN, "size": "x"}}, {"x": {**PIN, "repository": "a\nb"}}, {"x": {**PIN, "path": ""}})
 
 
@@ -105,7 +133,9 @@ def _models() -> Iterator[Case]:
             yield Case(2, f"config.json, {field} is {shown}", partial(_with_config, field, value), EITHER, seconds=15)
     for name, contents in FILES.items():
         for content in contents:
-            yield Case(2, f"a model's {name} is {content[:16]!r}", partial(_with_file, name, content), EITHER, seconds=15)
+            yield Case(
+                2, f"a model's {name} is {content[:16]!r}", partial(_with_file, name, content), EITHER, seconds=15
+            )
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
         yield Case(2, f"a model without {name}", partial(_without, name))
     yield Case(2, "weights cut", _cut_weights)

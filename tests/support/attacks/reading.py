@@ -17,7 +17,21 @@ from labkit.metrics import evaluate, read_predictions
 from labkit.results.board import Board
 
 EVERY = 50  # each so manieth of the mutations of a corpus folder; `mutations.py` tries all
-DAMAGED = ("null", "[]", "3", '"x"', "true", "{", "", "\x00\x01", "[" * 5000, '{"x": NaN}', "\ud83d", '{"a": 1}{', "\ufeff[]")
+DAMAGED = (
+    "null",
+    "[]",
+    "3",
+    '"x"',
+    "true",
+    "{",
+    "",
+    "\x00\x01",
+    "[" * 5000,
+    '{"x": NaN}',
+    "\ud83d",
+    '{"a": 1}{',
+    "\ufeff[]",
+)
 ROWS = (
     "3", "null", "[1]", '"x"', "{", "{}", '{"task": null}', '{"task": [1]}', '{"bleu": "x"}', '{"bleu": NaN}',
     '{"intervals": 3}', '{"intervals": {"bleu": null}}', '{"intervals": {"bleu": [1]}, "bleu": 2}',
@@ -53,7 +67,7 @@ def cases() -> list[Case]:
 def _corpora() -> Iterator[Case]:
     files = mutations.corpus_files()
     for mutation in mutations.mutations(files)[7::EVERY]:
-        yield Case(4, f"corpus, {ascii(str(mutation))}", partial(_mutated, mutation, files), EITHER, seconds=30)
+        yield Case(4, f"corpus, {str(mutation)!a}", partial(_mutated, mutation, files), EITHER, seconds=30)
     for name in ("train/dialogues_001.json", "schema.json", "goals.json", "dialog_acts.json", "db/hotel_db.json"):
         for text in DAMAGED:
             yield Case(4, f"corpus, {name} is {text[:12]!a}", partial(_damaged_corpus, files, name, text), EITHER)
@@ -62,7 +76,7 @@ def _corpora() -> Iterator[Case]:
 def _mutated(mutation: mutations.Mutation, files: dict) -> None:
     kind, text = mutations.outcome(mutation, files, Path())
     if kind in ("traceback", "no clear line"):
-        raise Wrong(f"{kind}: {ascii(text)}")
+        raise Wrong(f"{kind}: {text!a}")
 
 
 def _damaged_corpus(files: dict, name: str, text: str) -> None:
@@ -203,14 +217,18 @@ def _with_cached(content: bytes | np.ndarray | None) -> None:
 def _runs() -> Iterator[Case]:
     for text in DAMAGED:
         for name in ("run.json", "result.json"):
-            yield Case(4, f"{name} of a run is {text[:12]!a}", partial(_finetuned_after, name, text), EITHER, seconds=60)
+            yield Case(
+                4, f"{name} of a run is {text[:12]!a}", partial(_finetuned_after, name, text), EITHER, seconds=60
+            )
         yield Case(4, f"run.json of an adapter is {text[:12]!a}", partial(_merged_with, text), EITHER)
 
 
 def _finetuned_after(name: str, text: str) -> None:
     written(f"out/{name}", text)
     words = ["finetune", "--model", "mini-pythia-500k", "--corpus", stage().corpus_folder, "--max-steps", 1]
-    command(*words, "--batch-size", 1, "--max-train-dialogues", 1, "--eval-steps", 0, "--max-length", 64, "--out", "out")
+    command(
+        *words, "--batch-size", 1, "--max-train-dialogues", 1, "--eval-steps", 0, "--max-length", 64, "--out", "out"
+    )
 
 
 def _merged_with(text: str) -> None:
@@ -226,7 +244,13 @@ def _texts() -> Iterator[Case]:
     for name, texts in {"half an emoji": ["a \ud83d"], "a number": [3], "None": [None], "NUL": ["\0"]}.items():
         right = (RESULT,) if name == "NUL" else (LINE,)
         yield Case(4, f"embed {name}", partial(structure.embed, texts, stage().lm), right)
-    for name, ids in {"nothing": [[]], "beyond": [[10**6]], "negative": [[-1]], "text": [["x"]], "None": [None]}.items():
+    for name, ids in {
+        "nothing": [[]],
+        "beyond": [[10**6]],
+        "negative": [[-1]],
+        "text": [["x"]],
+        "None": [None],
+    }.items():
         yield Case(4, f"prompt of {name}", partial(labkit.generate, stage().lm, ids), EITHER)
 
 

@@ -27,7 +27,13 @@ VALUES = {
     "--out": ("", "a\nb"),
     "--model": ("", "a\nb"),
 }
-PLACES = ("/opt/my env/bin/python", "/opt/it's/bin/python", "/opt/$HOME/bin/python", "/opt/`x`/python", "/opt/a;b/python")
+PLACES = (
+    "/opt/my env/bin/python",
+    "/opt/it's/bin/python",
+    "/opt/$HOME/bin/python",
+    "/opt/`x`/python",
+    "/opt/a;b/python",
+)
 PLACES += ('/opt/a"b/bin/python', "/opt/ä/bin/python", "/opt/a{b}c/bin/python")
 OUTPUTS = ("my adapter", "it's", "$(touch run)", "`touch run`", "a;touch run", 'a"b', "a*", "ä", "-x")
 TIMES = ("30", "30:00", "04:00:00", "1-12", "1-12:30", "1-12:30:59")

@@ -227,7 +227,9 @@ FILE_WRITERS: dict[str, Writer] = {
     "labkit generate": _generate,
     "labkit evaluate --json": _evaluate,
     "labkit doctor --json": lambda out: command("doctor", "--json", out),
-    "labkit slurm --job": lambda out: command("slurm", "--model", MODEL, "--corpus", "miniwoz", "--out", "a", "--job", out),
+    "labkit slurm --job": lambda out: command(
+        "slurm", "--model", MODEL, "--corpus", "miniwoz", "--out", "a", "--job", out
+    ),
     "Board().csv": _csv,
     "write_json": lambda out: write_json(out, {}),
     "write_text": lambda out: write_text(out, "x"),
