@@ -1,6 +1,7 @@
 """LoRA adapters (Hu et al. 2022): put a new one on a model, save it, load it."""
 
 import math
+import re
 import warnings
 from collections.abc import Collection
 from dataclasses import replace
@@ -195,8 +196,8 @@ def _read_config(path: Path, lm: LanguageModel) -> "PeftConfig":
 
 
 def _bound_patterns(config: "PeftConfig", path: Path, lm: LanguageModel) -> None:
-    """Regular expressions of a stranger's file, which peft would try without a limit: those that choose layers become
-    the names they match, and those that choose a rank are tried here first."""
+    """Regular expressions of a stranger's file, which peft would try without a limit: they become the names they
+    match, found with one."""
     names = [name for name, _ in lm.model.named_modules()]
     try:
         for field in ("target_modules", "exclude_modules"):
@@ -204,11 +205,14 @@ def _bound_patterns(config: "PeftConfig", path: Path, lm: LanguageModel) -> None
             if isinstance(pattern, str) and pattern != "all-linear":
                 setattr(config, field, matching(pattern, names, whole=True))
         for field in ("rank_pattern", "alpha_pattern"):
-            for pattern in getattr(config, field, None) or {}:
-                matching(rf"(.*\.)?({pattern})$", names)  # as peft asks
+            chosen: dict[str, float] = {}
+            for pattern, value in (getattr(config, field, None) or {}).items():
+                for name in matching(rf"(.*\.)?({pattern})$", names, whole=True):  # as peft asks; the first one counts
+                    chosen.setdefault(re.escape(name), value)
+            setattr(config, field, chosen)
     except LabError as error:
         raise _does_not_fit(path, lm, f"{CONFIG_FILE}: {error.what}: {error.found}") from error
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise _does_not_fit(path, lm, f"{CONFIG_FILE}, {field} is no table of patterns") from error
 
 

@@ -54,7 +54,7 @@ def test_a_path_of_5000_letters_fills_the_screen(tmp_path):
         {"target_modules": "("},
         {"target_modules": HANGS},
         {"rank_pattern": {"(": 3}},
-        {"alpha_pattern": {HANGS: 3}},
+        {"alpha_pattern": 3},
     ],
 )
 def test_an_adapter_s_pattern_is_a_traceback_or_never_ends(fields, lm, adapter):
@@ -62,6 +62,14 @@ def test_an_adapter_s_pattern_is_a_traceback_or_never_ends(fields, lm, adapter):
     begun = time.monotonic()
     with pytest.raises(LabError, match="does not fit"):
         labkit.load_adapter(lm, adapter)
+    assert time.monotonic() - begun < 30
+
+
+@pytest.mark.parametrize("fields", [{"exclude_modules": HANGS}, {"alpha_pattern": {HANGS: 3}}])
+def test_an_adapter_s_pattern_that_chooses_nothing_never_ends(fields, lm, adapter):
+    change(adapter / "adapter_config.json", **fields)
+    begun = time.monotonic()
+    labkit.load_adapter(lm, adapter)
     assert time.monotonic() - begun < 30
 
 

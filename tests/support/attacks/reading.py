@@ -53,7 +53,8 @@ REPLIES = (
 )  # fmt: skip
 RECORDS = (
     "null", "[]", "3", '"x"', "{", '{"name": 3}', '{"decoding": 3}', '{"decoding": [1]}', '{"training": "x"}',
-    '{"seconds": "x"}', '{"seconds": NaN}', '{"seconds": -1}', '{"seconds": 0}', '{"n_parameters": "x"}', '{"adapter": 3}',
+    '{"seconds": "x"}', '{"seconds": NaN}', '{"seconds": -1}', '{"seconds": 0}', '{"n_parameters": "x"}',
+    '{"adapter": 3}',
     '{"adapter": "a\\u0000b"}', '{"bits": "x"}', '{"stand_in": 3}', '{"device": 3}', '{"name": "\\ud83d"}',
     '{"decoding": {"seed": []}}', '{"corpus": 3}', '{"sha256": 3}', '{"prompt": 3}', "[" * 5000,
 )  # fmt: skip
