@@ -85,10 +85,13 @@ def look_outside(timeout: float = 3.0) -> tuple[Hub, list[Answer]]:
 
 
 def _model_question(name: str) -> Question:
-    from huggingface_hub import constants, utils
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_token_to_send
 
-    token = utils.build_hf_headers()  # for the Hub only
-    return Question(f"{constants.ENDPOINT}/{name}/resolve/main/config.json", token)
+    token = get_token_to_send(None)  # for the Hub only
+    # not build_hf_headers: it asks the Hub which agents there are, and fails where a log-in page answers
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    return Question(f"{constants.ENDPOINT}/{name}/resolve/main/config.json", headers)
 
 
 def _corpus_question() -> Question:

@@ -202,7 +202,10 @@ def _machine() -> int:
 
 def remove_leftovers(target: Path | str) -> None:
     """Remove what killed runs left beside `target`; a folder that one had moved away and not replaced comes back."""
-    target = Path(os.path.realpath(target))
+    try:
+        target = Path(os.path.realpath(target))
+    except ValueError:  # a NUL, or half a character: nothing was ever written there
+        return
     pattern = re.compile(rf"\.{re.escape(_stem(target))}\.([0-9a-f]{{8}})([0-9a-f]{{8}})[0-9a-f]{{8}}(\.old)?")
     with suppress(OSError):
         for name in sorted(os.listdir(target.parent)):

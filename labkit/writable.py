@@ -22,6 +22,7 @@ from labkit.errors import LabError
 LIST = ".labkit.json"  # in a folder: the files that labkit wrote there
 NOBODYS = (LIST, ".lock", ".DS_Store", "Thumbs.db", "desktop.ini")  # locks, and what file managers leave everywhere
 LONGEST_NAME = 255  # bytes, on every common file system
+LONGEST_SHOWN = 300  # letters of a path that an error repeats
 
 
 def writable_file(path: Path | str, *, kinds: Collection[str] = ()) -> Path:
@@ -124,7 +125,10 @@ def is_stream(path: Path) -> bool:
 
 
 def _refusal(path: Path, found: str, action: str) -> LabError:
-    return LabError(f"cannot write {path}", found, action)
+    name = str(path)
+    if len(name) > LONGEST_SHOWN:
+        name = f"{name[:LONGEST_SHOWN]}…"
+    return LabError(f"cannot write {name}", found, action)
 
 
 def _status(path: Path) -> os.stat_result | None:

@@ -14,7 +14,7 @@ from labkit.failures import hidden
 from labkit.machine.network import proxies
 from labkit.machine.paths import cache_dir
 from labkit.machine.retry import asked_wait, is_busy, retrying
-from labkit.storage import atomic_path, write_text
+from labkit.storage import atomic_path
 
 TIMEOUT = 15.0  # seconds of silence
 LARGEST = 128 * 2**20  # bytes of a file whose pin names no size; MultiWOZ's files have some tens of MB at most
@@ -63,7 +63,8 @@ def fetch_multiwoz22(cache: Path | str | None = None) -> Path:
                 if not _is_right(target, pin["blob"]):
                     content = _fetch(client, pin)
                     _write(target, content)
-            write_text(folder / "COMPLETE", pinned_source() + "\n")
+            marker = f"{pinned_source()}\n"
+            _write(folder / "COMPLETE", marker.encode())
     except OSError as error:
         action = "free space, or set LAB_CACHE to another folder"
         raise LabError(f"cannot write {folder}", str(error), action) from error
@@ -91,6 +92,8 @@ def _folder(cache: Path | str | None) -> Path:
 def _write(target: Path, content: bytes) -> None:
     """The file, whole or not at all. Nothing that is there is followed: a link is replaced, its target stays."""
     try:
+        if target.is_symlink():
+            target.unlink()
         with atomic_path(target) as partial:
             partial.write_bytes(content)
     except LabError as error:  # it names LAB_HOME; this is the cache
@@ -180,6 +183,8 @@ def _attempt(client: httpx.Client, address: str, pin: Pin) -> bytes:
         raise FailedAttempt(problem, again=True) from error
     except httpx.UnsupportedProtocol as error:
         raise FailedAttempt(f"it is redirected to what is no web address ({error})", again=False) from error
+    except UnicodeError as error:  # a part of the host's name that is empty or longer than 63 letters
+        raise FailedAttempt(f"no host can have this name ({error})", again=False) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise FailedAttempt(f"no connection, or it was cut ({error})", again=True) from error
     if _blob_id(content) == pin["blob"].lower():

@@ -1,8 +1,11 @@
 """LoRA adapters (Hu et al. 2022): put a new one on a model, save it, load it."""
 
+import math
+import re
 import warnings
 from collections.abc import Collection
 from dataclasses import replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +13,9 @@ from labkit.errors import LabError
 from labkit.machine.one_line import first_line
 from labkit.machine.out_of_memory import memory_errors
 from labkit.machine.quiet import quiet
-from labkit.models.find import download_adapter
+from labkit.models.find import check_name, download_adapter
 from labkit.models.language_model import LanguageModel
-from labkit.models.layers import lora_targets
+from labkit.models.layers import lora_targets, matching
 from labkit.models.loftq import begin_with_the_loss
 from labkit.models.shared_weights import second_tree
 from labkit.storage import atomic_folder, read_json
@@ -78,12 +81,17 @@ def attach_adapter(
 
 
 def _check_shape(r: int, alpha: int, dropout: float) -> None:
-    if r < 1:
-        raise LabError("a LoRA has a rank of 1 or more", f"r={r}", "choose 4 to 64")
-    if alpha <= 0:
-        raise LabError("a LoRA is scaled by alpha / r, more than 0", f"alpha={alpha}", "choose r to 2 r")
-    if not 0 <= dropout < 1:
-        raise LabError("dropout is a share from 0 up to, not including, 1", f"dropout={dropout}", "choose 0 to 0.1")
+    if not _is_number(r, Integral) or r < 1:
+        raise LabError("a LoRA has a rank of 1 or more", f"r={r!r}", "choose a whole number, such as 4 to 64")
+    if not _is_number(alpha, Real) or not 0 < alpha < math.inf:
+        raise LabError("a LoRA is scaled by alpha / r, more than 0", f"alpha={alpha!r}", "choose r to 2 r")
+    if not _is_number(dropout, Real) or not 0 <= dropout < 1:
+        raise LabError("dropout is a share from 0 up to, not including, 1", f"dropout={dropout!r}", "choose 0 to 0.1")
+
+
+def _is_number(value: object, kind: type) -> bool:
+    """Whether it is a number of this kind, Python's or NumPy's; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _check_loftq(lm: LanguageModel, use_dora: bool) -> None:
@@ -152,6 +160,7 @@ def load_adapter(lm: LanguageModel, folder: Path | str, *, trainable: bool = Fal
 
 def _adapter_folder(folder: Path | str) -> Path:
     """The folder of an adapter on this disk."""
+    check_name(str(folder), "adapter", "give the output of finetune")
     path = Path(folder).expanduser()
     if not path.exists():
         path = download_adapter(str(folder), (CONFIG_FILE, WEIGHTS_FILE))
@@ -182,7 +191,29 @@ def _read_config(path: Path, lm: LanguageModel) -> "PeftConfig":
         kind = getattr(config.peft_type, "value", config.peft_type)
         found = f"it is {kind}, which puts vectors before the prompt and no layers into the model"
         raise LabError(f"adapter {path.name} is not supported", found, "choose a LoRA adapter")
+    _bound_patterns(config, path, lm)
     return config
+
+
+def _bound_patterns(config: "PeftConfig", path: Path, lm: LanguageModel) -> None:
+    """Regular expressions of a stranger's file, which peft would try without a limit: they become the names they
+    match, found with one."""
+    names = [name for name, _ in lm.model.named_modules()]
+    try:
+        for field in ("target_modules", "exclude_modules"):
+            pattern = getattr(config, field, None)
+            if isinstance(pattern, str) and pattern != "all-linear":
+                setattr(config, field, matching(pattern, names, whole=True))
+        for field in ("rank_pattern", "alpha_pattern"):
+            chosen: dict[str, float] = {}
+            for pattern, value in (getattr(config, field, None) or {}).items():
+                for name in matching(rf"(.*\.)?({pattern})$", names, whole=True):  # as peft asks; the first one counts
+                    chosen.setdefault(re.escape(name), value)
+            setattr(config, field, chosen)
+    except LabError as error:
+        raise _does_not_fit(path, lm, f"{CONFIG_FILE}: {error.what}: {error.found}") from error
+    except (TypeError, AttributeError) as error:
+        raise _does_not_fit(path, lm, f"{CONFIG_FILE}, {field} is no table of patterns") from error
 
 
 def _read_tensors(path: Path, lm: LanguageModel) -> "dict[str, torch.Tensor]":

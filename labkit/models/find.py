@@ -24,7 +24,7 @@ NEEDED = {  # what a model folder must hold: patterns of which one is enough
     "model.safetensors": ("*.safetensors", "*.safetensors.index.json"),
     "tokenizer.json": ("tokenizer.json", "tokenizer.model", "vocab.json"),
 }
-LONGEST_NAME = 255  # characters; no file system and no Hub id has more in one part
+LONGEST_NAME = 255  # bytes; no file system and no Hub id has more in one part
 SHA256_DIGITS = 64
 
 
@@ -45,10 +45,18 @@ def find_model(name: str) -> tuple[Path, bool]:
     return _downloaded(name), False
 
 
+def check_name(name: str, kind: str, action: str) -> None:
+    """Raises:
+    LabError: no folder and no repository can have this name.
+    """
+    longest = max(len(part.encode("utf-8", "surrogatepass")) for part in name.split("/"))
+    if not name or "\0" in name or longest > LONGEST_NAME:
+        raise LabError(f"no {kind} {name[:40]!r}", f"a name of {len(name)} characters", action)
+
+
 def _local(name: str) -> Path | None:
     """The folder or GGUF file that a name means, or None where it means a repository of the Hub."""
-    if not name or "\0" in name or max(map(len, name.split("/"))) > LONGEST_NAME:
-        raise LabError(f"no model {name[:40]!r}", f"a name of {len(name)} characters", NAMES)
+    check_name(name, "model", NAMES)
     path = Path(name).expanduser()
     if path.is_dir():
         files = list(path.glob("*.gguf"))
@@ -99,7 +107,7 @@ def download_adapter(name: str, files: tuple[str, ...]) -> Path:
     Raises:
         LabError: there is none of that name, or no Hub.
     """
-    if not name or _looks_like_a_path(name) or max(map(len, name.split("/"))) > LONGEST_NAME:
+    if _looks_like_a_path(name):
         raise LabError(f"no adapter {name[:80]!r}", "there is no such folder", "give the output of finetune")
     started = time.time()
     folder = _from_hub(name, files)
@@ -118,15 +126,21 @@ def _from_hub(name: str, files: tuple[str, ...]) -> Path:
         raise LabError(f"{name} is gated", "", "accept its terms on its Hub page, then set HF_TOKEN") from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         if _is_bad_token(error):
-            action = "mend or unset HF_TOKEN (or log in again)"
-            raise LabError(f"cannot load model {name!r}", "the Hub refuses your token (401)", action) from error
+            raise _token_refused(name) from error
         raise LabError(f"no model {name!r}", f"the Hub has none of that name{_nearest(name)}", NAMES) from error
     except Exception as error:  # httpx's or httpx2's, by the client's version; its threads close each other's session
         if not hub.reachable:
             found = f"not a stand-in, not cached, and no Hub: {hub.reason}{_nearest(name)}"
             raise LabError(f"cannot load model {name!r}", found, f"connect to the network, or {NAMES}") from error
+        if _is_bad_token(error.__cause__ or error):
+            raise _token_refused(name) from error
         action = "try again: files that came whole are kept"  # the client forgets a part of one between two runs
         raise LabError(f"download of {name} failed", first_line(error.__cause__ or error), action) from error
+
+
+def _token_refused(name: str) -> LabError:
+    action = "mend or unset HF_TOKEN (or log in again)"
+    return LabError(f"cannot load model {name!r}", "the Hub refuses your token (401)", action)
 
 
 def _is_bad_token(error: Exception) -> bool:

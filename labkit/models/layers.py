@@ -55,7 +55,7 @@ def lora_targets(model: "torch.nn.Module", modules: str = "linear") -> list[str]
     elif modules == "ffn":
         matched = [name for name in candidates if name not in attention]
     else:
-        matched = _matching(modules, candidates)
+        matched = matching(modules, candidates)
     if not matched:
         raise LabError(f"no layer matches LoRA modules {modules!r}", "", f"candidates: {layer_kinds(candidates)}")
     return matched
@@ -65,12 +65,19 @@ def _in_attention(name: str) -> bool:
     return any("att" in part for part in name.split(".")[:-1])
 
 
-def _matching(pattern: str, names: Sequence[str]) -> list[str]:
-    """The names in which a regular expression is found; `regex` can give up, `re` cannot."""
+def matching(pattern: str, names: Sequence[str], whole: bool = False) -> list[str]:
+    """The names in which a regular expression is found, or which it matches as a `whole`.
+
+    `regex` can give up, `re` cannot.
+
+    Raises:
+        LabError: it is none, or there is no answer for a name within PATTERN_SECONDS.
+    """
     import regex
 
+    found_in = regex.fullmatch if whole else regex.search
     try:
-        return [name for name in names if regex.search(pattern, name, timeout=PATTERN_SECONDS)]
+        return [name for name in names if found_in(pattern, name, timeout=PATTERN_SECONDS)]
     except regex.error as error:
         raise LabError(f"LoRA modules {pattern!r} is no regular expression", str(error), "mend the pattern") from error
     except TimeoutError as error:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 NAMES = f"choose {STAND_IN_MODEL}, a folder with config.json and model.safetensors, a .gguf file or a Hub id"
+FULLEST = 8  # parameters in a byte of weights, at most
 
 
 @contextmanager
@@ -37,17 +38,43 @@ def read_config(folder: Path) -> "PretrainedConfig":
     """The configuration of the model in `folder`, without code of its own.
 
     Raises:
-        ValueError: it declares more layers than its weights have tensors, so that building it would not end.
+        ValueError: it declares more than its weights hold, so that building it would not end, or rotary positions on
+            more than a head.
     """
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     text = config.get_text_config() if hasattr(config, "get_text_config") else config  # of a multimodal model
+    _check_size(text, folder)
+    _check_rotary(text)
+    return config
+
+
+def _check_size(text: "PretrainedConfig", folder: Path) -> None:
+    """Whether the weights can be of so many layers of that width, with so many words.
+
+    transformers fills what is missing with random numbers, however much that is. Each layer has at least one matrix of
+    the width's square, whatever the architecture; weights of 4 bits are packed into an eighth.
+    """
     layers = getattr(text, "num_hidden_layers", None) or 0
+    width = getattr(text, "hidden_size", None) or 0
+    words = getattr(text, "vocab_size", None) or 0
     tensors = _count_tensors(folder)
     if not isinstance(layers, int) or layers > tensors:
         raise ValueError(f"config.json declares {layers} layers, and the weights are {tensors} tensors")
-    return config
+    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))  # bytes, at least as many as parameters
+    declared = max(layers * width, words) * width
+    if declared > FULLEST * stored:
+        found = f"{layers} layers of width {width} and {words} words"
+        raise ValueError(f"config.json declares {found}, and the weights are {stored:,} bytes")
+
+
+def _check_rotary(text: "PretrainedConfig") -> None:
+    """Rotary positions cannot turn more than a head; building such a model does not fail, and its first step does."""
+    rope = getattr(text, "rope_parameters", None)
+    share = rope.get("partial_rotary_factor", 1.0) if isinstance(rope, dict) else 1.0
+    if not 0 < share <= 1:
+        raise ValueError(f"config.json, partial_rotary_factor is {share}, not a share from 0 to 1")
 
 
 def _count_tensors(folder: Path) -> int:

@@ -121,9 +121,11 @@ def _check_reporter(name: str) -> None:
 
 def check_fit(lm: LanguageModel, config: FinetuneConfig) -> None:
     """Raises:
-    LabError: the model reads less than max_length, has an adapter, or its weights cannot be trained in full.
+    LabError: the model reads less than max_length, has an adapter, its weights cannot be trained in full, or none of
+    its layers is meant by lora_modules.
     """
     from labkit.models.adapters import check_no_adapter
+    from labkit.models.layers import lora_targets
 
     check_no_adapter(lm)
     if config.max_length > lm.context_length:
@@ -131,3 +133,5 @@ def check_fit(lm: LanguageModel, config: FinetuneConfig) -> None:
         raise LabError(f"max_length={config.max_length} is too long", found, f"max_length={lm.context_length}")
     if config.full_finetune and lm.bits < 16:
         raise LabError("quantised weights cannot be trained in full", f"bits={lm.bits}", "choose bits=16 or 32")
+    if not config.full_finetune:
+        lora_targets(lm.model, config.lora_modules)  # before anything is written into the folder of the run
