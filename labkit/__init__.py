@@ -35,7 +35,7 @@ _HOME = {  # public name -> the module that defines it
 __all__ = sorted(_HOME)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> Any:  # whatever the module that defines the name holds
     if name not in _HOME:
         raise AttributeError(f"module 'labkit' has no attribute {name!r}")
     return getattr(import_module(f"labkit.{_HOME[name]}"), name)

@@ -18,7 +18,7 @@ class Shown:
         return self.text
 
 
-def show(shown: Any) -> None:
+def show(shown: Any) -> None:  # whatever has a _repr_html_ or a __repr__
     """Display in IPython, print elsewhere."""
     try:
         from IPython import display, get_ipython

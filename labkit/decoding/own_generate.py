@@ -47,15 +47,11 @@ def write(lm: LanguageModel, rows: Sequence[Row], config: DecodingConfig, on_ste
     else:
         chooser = _Chooser(lm, rows, config, on_step)
         options = {"do_sample": False, "max_new_tokens": config.max_new_tokens}
+    options["eos_token_id"] = sorted(stop) or None
+    options["pad_token_id"] = 0  # never read again: what comes after a stop token is cut off
+    mask = torch.ones_like(ids)  # [B, T]
     try:
-        written = _plain(lm.base).generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            eos_token_id=sorted(stop) or None,
-            pad_token_id=0,  # never read again: what comes after a stop token is cut off
-            logits_processor=[chooser],
-            **options,
-        )
+        written = _plain(lm.base).generate(ids, attention_mask=mask, logits_processor=[chooser], **options)
     except REFUSALS as error:
         what = f"transformers cannot write with {lm.name}, a {lm.base.config.model_type!r} model"
         raise LabError(what, first_line(error), "choose another model") from error

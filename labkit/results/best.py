@@ -1,5 +1,6 @@
 """Which rows may be ranked with each other, which is the best of them, and which are too close to it to tell."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from labkit.metrics.statistics import Interval, wilson
@@ -34,8 +35,12 @@ def intervals_of(row: Row) -> dict[str, Interval]:
         n = row.get("dialogues")
         if score is None:
             continue
-        if name in SHARES and low == high and n and 0 <= score <= 100:
-            low, high = (100 * end for end in wilson(round(score / 100 * n), n))
+        has_collapsed = name in SHARES and low == high
+        if has_collapsed and n and 0 <= score <= 100:
+            n_passed = round(score / 100 * n)
+            share_low, share_high = wilson(n_passed, n)
+            low = 100 * share_low
+            high = 100 * share_high
         result[name] = (low, high)
     return result
 
@@ -71,12 +76,15 @@ class Ranking:
     def _mark(self, row: Row, place: tuple[Group, str], high: float) -> str:
         name = place[1]
         best = self.best[place]
-        if best[name] == self.lowest[place]:  # all are the same
+        all_are_the_same = best[name] == self.lowest[place]
+        if all_are_the_same:
             return ""
         if best is row:
             return " best"
-        lowest_of_best = intervals_of(best)[name][0]
-        return " ≈ best" if high >= lowest_of_best else ""
+        low_of_best, _ = intervals_of(best)[name]
+        if high >= low_of_best:
+            return " ≈ best"
+        return ""
 
 
 def repeats(rows: Sequence[Row]) -> list[tuple[Row, int]]:
@@ -84,19 +92,27 @@ def repeats(rows: Sequence[Row]) -> list[tuple[Row, int]]:
 
     The same means the same settings and scores: only time and speed may differ.
     """
-    alike: dict[tuple[object, ...], int] = {}  # {a glance: rows}; most rows are told apart by a glance
-    for row in rows:
-        alike[_glance(row)] = alike.get(_glance(row), 0) + 1
+    glances = [_glance(row) for row in rows]
+    alike = Counter(glances)  # most rows are told apart by a glance
     newest: dict[object, Row] = {}
-    counts: dict[object, int] = {}
-    for row in rows:
-        key: object = _glance(row)
-        if alike[_glance(row)] > 1:
-            key = repr(sorted((name, value) for name, value in row.items() if name not in PASSING))
-        counts[key] = counts.get(key, 0) + 1
+    counts: Counter[object] = Counter()
+    for row, glance in zip(rows, glances, strict=True):
+        key: object = glance
+        if alike[glance] > 1:
+            key = _all_that_lasts(row)
+        counts[key] += 1
         newest.pop(key, None)  # so that the newest stands last
         newest[key] = row
     return [(row, counts[key]) for key, row in newest.items()]
+
+
+def _all_that_lasts(row: Row) -> str:
+    """Everything in a row but what differs when the same run is repeated."""
+    kept = []
+    for name, value in sorted(row.items()):
+        if name not in PASSING:
+            kept.append((name, value))
+    return repr(kept)
 
 
 def _glance(row: Row) -> tuple[object, ...]:
@@ -113,7 +129,11 @@ def looks_at_test(rows: Iterable[Row]) -> dict[str, tuple[int, int]]:
     for row in rows:
         if row.get("split") == "test" and has_score(row):
             looked.setdefault(str(row.get("corpus")), []).append(row)
-    return {corpus: (len(found), len(repeats(found))) for corpus, found in looked.items()}
+    counts = {}
+    for corpus, found in looked.items():
+        n_runs = len(repeats(found))
+        counts[corpus] = (len(found), n_runs)
+    return counts
 
 
 def has_score(row: Row) -> bool:

@@ -12,9 +12,14 @@ Told = dict[str, object]  # {setting: value}
 
 def settings(row: Row) -> Told:
     """All settings of a row, one level deep; a training setting that decoding has, too, is called "training …"."""
-    told = {name: row[name] for name in PLAIN if row.get(name) is not None}
+    told: Told = {}
+    for name in PLAIN:
+        value = row.get(name)
+        if value is not None:
+            told[name] = value
     for part, left_out in TOLD_ELSEWHERE.items():
-        for name, value in (row.get(part) or {}).items():
+        chosen = row.get(part) or {}
+        for name, value in chosen.items():
             if name in left_out:
                 continue
             if name in told:
@@ -28,16 +33,21 @@ def differing(rows: Sequence[Row]) -> list[str]:
     told = [settings(row) for row in rows]
     names = _varying(told)
     tuned = [bool(row.get("adapter")) for row in rows]
-    adapters = {row.get("adapter") for row in rows if row.get("adapter")}
+    adapters = {row["adapter"] for row in rows if row.get("adapter")}
+    have_several = len(adapters) > 1
     result = []
     for row, values, is_tuned in zip(rows, told, tuned, strict=True):
         words = []
-        if is_tuned and len(adapters) > 1:
-            words.append(f"adapter {PurePath(row['adapter']).name}")
+        if is_tuned and have_several:
+            folder = PurePath(row["adapter"])
+            words.append(f"adapter {folder.name}")
         elif is_tuned and not all(tuned):
             words.append("tuned")
-        words += [f"{name}={values[name]}" for name in names if name in values]
-        result.append(", ".join(words))
+        for name in names:
+            if name in values:
+                words.append(f"{name}={values[name]}")
+        line = ", ".join(words)
+        result.append(line)
     return result
 
 
@@ -55,6 +65,9 @@ def common(rows: Sequence[Row], names: Sequence[str]) -> dict[str, object]:
     result = {}
     for name in names:
         values = [row.get(name) for row in rows]
-        if values and values[0] is not None and all(value == values[0] for value in values):
-            result[name] = values[0]
+        if not values or values[0] is None:
+            continue
+        first = values[0]
+        if all(value == first for value in values):
+            result[name] = first
     return result

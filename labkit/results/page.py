@@ -79,58 +79,102 @@ def _sections(rows: Sequence[Row], sort: str) -> list[Section]:
         by_place.setdefault((row.get("corpus"), row.get("split")), []).append(row)
     result = []
     for (corpus, split), found in reversed(by_place.items()):
-        once = sorted(repeats(found), key=lambda pair: sorting_key(pair[0].get(sort)), reverse=True)
-        kept = once[:SHOWN]
-        shown = [row for row, _ in kept]
-        place = ", ".join(text for text in (str(corpus or ""), f"{split} split" if split else "") if text)
-        section = Section(
-            rows=shown,
-            times=[times for _, times in kept],
-            left_out=len(once) - len(kept),
-            place=place or "without a corpus",
-            differ=differing(shown),
-            same=common(shown, SAME),
-        )
+        section = _section(found, _place(corpus, split), sort)
         result.append(section)
     return result
+
+
+def _place(corpus: object, split: object) -> str:
+    words = []
+    if corpus:
+        words.append(str(corpus))
+    if split:
+        words.append(f"{split} split")
+    return ", ".join(words) or "without a corpus"
+
+
+def _section(found: Sequence[Row], place: str, sort: str) -> Section:
+    def by_score(run: tuple[Row, int]) -> tuple[bool, bool, float, str]:
+        row, _ = run
+        return sorting_key(row.get(sort))
+
+    runs = repeats(found)
+    runs.sort(key=by_score, reverse=True)
+    rows = []
+    times = []
+    for row, n_times in runs[:SHOWN]:
+        rows.append(row)
+        times.append(n_times)
+    return Section(
+        rows=rows,
+        times=times,
+        left_out=len(runs) - len(rows),
+        place=place,
+        differ=differing(rows),
+        same=common(rows, SAME),
+    )
 
 
 def sorting_key(value: object) -> tuple[bool, bool, float, str]:
     """A key for values of any kind; with the highest first: numbers, then words, then what is not there."""
     is_number = isinstance(value, int | float)
     is_there = value is not None and value == value  # NaN is what pandas puts where nothing is
-    return (is_there, is_number, value if is_number and is_there else 0, str(value))
+    size = 0.0
+    if is_number and is_there:
+        size = value
+    return is_there, is_number, size, str(value)
 
 
 def _columns(section: Section) -> list[Column]:
     """Task, model where it differs, the scores that are there, what differs, and when."""
     rows = section.rows
-    columns = [Column("task", "task", lambda n: _task(rows[n], section.times[n]))]
+    task = Column("task", "task", lambda n: _task(rows[n], section.times[n]))
+    columns = [task]
     if "model" not in section.same:
-        columns.append(Column("model", "model", lambda n: _model(rows[n], section)))
+        model = Column("model", "model", lambda n: _model(rows[n], section))
+        columns.append(model)
     for field, title in SCORE_TITLES.items():
-        if any(row.get(field) is not None for row in rows):
-            columns.append(Column(field, title, lambda n, field=field: rows[n].get(field), is_text=False))
-    if any(section.differ) or any(row.get("failed") for row in rows):
-        columns.append(Column("", "what differs", lambda n: _differs(rows[n], section.differ[n])))
-    columns.append(Column("time", "time", lambda n: str(rows[n].get("time") or "")[:16].replace("T", " ")))
+        has_scores = any(row.get(field) is not None for row in rows)
+        if has_scores:
+            score = Column(field, title, lambda n, field=field: rows[n].get(field), is_text=False)
+            columns.append(score)
+    have_failed = any(row.get("failed") for row in rows)
+    if have_failed or any(section.differ):
+        differs = Column("", "what differs", lambda n: _differs(rows[n], section.differ[n]))
+        columns.append(differs)
+    time = Column("time", "time", lambda n: _minute(rows[n]))
+    columns.append(time)
     return columns
+
+
+def _minute(row: Row) -> str:
+    """2026-11-25T14:03:27+0000 → 2026-11-25 14:03"""
+    stamp = str(row.get("time") or "")
+    return stamp[:16].replace("T", " ")
 
 
 def _task(row: Row, times: int) -> str:
     task = str(row.get("task") or "")
-    return f"{task} (× {times})" if times > 1 else task
+    if times > 1:
+        return f"{task} (× {times})"
+    return task
 
 
 def _model(row: Row, section: Section) -> str:
     name = model_name(str(row.get("model") or ""))
     all_are = all(other.get("stand_in") for other in section.rows)
-    return f"{name} (stand-in)" if row.get("stand_in") and not all_are else name
+    if row.get("stand_in") and not all_are:
+        return f"{name} (stand-in)"
+    return name
 
 
 def _differs(row: Row, words: str) -> str:
-    failed = row.get("failed")
-    return "; ".join(part for part in (f"failed: {failed}" if failed else "", words) if part)
+    parts = []
+    if row.get("failed"):
+        parts.append(f"failed: {row['failed']}")
+    if words:
+        parts.append(words)
+    return "; ".join(parts)
 
 
 def _stand_ins(rows: Sequence[Row]) -> str:
@@ -150,9 +194,13 @@ def _caption(section: Section) -> str:
         words[1] = f"the first {runs} of {len(section.rows) + section.left_out}; board.csv() has all"
     marks = [bool(row.get("stand_in")) for row in section.rows]
     for field, value in section.same.items():
-        text = f"{value} dialogues" if field == "dialogues" else str(value)
-        if field == "model":
-            text = model_name(text) + (" (stand-in)" if all(marks) else "")
+        text = str(value)
+        if field == "dialogues":
+            text = f"{value} dialogues"
+        elif field == "model":
+            text = model_name(text)
+            if all(marks):
+                text += " (stand-in)"
         words.append(text)
     return readable(" · ".join(words))
 
@@ -162,7 +210,12 @@ def _table(section: Section, columns: Sequence[Column], sort: str, ranking: Rank
     body = []
     for n, row in enumerate(section.rows):
         near = ranking.near(row)
-        cells = [_cell(column.cell(n), near.get(column.field, ""), first=column.field == "task") for column in columns]
+        cells = []
+        for column in columns:
+            value = column.cell(n)
+            under = near.get(column.field, "")
+            is_first = column.field == "task"
+            cells.append(_cell(value, under, first=is_first))
         body.append(f"<tr>{''.join(cells)}</tr>")
     caption = f"<caption>{escape(_caption(section))}</caption>"
     table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
@@ -178,11 +231,16 @@ def _heading(column: Column, sort: str) -> str:
 
 def _cell(value: object, under: str, *, first: bool) -> str:
     """A cell with the value that it is sorted by, and its interval as small text."""
-    text = "" if value is None else number(value)
-    order = "" if value is None else readable(str(value))
-    small = f"<br><small>{escape(under)}</small>" if under else ""
-    tag = 'th scope="row"' if first else "td"
-    return f'<{tag} data-value="{escape(order)}">{escape(text)}{small}</{tag.split()[0]}>'
+    text = ""
+    order = ""
+    if value is not None:
+        text = escape(number(value))
+        order = escape(readable(str(value)))
+    if under:
+        text += f"<br><small>{escape(under)}</small>"
+    if first:
+        return f'<th scope="row" data-value="{order}">{text}</th>'
+    return f'<td data-value="{order}">{text}</td>'
 
 
 def _unfolded(section: Section, full: Sequence[str]) -> str:

@@ -567,6 +567,7 @@ def host(monkeypatch):
         path.removeprefix("data/"): {"repository": "some/where", "commit": "c0ffee", "path": path, "blob": blob}
         for path, blob in blobs.items()
     }
+    monkeypatch.setattr("labkit.corpora.pins.pins", lambda: served.pins)
     monkeypatch.setattr(download, "pins", lambda: served.pins)
     monkeypatch.setattr(retry, "BACKOFF", 0.001)
     monkeypatch.setenv("LAB_MULTIWOZ_URL", served.url)
@@ -741,7 +742,8 @@ def test_retry_after_that_is_no_number_is_no_wait():
         ("9" * 400, 60.0),
     ):
         headers = [(b"Retry-After", asked.encode("latin-1"))]
-        assert download.asked_wait(httpx.Response(429, headers=headers)) == seconds
+        response = httpx.Response(429, headers=headers)
+        assert retry.asked_wait(response.headers.get("Retry-After")) == seconds
 
 
 PIN = {"repository": "a/b", "commit": "c", "path": "d", "blob": "e"}

@@ -373,7 +373,7 @@ def test_the_command_line_uses_the_same_table(monkeypatch, capsys):
     def full(*_):
         raise MemoryError("Bearer hf_abcdefghijklmnopqrstuvwx")
 
-    monkeypatch.setattr(cli.decisions, "decide", full)
+    monkeypatch.setattr("labkit.lab.decide", full)
     assert cli.main(["doctor"]) == 2
     said = capsys.readouterr().err
     assert (
