@@ -258,7 +258,7 @@ def test_a_pad_token_without_a_row_is_not_used(tmp_path):
 
 def test_a_pattern_for_modules_that_never_ends_is_one_line():
     with pytest.raises(LabError, match="takes too long"):
-        lora_targets(tiny_lm().model, "(.*)*(.*)*(.*)*(.*)*(.*)*X")
+        lora_targets(tiny_lm().model, "(.|.)*[A-Z]")
 
 
 GGUF = {
