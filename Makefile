@@ -19,7 +19,7 @@ PARALLEL = -n $(JOBS) --maxschedchunk 1
 TESTING = PYTHONDONTWRITEBYTECODE= TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 LAB_PROFILE=smoke LAB_HOME=$(CURDIR)/build/test
 
 .PHONY: install lab test lint ruff test-unit test-slow test-all-unit test-notebooks test-browser test-floors test-latest \
-	test-hub test-device strip release-check badges push-badges report preflight bench clean
+	test-hub test-device attack strip release-check badges push-badges report preflight bench clean
 .DEFAULT_GOAL := lab
 
 install: .venv/installed
@@ -94,6 +94,11 @@ test-floors: .venv-floors/installed
 	test -x .venv-floors/bin/pip || $(PYTHON) -m venv .venv-floors
 	.venv-floors/bin/python -m pip install --quiet --constraint tests/floors.txt --editable '.[lab,dev]'
 	@touch $@
+
+# Every bad input of tests/support/attacks, with a table; Linux and macOS. Not a part of `make test`: it takes minutes.
+attack: install
+	LAB_ATTACK=1 $(TESTING) $(BIN)/python -m pytest -m slow tests/unit/test_attack.py
+	PYTHONPATH=tests/support $(BIN)/python tests/support/attack.py
 
 # The newest releases within the ranges of pyproject.toml, no pins, in an environment of their own, which is made anew.
 test-latest:

@@ -175,14 +175,11 @@ def _attempt(client: httpx.Client, address: str, pin: Pin) -> bytes:
         status = error.response.status_code
         wait = asked_wait(error.response.headers.get("Retry-After"))
         raise FailedAttempt(f"the server answers {status}", is_busy(status), wait) from error
-    except httpx.TooManyRedirects as error:
-        problem = "it is redirected without end, as by a network that wants you to log in first"
-        raise FailedAttempt(problem, again=False) from error
+    except (httpx.TooManyRedirects, httpx.UnsupportedProtocol) as error:
+        raise FailedAttempt(_astray(error), again=False) from error
     except httpx.TimeoutException as error:
         problem = f"no connection, or it was cut (timed out: nothing came for {TIMEOUT:g} s)"
         raise FailedAttempt(problem, again=True) from error
-    except httpx.UnsupportedProtocol as error:
-        raise FailedAttempt(f"it is redirected to what is no web address ({error})", again=False) from error
     except UnicodeError as error:  # a part of the host's name that is empty or longer than 63 letters
         raise FailedAttempt(f"no host can have this name ({error})", again=False) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -197,6 +194,13 @@ def _attempt(client: httpx.Client, address: str, pin: Pin) -> bytes:
         raise FailedAttempt(problem, again=False)
     problem = "it is not what was pinned (another git blob id), so it was thrown away"
     raise FailedAttempt(problem, again=False)
+
+
+def _astray(error: httpx.HTTPError) -> str:
+    """Why a redirection leads nowhere."""
+    if isinstance(error, httpx.TooManyRedirects):
+        return "it is redirected without end, as by a network that wants you to log in first"
+    return f"it is redirected to what is no web address ({error})"
 
 
 def _download(client: httpx.Client, address: str, largest: int) -> tuple[bytes, str]:

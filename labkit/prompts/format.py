@@ -53,6 +53,7 @@ def exchange_at(dialogue: Dialogue, index: int, format: str = "turns", lexical: 
 
 
 def check_format(format: str) -> None:
+    """Raises LabError where a format is none of FORMATS."""
     if format not in FORMATS:
         raise LabError(f"unknown prompt format {format!r}", "", f"choose one of {', '.join(FORMATS)}")
 

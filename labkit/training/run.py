@@ -64,6 +64,7 @@ def finetune(
     corpus: Corpus,
     config: FinetuneConfig = FinetuneConfig(),
     out: Path | str = "adapter",
+    *,
     watch: Watcher | None = None,
     own_score: OwnScore | None = None,
 ) -> FinetuneResult:

@@ -13,6 +13,7 @@ MOST_IN_A_MODULE = 7.0
 FEWEST_LINES = 20  # of a module that is measured alone: shorter ones are mostly imports or one formula
 LONGEST_FILE = 300  # lines of code
 MOST_ANY = 60
+MOST_POSITIONAL = 5
 DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -63,6 +64,18 @@ def test_the_median_function_is_short():
                 lengths.append(node.end_lineno - node.lineno + 1)
     print(f"median function: {statistics.median(lengths)} lines of {len(lengths)} functions")
     assert statistics.median(lengths) <= 12
+
+
+def test_what_is_passed_by_place_can_be_remembered():
+    """At most five positional parameters; the others have names."""
+    long = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                names = [a.arg for a in (*node.args.posonlyargs, *node.args.args) if a.arg not in ("self", "cls")]
+                if len(names) > MOST_POSITIONAL:
+                    long.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert not long
 
 
 def test_any_is_rare_and_has_a_reason():

@@ -169,7 +169,9 @@ def test_the_rest_of_a_long_dialogue_unfolds():
 
 
 def test_a_speaker_is_text_too():
-    shown = show_dialogue(Dialogue("A", (), [Turn(EVIL, "hello")]))
+    turn = Turn("user", "hello")
+    turn.speaker = EVIL  # a Turn is not made with such a speaker, but can be changed
+    shown = show_dialogue(Dialogue("A", (), [turn]))
     assert "<script" not in shown.html and "&lt;script&gt;" in shown.html
 
 
