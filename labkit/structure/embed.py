@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from labkit.errors import LabError
 from labkit.models import LanguageModel, load_model
+from labkit.models.finite import check_finite
 from labkit.storage import atomic_path
 from labkit.structure.checks import clean_texts, whole_number
 
@@ -295,6 +296,7 @@ def _pooled(lm: LanguageModel, texts: list[str], layer: int) -> np.ndarray:
     total = unpadded.sum(1)  # [B, D]
     n_tokens = mask.sum(1, keepdim=True)  # [B, 1]
     mean = total / n_tokens  # [B, D]
+    check_finite(mean, lm, "hidden states")
     return mean.cpu().numpy()
 
 
