@@ -199,6 +199,7 @@ def _bound_patterns(config: "PeftConfig", path: Path, lm: LanguageModel) -> None
     """Regular expressions of a stranger's file, which peft would try without a limit: they become the names they
     match, found with one."""
     names = [name for name, _ in lm.model.named_modules()]
+    names += [name for name, _ in lm.model.named_parameters()]  # of experts, whose weights are no layers
     try:
         for field in ("target_modules", "exclude_modules"):
             pattern = getattr(config, field, None)
