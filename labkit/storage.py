@@ -277,12 +277,13 @@ def write_text(target: Path | str, text: str) -> Path:
 def write_json(target: Path | str, value: object, indent: int | None = 1) -> Path:  # whatever JSON can say
     """Write `value` as JSON, whole or not at all. Half a character is written as an escape."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
-    if not _is_unicode(text):
+    if not is_unicode(text):
         text = json.dumps(value, ensure_ascii=True, indent=indent)
     return write_text(target, text + "\n")
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can say a text: not where it holds half a character."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from labkit.errors import LabError
 from labkit.shown import readable
+from labkit.storage import is_unicode
 
 MOST = 1_000_000_000  # of whole numbers that have no other bound: more dialogues, tokens or steps than there can be
 LONGEST_PATH = 4096  # bytes, Linux's limit
@@ -116,19 +117,11 @@ def _text(flag: str, text: str, rule: Rule) -> str:
     form = str(rule.get("form", "some text"))
     if not text.strip():
         raise refusal(flag, text, form)
-    if not _is_unicode(text) or "\0" in text:
+    if not is_unicode(text) or "\0" in text:
         raise refusal(flag, text, "text without half characters")
     if "pattern" in rule and not re.fullmatch(str(rule["pattern"]), text):
         raise refusal(flag, text, form)
     return text
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 # --- names and paths --------------------------------------------------------------------------------------------------
@@ -148,7 +141,7 @@ def _check_path(flag: str, text: str, allowed: str) -> None:
     """A path that no file system can hold is refused; one that is not there is found out where it is read."""
     if not text.strip():
         raise refusal(flag, text, allowed)
-    if any(ord(letter) < 32 or ord(letter) == 127 for letter in text) or not _is_unicode(text):
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in text) or not is_unicode(text):
         raise refusal(flag, text, f"{allowed} without control characters")
     parts = text.replace("\\", "/").split("/")
     too_long = len(text.encode("utf-8")) > LONGEST_PATH

@@ -10,6 +10,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from labkit.compat import one_gpu_a_process
+from labkit.machine.device import device_kind
 from labkit.models import LanguageModel
 from labkit.models.likelihood import target_loss
 from labkit.prompts.sequences import IGNORED
@@ -139,9 +140,9 @@ def _arguments(
         logging_steps=max(1, min(MOST_LOG_STEPS, config.max_steps // POINTS)),
         logging_nan_inf_filter=False,  # a loss that is no number is an error, not a gap in the curve
         bf16=step_type == "bfloat16",
-        fp16=step_type == "float16" and lm.device == "cuda",
-        use_cpu=lm.device == "cpu",
-        dataloader_pin_memory=lm.device == "cuda",
+        fp16=step_type == "float16" and device_kind(lm.device) == "cuda",
+        use_cpu=device_kind(lm.device) == "cpu",
+        dataloader_pin_memory=device_kind(lm.device) == "cuda",
         remove_unused_columns=False,
         label_names=["labels"],
     )
@@ -153,7 +154,7 @@ def optimizer_on(device: str, name: str) -> str:
     """The optimiser that `name` means on a device: paged ones page to a CUDA device only."""
     import warnings
 
-    if name not in PAGED or device == "cuda":
+    if name not in PAGED or device_kind(device) == "cuda":
         return name
     warnings.warn(f"optim={name} pages to a CUDA device, and this is {device}: {PAGED[name]} it is", stacklevel=2)
     return PAGED[name]
