@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from test_finetuning import _tokenizer
+from tiny_training import byte_tokenizer
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from labkit import plan_memory
@@ -47,7 +47,7 @@ def status(field: str) -> float:
 
 def measured(kind: type, config: object, batch: int, length: int, settings: dict) -> tuple[float, dict[str, float]]:
     """(MB that the process grew by at its peak, the plan)."""
-    tokenizer = _tokenizer()
+    tokenizer = byte_tokenizer()
     # "user> " + text + "\nbot> " … and the end token, one token a byte
     text = "x" * ((length - len("user> \nbot> \n") - 1) // 2)
     dialogues = [Dialogue(str(i), (), [Turn(USER, text), Turn(BOT, text)]) for i in range(batch)]
