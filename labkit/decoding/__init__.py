@@ -6,6 +6,7 @@ the trunk, fills a key-value cache, and the rows that branch off it write togeth
 
 from labkit.corpora.types import Predictions
 from labkit.decoding.config import FILTERS, STRATEGIES, DecodingConfig, transformers_call, transformers_options
+from labkit.decoding.conversations import write_conversations
 from labkit.decoding.filters import Stage, entropy, filter_stages, remaining
 from labkit.decoding.generate import Step, check_room, generate, next_token_logits, reply_steps, stream
 from labkit.decoding.limits import find_max_batch
@@ -31,4 +32,5 @@ __all__ = [
     "stream",
     "transformers_call",
     "transformers_options",
+    "write_conversations",
 ]
