@@ -11,14 +11,17 @@ from labkit.decoding.filters import Stage, entropy, filter_stages, remaining
 from labkit.decoding.generate import Step, check_room, generate, next_token_logits, reply_steps, stream
 from labkit.decoding.limits import find_max_batch
 from labkit.decoding.predict import answer, predict
+from labkit.decoding.rows import OwnFilter, Written
 
 __all__ = [
     "FILTERS",
     "STRATEGIES",
     "DecodingConfig",
+    "OwnFilter",
     "Predictions",
     "Stage",
     "Step",
+    "Written",
     "answer",
     "check_room",
     "entropy",

@@ -3,17 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from labkit.corpora.search import Database, VenueDatabase
 from labkit.corpora.types import Dialogue, Predictions, Reply, State
 from labkit.decoding.batches import packed
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.generate import generate
 from labkit.models import LanguageModel
 from labkit.prompts.build import check_length, prompt_of_turn, prompts
-from labkit.prompts.format import BOT_MARK, state_line
+from labkit.prompts.format import BOT_MARK, STATEFUL, database_line, searched_in, state_line
 from labkit.prompts.text import parse_state
 
 STATE_TOKENS = 192  # room for a belief state, which is longer than a reply; rows leave at its newline
 STATE_ENDING = 8  # room for the tokens of a newline and `bot>` after it, in whatever tokenizer
+DATABASE_TOKENS = 64  # room for the line `db> hotel 2 | restaurant 3`
 
 Progress = Callable[[int], None]  # called with how many replies were written since
 
@@ -29,13 +31,20 @@ class _Asker:
     instruction: str = ""
     shots: Sequence[Dialogue] = ()
     chat: bool = False
+    database: VenueDatabase | None = None
+
+    @property
+    def writes_states(self) -> bool:
+        return self.format in STATEFUL
 
     @property
     def room(self) -> int:
         """Tokens that a prompt may have, so that what is to be written fits in the model too."""
         needed = self.config.max_new_tokens
-        if self.format == "state":
+        if self.writes_states:
             needed += STATE_TOKENS + STATE_ENDING
+        if self.format == "db":
+            needed += DATABASE_TOKENS
         return max(1, min(self.max_length, self.lm.context_length - needed))
 
     def all_turns(self, dialogue: Dialogue) -> list[list[int]]:
@@ -47,6 +56,7 @@ class _Asker:
             instruction=self.instruction,
             shots=self.shots,
             chat=self.chat,
+            database=self.database,
         )
         return [prompt.input_ids for prompt in asked]
 
@@ -59,8 +69,16 @@ class _Asker:
             instruction=self.instruction,
             shots=self.shots,
             chat=self.chat,
+            database=self.database,
         )
         return asked.input_ids
+
+    def after_state(self, state: State) -> list[int]:
+        """What stands between a state's line and the reply: `bot>`, and in `db` before it what the state finds."""
+        mark = self.lm.codec.encode(BOT_MARK)
+        if self.format == "db":
+            return self.lm.codec.encode(database_line(state, self.database)) + mark
+        return mark
 
 
 def predict(
@@ -74,29 +92,32 @@ def predict(
     shots: Sequence[Dialogue] = (),
     chat: bool = False,
     own_states: bool = True,
+    database: Database | VenueDatabase | None = None,
     on_batch: Callable[[Predictions], None] | None = None,
 ) -> Predictions:
-    """The model's reply to every user turn, each from its gold history; in the `state` format with the state it wrote.
+    """The model's reply to every user turn, each from its gold history; in `state` and `db` with the state it wrote.
 
     There the history holds the states that the model wrote at earlier turns. With `own_states=False` it holds the
     annotated ones: a state is then mostly copied from the one before, and its accuracy says little.
+    In the `db` format the written state is looked up in `database` (`corpus.database`), and the reply reads the result.
     A history too long for `max_length` or the model loses its oldest turns. `on_batch` gets the predictions of whole
     dialogues as they are done: what an interrupted run can keep. `instruction` and the worked examples `shots` are text
     before the history; they are never cut. `chat` asks in the model's own chat template (see `labkit.prompts.prompts`).
 
     Raises:
-        LabError: as `generate` and `labkit.prompts.prompts`.
+        LabError: as `generate` and `labkit.prompts.prompts`; the `db` format without a database.
     """
     from tqdm.auto import tqdm
 
     check_length(max_length)
     config = config or DecodingConfig()
-    ask = _Asker(lm, config, format, max_length, instruction, shots, chat)
+    venues = searched_in(format, database)
+    ask = _Asker(lm, config, format, max_length, instruction, shots, chat, venues)
     known = {dialogue.key: dialogue for dialogue in dialogues}
     asked = {key: ask.all_turns(dialogue) for key, dialogue in known.items()}
     longest_first = sorted(asked, key=lambda key: -max(map(len, asked[key]), default=0))
     n_replies = sum(map(len, asked.values()))
-    in_turn = format == "state" and own_states  # then a dialogue writes one reply at a time
+    in_turn = ask.writes_states and own_states  # then a dialogue writes one reply at a time
     done: Predictions = {}
     with tqdm(total=n_replies, desc=f"{lm.name} writes replies", unit="reply") as bar:
         for keys in packed(longest_first, lambda key: 1 if in_turn else len(asked[key]), config.batch_size):
@@ -111,18 +132,25 @@ def predict(
 
 
 def answer(
-    lm: LanguageModel, dialogue: Dialogue, config: DecodingConfig | None = None, state: State | None = None
+    lm: LanguageModel,
+    dialogue: Dialogue,
+    config: DecodingConfig | None = None,
+    state: State | None = None,
+    *,
+    format: str = "state",
+    database: Database | VenueDatabase | None = None,
 ) -> Reply:
     """State and reply to the last user turn of a dialogue, {"response", "state"}; the bot turn after it is not read.
 
-    A `state` that something else has tracked stands where the model would have written its own.
+    A `state` that something else has tracked stands where the model would have written its own. In the `db` format
+    either is looked up in `database`.
     """
     config = config or DecodingConfig()
-    ask = _Asker(lm, config, "state")
+    ask = _Asker(lm, config, format, database=searched_in(format, database))
     prompt = ask.last_turn(dialogue)
     if state is None:
         return _answers(ask, {dialogue.key: [prompt]})[dialogue.key][0]
-    prompt = prompt + lm.codec.encode(state_line(state)) + lm.codec.encode(BOT_MARK)
+    prompt = prompt + lm.codec.encode(state_line(state)) + ask.after_state(state)
     reply = generate(lm, [prompt], config)[0]
     return {"response": lm.codec.decode(reply), "state": state}
 
@@ -157,7 +185,7 @@ def _answers(
             names.append(f"{key}/{turn}")
             histories.append(prompt)
     states: list[State] = []
-    if ask.format == "state":
+    if ask.writes_states:
         states, histories = _write_states(ask, histories, names)
 
     def count(replies: dict[int, list[int]]) -> None:
@@ -178,6 +206,8 @@ def _write_states(ask: _Asker, histories: list[list[int]], names: list[str]) -> 
     longer = replace(ask.config, max_new_tokens=STATE_TOKENS)
     written = generate(ask.lm, histories, longer, keys=[f"{name}/state" for name in names])
     states = [parse_state(codec.decode(ids)) for ids in written]
-    ending = codec.encode("\n") + codec.encode(BOT_MARK)
-    prompts = [prompt + ids + ending for prompt, ids in zip(histories, written, strict=True)]
+    line_end = codec.encode("\n")
+    prompts = []
+    for prompt, ids, state in zip(histories, written, states, strict=True):
+        prompts.append(prompt + ids + line_end + ask.after_state(state))
     return states, prompts
