@@ -28,6 +28,7 @@ class Exercise:
     right: str = ""  # the letter
     level: int = 1  # 1: one idea, 2: a few steps, 3: think first
     bonus: bool = False  # of the bonus tier: nothing later needs it
+    is_open: bool = False  # any idea may do: the check says whether it can be used as it is meant
     retired: bool = False  # in no notebook any more; older ones still check it
 
     @property
@@ -103,6 +104,7 @@ def _exercise(id: str, said: Mapping[str, Any]) -> Exercise:  # Any: TOML
         right=said.get("right", ""),
         level=said["level"],
         bonus=said.get("bonus", False),
+        is_open=said.get("open", False),
         retired=said.get("retired", False),
     )
 

@@ -67,11 +67,14 @@ def _about_correction(got: np.ndarray, right: np.ndarray) -> str:
 
 
 def codebook(own: Callable) -> str:
-    normal = NormalDist().inv_cdf
-    _check_codebook(own, normal, OFFSET, "the quantiles of a normal distribution")
-    _check_codebook(own, normal, 0.9, "the quantiles of a normal distribution")
+    _check_codebook(own, _normal, OFFSET, "the quantiles of a normal distribution")
+    _check_codebook(own, _normal, 0.9, "the quantiles of a normal distribution")
     _check_codebook(own, _logistic, OFFSET, "the quantiles of a logistic distribution")
     return "These are bitsandbytes' 16 numbers. The two halves differ by one entry, so that 0 has one of its own."
+
+
+def _normal(share: float) -> float:
+    return NormalDist().inv_cdf(share)
 
 
 def _logistic(share: float) -> float:
