@@ -29,7 +29,7 @@ def cache_bytes(own: Callable) -> str:
         why = _about_bytes(got, expected, config)
         name = case["name"].capitalize()
         raise Wrong(f"{name} ({config}, {size} bytes a number): {expected:,} bytes a token, not {got:,.6g}. {why}")
-    return "Fewer heads of keys and values: the same attention, a fraction of the cache. That is why Llama shares them."
+    return "Fewer heads of keys and values: the same attention, a fraction of the cache. That is why newer Llamas share them."
 
 
 def _bytes_of_token(config: Config, size: int) -> int:
