@@ -24,24 +24,34 @@ def domain_cases(predictions: Predictions, corpus: Corpus, split: str, domain: s
 
     Those whose user names the venue are left out: they pass, whatever is said.
     """
-    evaluation = Evaluation(predictions, gold_of(corpus, split))
+    gold = gold_of(corpus, split)
+    evaluation = Evaluation(predictions, gold)
     cases = []
     for key in evaluation.predictions:
         goal = corpus.goals.get(key, {})
-        if domain not in goal or "name" in goal[domain]["informable"]:
+        if domain not in goal:
             continue
-        verdicts = {verdict.domain: verdict.inform for verdict in evaluation.verdicts(key)}
-        case = DomainCase(key, _turns_about(domain, evaluation, key), goal[domain]["informable"], verdicts[domain])
+        constraints = goal[domain]["informable"]
+        if "name" in constraints:
+            continue
+        turns = _turns_about(domain, evaluation, key)
+        verdicts = evaluation.verdicts(key)
+        (passes,) = [verdict.inform for verdict in verdicts if verdict.domain == domain]
+        case = DomainCase(key, turns, constraints, passes)
         cases.append(case)
     return cases
 
 
 def _turns_about(domain: str, evaluation: Evaluation, key: str) -> list[tuple[str, dict[str, str]]]:
     turns = []
-    replies = [turn["response"] for turn in evaluation.predictions[key]]
-    for reply, turn in zip(replies, evaluation.inputs(key), strict=True):
-        if domain in turn.active:
-            turns.append((reply, dict(turn.state.get(domain, {}))))
+    predicted = evaluation.predictions[key]
+    inputs = evaluation.inputs(key)
+    for said, turn in zip(predicted, inputs, strict=True):
+        if domain not in turn.active:
+            continue
+        reply = said["response"]
+        state = turn.state.get(domain, {})
+        turns.append((reply, dict(state)))
     return turns
 
 
@@ -59,8 +69,11 @@ class Finder:
 
 def bleu_texts(predictions: Predictions, corpus: Corpus, split: str) -> tuple[list[list[str]], list[list[str]]]:
     """(replies, references) of all turns as the tokens that BLEU counts."""
-    evaluation = Evaluation(predictions, gold_of(corpus, split))
+    gold = gold_of(corpus, split)
+    evaluation = Evaluation(predictions, gold)
+    replies = [tokens_of(text) for text in evaluation.texts]
     references = []
     for texts in evaluation.references.values():
-        references.extend(texts)
-    return [tokens_of(text) for text in evaluation.texts], [tokens_of(text) for text in references]
+        tokens = [tokens_of(text) for text in texts]
+        references.extend(tokens)
+    return replies, references

@@ -29,7 +29,7 @@ def cache_bytes(own: Callable) -> str:
         why = _about_bytes(got, expected, config)
         name = case["name"].capitalize()
         raise Wrong(f"{name} ({config}, {size} bytes a number): {expected:,} bytes a token, not {got:,.6g}. {why}")
-    return "Fewer heads of keys and values: the same attention, a fraction of the cache. That is why newer Llamas share them."
+    return "Fewer heads of keys and values: the same attention, a fraction of the cache. Newer Llamas share them."
 
 
 def _bytes_of_token(config: Config, size: int) -> int:
@@ -65,7 +65,8 @@ class _Model:
 
     def __call__(self, ids: object, past: Past | None) -> tuple[np.ndarray, Past]:
         """Logits [V] after the last of the ids, and the past with them."""
-        new = [int(token) for token in np.asarray(ids).reshape(-1)]
+        given = np.asarray(ids)
+        new = [int(token) for token in given.reshape(-1)]
         self.read += len(new)
         self.calls.append((new, past is not None))
         if len(self.calls) > 40:

@@ -73,7 +73,9 @@ def _grapes(done: Mapping[str, Entry]) -> str:
         offered[task.bonus] += task.level
         if _is_solved(done, task.id):
             won[task.bonus] += task.level
-    return f"Grapes: {won[False]} of {offered[False]}, and {won[True]} of {offered[True]} in the bonus tier"
+    main = f"{won[False]} of {offered[False]}"
+    bonus = f"{won[True]} of {offered[True]}"
+    return f"Grapes: {main}, and {bonus} in the bonus tier"
 
 
 def _is_solved(done: Mapping[str, Entry], id: str) -> bool:

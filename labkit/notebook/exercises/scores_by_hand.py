@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 
 import numpy as np
 
@@ -25,14 +24,17 @@ _OF_RESAMPLES = 1e-9
 
 
 def inform(own: Callable) -> str:
-    find = _database(texts()["1.8"]["venues"])
+    exercise = texts()["1.8"]
+    find = _database(exercise["venues"])
     for case in cases("1.8"):
         turns = [(reply, dict(state)) for reply, state in case["turns"]]
         goal = case["goal"]
         expected = case["expected"]
-        answer = plain(own(turns, goal, find))
+        returned = own(turns, goal, find)
+        answer = plain(returned)
         if answer is not True and answer is not False:
-            raise Wrong(f"Return True or False; you gave {shown(answer)}.")
+            mine = shown(answer)
+            raise Wrong(f"Return True or False; you gave {mine}.")
         if answer != expected:
             why = case["why"]
             told = _told(turns, goal, find)
@@ -77,7 +79,9 @@ def bleu(own: Callable) -> str:
         if abs(got - expected) <= _EXACT:
             continue
         why = _which_bleu(got, hypotheses, references)
-        told = f"replies {case['hypotheses']}, references {case['references']}"
+        said = case["hypotheses"]
+        right = case["references"]
+        told = f"replies {said}, references {right}"
         raise Wrong(f"{told}: BLEU is {expected:.2f}; yours is {got:.2f}.{why}")
     return "The same as sacrebleu's, wherever each order has a match; without one, sacrebleu smooths a little."
 
@@ -115,8 +119,11 @@ _BLEU_MISTAKES = {
 def _mistaken_bleu(hypotheses: Sequence[Tokens], references: Sequence[Tokens], mistake: str) -> float:
     """What a student gets who makes one of _BLEU_MISTAKES."""
     if mistake == "mean of replies":
-        pairs = zip(hypotheses, references, strict=True)
-        return float(np.mean([_bleu([hypothesis], [reference]) for hypothesis, reference in pairs]))
+        scores = []
+        for hypothesis, reference in zip(hypotheses, references, strict=True):
+            score = _bleu([hypothesis], [reference])
+            scores.append(score)
+        return float(np.mean(scores))
     precisions = []
     for n in _ORDERS:
         clipped = mistake != "not clipped"
@@ -124,10 +131,14 @@ def _mistaken_bleu(hypotheses: Sequence[Tokens], references: Sequence[Tokens], m
         precisions.append(matches / max(total, 1))
     if not all(precisions):
         return math.nan
-    length = len(list(chain.from_iterable(hypotheses)))
-    length_of_references = len(list(chain.from_iterable(references)))
-    mean = np.mean(precisions) if mistake == "arithmetic" else np.exp(np.mean(np.log(precisions)))
-    return float(100 * mean * _penalty(length, length_of_references, mistake))
+    length = sum(map(len, hypotheses))
+    length_of_references = sum(map(len, references))
+    logarithms = np.log(precisions)
+    mean = np.exp(logarithms.mean())
+    if mistake == "arithmetic":
+        mean = np.mean(precisions)
+    penalty = _penalty(length, length_of_references, mistake)
+    return float(100 * mean * penalty)
 
 
 def _penalty(length: int, length_of_reference: int, mistake: str) -> float:
@@ -155,10 +166,11 @@ def _matches(
         right = _grams(reference, n)
         total += sum(said.values())
         for gram, times in said.items():
-            if not clipped:
-                matches += times * (gram in right)
-            else:
-                matches += min(times, right[gram])
+            in_reference = right[gram]
+            if clipped:
+                times = min(times, in_reference)
+            if in_reference:
+                matches += times
     return matches, total
 
 
@@ -174,11 +186,16 @@ def paired_bootstrap(own: Callable) -> str:
     draw = np.random.default_rng(37)
     for n, shift in ((12, 0.4), (12, -0.4), (30, 0.0), (25, 1.5)):
         a = draw.normal(size=(n, 2))
-        b = a + draw.normal(shift, 0.8, size=(n, 2))
+        gains = draw.normal(shift, 0.8, size=(n, 2))
+        b = a + gains
         draws = draw.integers(0, n, size=(60, n))
         answer = own(a, b, _ratio, draws)
         got = number(answer, "p")
-        drawn = np.array([_ratio(b[chosen]) - _ratio(a[chosen]) for chosen in draws])  # [B]
+        differences = []
+        for chosen in draws:
+            difference = _ratio(b[chosen]) - _ratio(a[chosen])
+            differences.append(difference)
+        drawn = np.array(differences)  # [B]
         found = _ratio(b) - _ratio(a)
         expected = bootstrap_p(drawn, found)
         if abs(got - expected) <= _OF_RESAMPLES:
@@ -191,29 +208,34 @@ def paired_bootstrap(own: Callable) -> str:
 
 def _ratio(rows: np.ndarray) -> float:
     """A score of some dialogues [D, 2] that is no mean of their own scores, as BLEU is none."""
-    sums = rows.sum(axis=0)  # [2]
-    return float(np.tanh(sums[0] / len(rows)) + 0.1 * sums[1] / len(rows))
+    first, second = rows.mean(axis=0)
+    return float(np.tanh(first) + 0.1 * second)
+
+
+_P_MISTAKES = {
+    "mean": "The resamples scatter around what was found, not around 0. Take their mean away first: chance alone has "
+    "no favourite.",
+    "one side": "A difference in the other direction is as extreme: compare absolute values.",
+    "vanishes": "That is how often the difference vanishes. The question is how often chance alone makes one as large.",
+}
 
 
 def _which_p(got: float, drawn: np.ndarray, found: float) -> str:
     """What a student did who gets this p from the differences on the resamples [B]."""
-    n = len(drawn)
     from_mean = drawn - drawn.mean()  # [B]
-    shifted = np.abs(from_mean) >= abs(found)
-    mistakes = {
-        "Nothing is known below 1 in B + 1: count the difference that was found as one more resample.": shifted.mean(),
-        "The resamples scatter around what was found, not around 0. Take their mean away first: "
-        "chance alone has no favourite.": (np.sum(np.abs(drawn) >= abs(found)) + 1) / (n + 1),
-        "A difference in the other direction is as extreme: compare absolute values.": (np.sum(from_mean >= found) + 1)
-        / (n + 1),
-        "That is how often the difference vanishes. The question is how often chance alone makes one as large.": (
-            np.sum(drawn * np.sign(found) <= 0) + 1
-        )
-        / (n + 1),
+    is_extreme = np.abs(from_mean) >= abs(found)  # [B]
+    if abs(got - is_extreme.mean()) <= _OF_RESAMPLES:
+        return " Nothing is known below 1 in B + 1: count the difference that was found as one more resample."
+    towards_found = drawn * np.sign(found)  # [B]
+    counted = {
+        "mean": np.abs(drawn) >= abs(found),
+        "one side": from_mean >= found,
+        "vanishes": towards_found <= 0,
     }
-    for explanation, p in mistakes.items():
+    for mistake, is_counted in counted.items():
+        p = (is_counted.sum() + 1) / (len(drawn) + 1)
         if abs(got - p) <= _OF_RESAMPLES:
-            return f" {explanation}"
+            return f" {_P_MISTAKES[mistake]}"
     if not 0 <= got <= 1:
         return " A p is a share, from 0 to 1."
     return " Does one draw choose the same dialogues of both systems?"
@@ -231,7 +253,10 @@ def joint_accuracy(own: Callable) -> str:
         expected = case["expected"]
         if abs(got - expected) <= _EXACT:
             continue
-        scale = ": per cent, please" if abs(100 * got - expected) <= _EXACT else ""
+        scale = ""
+        if abs(100 * got - expected) <= _EXACT:
+            scale = ": per cent, please"
+        name = case["name"]
         told = f"predicted {predicted}, annotated {annotated}"
-        raise Wrong(f"When {case['name']} ({told}): {expected:.1f}, not {got:.4g}{scale}.")
+        raise Wrong(f"When {name} ({told}): {expected:.1f}, not {got:.4g}{scale}.")
     return "With this figure the annotation scores 100, whatever it does not care about."

@@ -25,22 +25,29 @@ _RELATIVE = 5e-3  # a figure of the plan with two digits after the point
 def lora_layer(own: Callable) -> str:
     draw = np.random.default_rng(27)
     for case in cases("2.7"):
-        T, out, into, r = case["T"], case["out"], case["into"], case["r"]
+        T = case["T"]
+        out = case["out"]
+        into = case["into"]
+        r = case["r"]
         alpha = case["alpha"]
         x = draw.normal(size=(T, into))
         W = draw.normal(size=(out, into))
         A = draw.normal(size=(r, into))
         B = draw.normal(size=(out, r))
         zeros = np.zeros_like(B)
-        told = f"x {x.shape}, W {W.shape}, A {A.shape}, B {B.shape}, alpha {alpha}, r {r}"
+        shapes = f"x {x.shape}, W {W.shape}, A {A.shape}, B {B.shape}"
+        told = f"{shapes}, alpha {alpha}, r {r}"
         frozen = x @ W.T  # [T, out]
-        untrained = _outputs(own, (x, W, A, zeros, alpha, r), frozen.shape)
+        answer = own(x, W, A, zeros, alpha, r)
+        untrained = array(answer, frozen.shape, "outputs, a row for each token")
         if not np.allclose(untrained, frozen):
             raise Wrong(f"{told}: with B = 0 the layer must give what the frozen layer gives, and yours does not.")
         correction = alpha / r * (x @ A.T) @ B.T  # [T, out]
-        got = _outputs(own, (x, W, A, B, alpha, r), frozen.shape)
-        if not np.allclose(got - frozen, correction):
-            why = _about_correction(got - frozen, correction)
+        answer = own(x, W, A, B, alpha, r)
+        got = array(answer, frozen.shape, "outputs, a row for each token")
+        added = got - frozen
+        if not np.allclose(added, correction):
+            why = _about_correction(added, correction)
             raise Wrong(f"{told}: {why}")
     return (
         "With B = 0 the first step begins with the model that was there. And only B has a gradient then: "
@@ -48,17 +55,15 @@ def lora_layer(own: Callable) -> str:
     )
 
 
-def _outputs(own: Callable, arguments: tuple, shape: tuple[int, ...]) -> np.ndarray:
-    answer = own(*arguments)
-    return array(answer, shape, "outputs, a row for each token")
-
-
 def _about_correction(got: np.ndarray, right: np.ndarray) -> str:
     """How a correction differs from the right one: by a factor, or in its direction."""
     if np.allclose(got, 0):
         return "your layer is the frozen one: A and B add nothing."
-    factor = (got * right).sum() / (right**2).sum()
-    if np.allclose(got, factor * right):
+    along = (got * right).sum()
+    square = (right**2).sum()
+    factor = along / square
+    scaled = factor * right
+    if np.allclose(got, scaled):
         return f"the way through A and B is right; its scale is not: yours is {factor:.3g} times as large."
     return "what A and B add is wrong. First x goes through A, then the result through B."
 
@@ -93,28 +98,39 @@ def _check_codebook(own: Callable, quantile: Callable[[float], float], offset: f
 
 def _codebook(quantile: Callable[[float], float], offset: float) -> np.ndarray:
     """The numbers [16], ascending (`create_normal_map` of bitsandbytes)."""
-    numbers = [0.0]
-    for share in np.linspace(offset, 0.5, _POSITIVE + 1)[:-1]:
-        numbers.append(quantile(share))
-    for share in np.linspace(offset, 0.5, _NEGATIVE + 1)[:-1]:
-        numbers.append(-quantile(share))
+    positive = _half(quantile, offset, _POSITIVE)
+    negative = _half(quantile, offset, _NEGATIVE)
+    numbers = [*positive, 0.0]
+    for number_of_half in negative:
+        numbers.append(-number_of_half)
     ascending = np.sort(numbers)
     return ascending / ascending.max()
 
 
+def _half(quantile: Callable[[float], float], offset: float, n: int) -> list[float]:
+    """The quantiles at n places from `offset` down to 0.5, which is left out."""
+    places = np.linspace(offset, 0.5, n + 1)
+    return [quantile(float(place)) for place in places[:-1]]
+
+
 def _about_codebook(got: np.ndarray, expected: np.ndarray) -> str:
     ascending = np.sort(got)
+    mirrored = -expected[::-1]
     if np.allclose(ascending, expected, atol=_ROUNDED):
         return "the numbers are right; they should ascend."
-    if np.allclose(ascending, -expected[::-1], atol=_ROUNDED):
+    if np.allclose(ascending, mirrored, atol=_ROUNDED):
         return f"{_POSITIVE} of the numbers are positive and {_NEGATIVE} negative; yours are the other way round."
     largest = np.abs(got).max()
     if largest > 0 and np.allclose(ascending / largest, expected, atol=_ROUNDED):
         return f"divide by the largest, so that the numbers go from -1 to 1; your largest is {largest:.3f}."
-    if not np.isclose(got, 0).any():
-        return "one of the numbers is 0, exactly: many weights are."
-    worst = np.abs(ascending - expected).argmax()
-    return f"number {worst} is {expected[worst]:.4f}; yours is {ascending[worst]:.4f}."
+    is_zero = np.isclose(got, 0)
+    if not is_zero.any():
+        return "one of the numbers is 0, exactly: 0 must come back as 0."
+    errors = np.abs(ascending - expected)
+    worst = errors.argmax()
+    right = expected[worst]
+    mine = ascending[worst]
+    return f"number {worst} is {right:.4f}; yours is {mine:.4f}."
 
 
 # --- 2.9 --------------------------------------------------------------------------------------------------------------
@@ -131,41 +147,53 @@ _REASONS = {
 def step_memory(own: Callable) -> str:
     for case in cases("2.9"):
         model = case["model"]
-        batch, length = case["batch"], case["length"]
+        batch = case["batch"]
+        length = case["length"]
         answer = own(model, batch, length)
-        if not isinstance(answer, Mapping):
-            raise Unreadable(answer, f"Expected a dict with the parts {', '.join(_REASONS)}.")
         expected = _step_memory(model, batch, length)
-        for part, reason in _REASONS.items():
-            if part not in answer:
-                raise Wrong(f"The part {part!r} is missing; you have {', '.join(map(str, answer))}.")
-            got = number(answer[part], part)
-            right = expected[part]
-            if not math.isclose(got, right, rel_tol=_RELATIVE, abs_tol=1e-6):
-                unit = _unit(got, right)
-                told = f"{model}, batch {batch}, length {length}"
-                raise Wrong(f"{told}: {part} takes {right:,.1f} MB, not {got:,.1f}: {unit or reason}.")
+        told = f"{model}, batch {batch}, length {length}"
+        _check_bill(answer, expected, told)
     return (
         "`labkit.plan_memory` also counts what one layer keeps while its way back is computed, the logits, and the "
         "constants of the 4-bit blocks."
     )
 
 
+def _check_bill(answer: object, expected: Plan, told: str) -> None:
+    if not isinstance(answer, Mapping):
+        parts = ", ".join(_REASONS)
+        raise Unreadable(answer, f"Expected a dict with the parts {parts}.")
+    for part, reason in _REASONS.items():
+        if part not in answer:
+            present = ", ".join(map(str, answer))
+            raise Wrong(f"The part {part!r} is missing; you have {present}.")
+        got = number(answer[part], part)
+        right = expected[part]
+        if not math.isclose(got, right, rel_tol=_RELATIVE, abs_tol=1e-6):
+            why = _unit(got, right) or reason
+            raise Wrong(f"{told}: {part} takes {right:,.1f} MB, not {got:,.1f}: {why}.")
+
+
 def _step_memory(model: Mapping[str, float], batch: int, length: int) -> Plan:
     trained = model["trained"]
+    tokens = batch * length
     n_bytes = {
         "weights": model["frozen"] * model["bits"] / 8,
         "adapter": 4 * trained,
         "gradients": 4 * trained,
         "optimiser": 2 * 4 * trained,
-        "checkpoints": 4 * model["layers"] * batch * length * model["hidden"],
+        "checkpoints": 4 * tokens * model["hidden"] * model["layers"],
     }
     return {part: size / 1e6 for part, size in n_bytes.items()}
 
 
 def _unit(got: float, right: float) -> str:
     """What unit a figure is in that is right but for its unit."""
-    units = {1e6: "that is in bytes", 1e-3: "that is in GB", 1e6 / 2**20: "a megabyte has 1,000,000 bytes here"}
+    units = {
+        1e6: "that is in bytes",
+        1e-3: "that is in GB",
+        1e6 / 2**20: "a megabyte has 1,000,000 bytes here",
+    }
     for factor, explanation in units.items():
         if math.isclose(got, factor * right, rel_tol=1e-6):
             return explanation
@@ -205,13 +233,15 @@ def callback(own: Callable) -> str:
         returned = own(state, control, patience)
         if returned is not control:
             raise Wrong(f"Return `control`, which the trainer goes on with; you returned {shown(returned)}.")
-        stops = plain(control.should_training_stop)
+        stops = bool(plain(control.should_training_stop))
         expected = _is_stalled(losses, patience)
-        if bool(stops) != expected:
+        if stops != expected:
             validations = times(len(losses), "validation")
             told = f"After {validations} with the losses {losses}, and patience {patience}"
+            should = "stop" if expected else "go on"
             did = "stops" if stops else "goes on"
-            raise Wrong(f"{told}, the run should {'stop' if expected else 'go on'}; yours {did}. {case['why']}")
+            why = case["why"]
+            raise Wrong(f"{told}, the run should {should}; yours {did}. {why}")
         if control.should_save:
             raise Wrong("You asked for a checkpoint; switch only `control.should_training_stop` on.")
     return "labkit's own early stopping is such a callback: see `Follower` in labkit/training/callbacks.py."
@@ -231,5 +261,6 @@ def _log(losses: Sequence[float]) -> list[HistoryRow]:
 def _is_stalled(losses: Sequence[float], patience: int) -> bool:
     if not losses:
         return False
-    best = losses.index(min(losses))
-    return len(losses) - 1 - best >= patience
+    lowest = min(losses)
+    since_best = len(losses) - 1 - losses.index(lowest)
+    return since_best >= patience

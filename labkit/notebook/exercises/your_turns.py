@@ -78,7 +78,9 @@ def own_score(own: Callable) -> str:
     scores = {}
     for case in cases("5.b"):
         name = case["name"]
-        predictions = {key: [{"response": text} for text in texts] for key, texts in case["replies"].items()}
+        predictions = {}
+        for key, texts in case["replies"].items():
+            predictions[key] = [{"response": text} for text in texts]
         scores[name] = _score(own, predictions, name)
         if _score(own, predictions, name) != scores[name]:
             raise Wrong(f"The same replies ({name}) get two scores: an early stop would be a matter of luck.")
@@ -112,13 +114,16 @@ def change(answer: Mapping[str, object]) -> str:
         if name in _SET_ALREADY:
             raise Wrong(f"{name} is set by the cell: it trains all weights, from new ones, in 32 bits.")
         if name not in known:
-            raise Wrong(f"FinetuneConfig has no field {shown(name)}; it has {', '.join(known)}.")
+            wrong = shown(name)
+            names = ", ".join(known)
+            raise Wrong(f"FinetuneConfig has no field {wrong}; it has {names}.")
     try:
-        config = replace(FinetuneConfig(full_finetune=True, reinitialise=True, bits=32), **answer)
+        from_scratch = FinetuneConfig(full_finetune=True, reinitialise=True, bits=32)
+        config = replace(from_scratch, **answer)
         check_config(config)
     except LabError as error:
         raise Wrong(f"This configuration cannot be trained: {error}") from None
-    if config == replace(config, **{name: getattr(FinetuneConfig(), name) for name in answer}):
+    if config == from_scratch:
         raise Wrong("These are the values that the configuration has anyway.")
     return "Guess the loss before you look, and count the steps: more of them cost more."
 
@@ -134,11 +139,13 @@ def features(own: Callable) -> str:
         got = _rows(own, states)
         widths.add(got.shape[1])
     if len(widths) > 1:
-        raise Wrong(f"Every word needs as many features as any other; yours have {sorted(widths)}.")
+        different = sorted(widths)
+        raise Wrong(f"Every word needs as many features as any other; yours have {different}.")
     states = draw.normal(size=(6, 5))
     before = _rows(own, states)
     states[3] += 1
-    moved = np.abs(_rows(own, states) - before).max(axis=1) > 0  # [W]
+    after = _rows(own, states)
+    moved = (after != before).any(axis=1)  # [W]
     if not moved[3]:
         raise Wrong("Row i is about word i; yours does not change when that word's state does.")
     if not moved[2]:
@@ -179,8 +186,10 @@ def tracker(own: Callable) -> str:
         if getattr(own, "changed_its_input", False):
             raise Wrong("`state` itself is left as it is: later turns still need it. Copy it, and the dicts in it.")
         if _lower(got) != expected:
-            told = f"State {before}, then {text!r} with the values {case['values']}"
-            raise Wrong(f"{told}: expected {expected}, yours is {got}. {case['why']}")
+            values = case["values"]
+            why = case["why"]
+            told = f"State {before}, then {text!r} with the values {values}"
+            raise Wrong(f"{told}: expected {expected}, yours is {got}. {why}")
     return "Whether it beats the model's own states is what the next lines measure."
 
 
