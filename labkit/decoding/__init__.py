@@ -8,6 +8,7 @@ from labkit.corpora.types import Predictions
 from labkit.decoding.config import FILTERS, STRATEGIES, DecodingConfig, transformers_call, transformers_options
 from labkit.decoding.filters import Stage, entropy, filter_stages, remaining
 from labkit.decoding.generate import Step, check_room, generate, next_token_logits, reply_steps, stream
+from labkit.decoding.grammar import StateGrammar, state_grammar
 from labkit.decoding.limits import find_max_batch
 from labkit.decoding.predict import answer, predict
 from labkit.decoding.rows import OwnFilter, Written
@@ -19,6 +20,7 @@ __all__ = [
     "OwnFilter",
     "Predictions",
     "Stage",
+    "StateGrammar",
     "Step",
     "Written",
     "answer",
@@ -31,6 +33,7 @@ __all__ = [
     "predict",
     "remaining",
     "reply_steps",
+    "state_grammar",
     "stream",
     "transformers_call",
     "transformers_options",
