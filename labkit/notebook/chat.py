@@ -18,6 +18,7 @@ from labkit.metrics.success import active_domains
 from labkit.models import LanguageModel
 from labkit.notebook.view import SMALL, Database, Entity, bubble, filled, matching
 from labkit.notebook.widgets import display_with_twin
+from labkit.prompts.format import searched_in
 from labkit.prompts.text import one_line, state_text
 from labkit.shown import Shown
 
@@ -61,7 +62,7 @@ def _counted(rows: list[Entity]) -> str:
 
 
 class Conversation:
-    """A conversation with a model that was tuned in the `state` format.
+    """A conversation with a model that was tuned in the `state` format, or in `db`.
 
     `track`, where given, makes the belief state from the one before and the user turn, and the model goes on from it.
     """
@@ -72,7 +73,11 @@ class Conversation:
         database: Database,
         config: DecodingConfig | None = None,
         track: Tracker | None = None,
+        *,
+        format: str = "state",
     ):
+        venues = searched_in(format, database)
+        self.asked: dict[str, object] = {"format": format, "database": venues} if venues else {}
         self.lm = lm
         self.database = database
         self.config = config or DecodingConfig()
@@ -98,7 +103,7 @@ class Conversation:
         if self.track:
             before = states[-1] if states else {}
             tracked = self.track(before, text)
-        said = answer(self.lm, dialogue, self.config, tracked)
+        said = answer(self.lm, dialogue, self.config, tracked, **self.asked)
         reply = said["response"]
         state = said["state"]
 

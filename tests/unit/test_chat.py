@@ -56,6 +56,20 @@ def test_the_history_holds_placeholders_and_the_models_own_states(conversation):
     assert turns[1].utterance.startswith("[restaurant_choice]") and turns[0].state == ITALIAN
 
 
+def test_a_bot_that_looks_things_up_is_asked_with_the_database(tiny_lm, monkeypatch):
+    asked = []
+
+    def answer(lm, dialogue, config, state, *, format, database):
+        asked.append((format, database.count({**ITALIAN, "taxi": {"leaveat": "12:00"}})))
+        return {"response": "hello", "state": {}}
+
+    monkeypatch.setattr(chat, "answer", answer)
+    Conversation(tiny_lm, DATABASE, format="db").say("italian food")
+    assert asked == [("db", {"restaurant": 2})]
+    with pytest.raises(LabError, match="no database"):
+        Conversation(tiny_lm, {}, format="db")
+
+
 def test_a_tracker_gets_the_state_before_and_the_turn(conversation):
     conversation.track = lambda state, text: {"restaurant": {**state.get("restaurant", {}), text: "yes"}}
     conversation.play(["cheap", "west"])
