@@ -122,9 +122,44 @@ def answer(
     prompt = ask.last_turn(dialogue)
     if state is None:
         return _answers(ask, {dialogue.key: [prompt]})[dialogue.key][0]
-    prompt = prompt + lm.codec.encode(state_line(state)) + lm.codec.encode(BOT_MARK)
-    reply = generate(lm, [prompt], config)[0]
+    reply = generate(lm, [_with_state(lm, prompt, state)], config)[0]
     return {"response": lm.codec.decode(reply), "state": state}
+
+
+def answer_all(
+    lm: LanguageModel,
+    dialogues: Sequence[Dialogue],
+    config: DecodingConfig,
+    *,
+    format: str = "turns",
+    states: Sequence[State] | None = None,
+    max_length: int = 1024,
+) -> list[Reply]:
+    """State and reply to the last user turn of each dialogue, all written together; none depends on its neighbours.
+
+    `states` stand where the model would have written its own; None leaves that to it. In the `turns` format the model
+    does not see them: they are what the reply is scored with.
+    """
+    ask = _Asker(lm, config, format, max_length)
+    prompts = [ask.last_turn(dialogue) for dialogue in dialogues]
+    names = [f"{dialogue.key}/{len(dialogue.turns) // 2}" for dialogue in dialogues]
+    if format == "state":
+        if states is None:
+            states, prompts = _write_states(ask, prompts, names)
+        else:
+            prompts = [_with_state(lm, prompt, state) for prompt, state in zip(prompts, states, strict=True)]
+    replies: list[Reply] = []
+    for number, ids in enumerate(generate(lm, prompts, config, keys=names)):
+        reply: Reply = {"response": lm.codec.decode(ids)}
+        if states is not None:
+            reply["state"] = states[number]
+        replies.append(reply)
+    return replies
+
+
+def _with_state(lm: LanguageModel, prompt: list[int], state: State) -> list[int]:
+    """A prompt that ends in `state>`, with the state that something else has tracked."""
+    return prompt + lm.codec.encode(state_line(state)) + lm.codec.encode(BOT_MARK)
 
 
 def _answers_in_turn(ask: _Asker, dialogues: Sequence[Dialogue], progress: Progress) -> Predictions:
