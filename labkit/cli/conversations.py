@@ -35,7 +35,9 @@ def converse(how_loaded: Given, chosen: Given, user: Given, settings: Settings, 
     adapter = how_loaded["adapter"]
     lm = labkit.load_model(str(how_loaded["model"]), bits=how_loaded["bits"], adapter=adapter)
     split = str(chosen["split"])
-    bot = model_bot(lm, corpus, split, config=config, format=str(chosen["format"]), states=str(chosen["states"]))
+    format = str(chosen["format"] or "")
+    states = str(chosen["states"] or "")
+    bot = model_bot(lm, corpus, split, config=config, format=format, states=states)
     record = {**how_loaded, **chosen, **user, "settings": dict(settings), "states": bot.states, "format": bot.format}
     kept = _Kept(out, record)
     scores = labkit.converse(

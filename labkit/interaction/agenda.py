@@ -3,11 +3,11 @@
 It reads what the bot's reply means (`Heard`) and what the bot's belief state finds, and answers with a `UserAct`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from random import Random
 
 from labkit.corpora.miniwoz.grammar import pick, shuffled
-from labkit.corpora.types import Entity, State
+from labkit.corpora.types import State
 from labkit.interaction.acts import Heard
 from labkit.interaction.progress import (
     ASKED_AGAIN,
@@ -18,7 +18,7 @@ from labkit.interaction.progress import (
     Event,
     Progress,
     UserAct,
-    other_value,
+    other_values,
 )
 from labkit.interaction.venues import Venues
 from labkit.interaction.wishes import DONT_CARE, ENDS, TAXI, Wish
@@ -152,7 +152,9 @@ class Agenda:
             self._gone = True
             self._note(WRONG_OFFER, f"offers a {domain} where its state finds none")
             return
-        self._wrong = [slot for slot, value in here.said.items() if not self._has(domain, offered, slot, value)]
+        for slot, value in here.said.items():
+            if not self.venues.meets(domain, offered, {slot: value}):
+                self._wrong.append(slot)
         if self._wrong:
             slots = ", ".join(self._wrong)
             self._note(WRONG_OFFER, f"offers a {domain} with another {slots}")
@@ -161,9 +163,6 @@ class Agenda:
         elif not here.unsaid:
             here.settled = True
             here.venue = offered
-
-    def _has(self, domain: str, entity: Entity, slot: str, value: str) -> bool:
-        return self.venues.meets(domain, entity, {slot: value})
 
     def _take_booking(self, here: Progress, heard: Heard) -> None:
         has_reference = "ref" in heard.told_in(here.wish.domain)
@@ -363,17 +362,10 @@ class Agenda:
             if here.booking[slot] == value:
                 here.booking[slot] = here.wish.booking[slot]
                 return UserAct("retry", here.wish.domain, {slot: here.booking[slot]})
-        changes = dict(self._other_values(here))
+        changes = other_values(here.booking)
         if not changes or here.retries >= MOST_RETRIES:
             return self._act("book", here, list(here.booking))
         here.retries += 1
         slot = pick(self.rng, sorted(changes))
         here.booking[slot] = changes[slot]
         return UserAct("retry", here.wish.domain, {slot: changes[slot]})
-
-    def _other_values(self, here: Progress) -> Iterator[tuple[str, str]]:
-        """What the user would take instead: the hour after, a day later, a night less."""
-        for slot, value in here.booking.items():
-            other = other_value(slot, value)
-            if other:
-                yield slot, other

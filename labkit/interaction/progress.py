@@ -118,3 +118,13 @@ def other_value(slot: str, value: str) -> str | None:
     if slot == "bookstay" and value.isdigit() and int(value) > 1:
         return str(int(value) - 1)
     return None
+
+
+def other_values(booking: Values) -> Values:
+    """What the user would take instead: the hour after, a day later, a night less."""
+    others = {}
+    for slot, value in booking.items():
+        other = other_value(slot, value)
+        if other:
+            others[slot] = other
+    return others

@@ -121,12 +121,19 @@ def features(text: str, asked: Sequence[str], known: Gazetteer) -> list[Features
         rows.append(_features(spoken, number, number + 1, asked))
     for start, end, slots in known.find(spoken):
         for number in range(start, end):
-            rows[number] = _features(spoken, start, end, asked, slots, "begins" if number == start else "goes on")
+            part = "begins" if number == start else "goes on"
+            rows[number] = _features(spoken, start, end, asked, slots=slots, part=part)
     return rows
 
 
 def _features(
-    spoken: Sequence[str], start: int, end: int, asked: Sequence[str], slots: str = "", part: str = ""
+    spoken: Sequence[str],
+    start: int,
+    end: int,
+    asked: Sequence[str],
+    *,
+    slots: str = "",
+    part: str = "",
 ) -> Features:
     """Of the words from `start` to `end`, which are one word, or a known value of some slots."""
     shape = _shape(spoken[start])
