@@ -25,6 +25,7 @@ _HOME = {  # public name -> the module that defines it
     "FinetuneConfig": "training.config",
     "finetune": "training.run",
     "evaluate": "metrics",
+    "converse": "interaction.converse",
     "power": "metrics",
     "Board": "results.board",
     "sweep": "results.sweep",

@@ -122,6 +122,33 @@ def _unfinished(partial: Path, record: Mapping[str, object]) -> tuple[Prediction
     return checked(earlier["predictions"]), seconds if isinstance(seconds, float) else 0.0
 
 
+def converse(
+    *,
+    model: str,
+    adapter: str | None,
+    bits: int | None,
+    corpus: str,
+    split: str,
+    dialogues: int,
+    states: str | None,
+    format: str | None,
+    patience: int,
+    typos: float,
+    misheard: float,
+    json_file: Path,
+    settings: "Settings",
+) -> None:
+    """Let simulated users talk to a model, to the end; print scores, add a row to the board, write a corpus."""
+    from labkit.cli.conversations import converse as run
+
+    for path in (json_file, partial_file(json_file)):
+        check_output(path, near=json_file)
+    user = {"patience": patience, "typos": typos, "misheard": misheard}
+    how_loaded = {"model": model, "adapter": adapter, "bits": bits}
+    chosen = {"corpus": corpus, "split": split, "dialogues": dialogues, "states": states, "format": format}
+    say(run(how_loaded, chosen, user, settings, json_file))
+
+
 def evaluate(
     *, predictions: Path, corpus: str, split: str, scorer: str, json_file: Path | None, allow_lexical: bool
 ) -> None:

@@ -96,6 +96,10 @@ class _Asker:
             return self.lm.codec.encode(database_line(state, self.database)) + mark
         return mark
 
+    def with_state(self, question: _Question, state: State) -> list[int]:
+        """A prompt that ends in `state>`, with the state that something else has tracked."""
+        return question.prompt + self.lm.codec.encode(state_line(state)) + self.after_state(state)
+
 
 def predict(
     lm: LanguageModel,
@@ -170,9 +174,42 @@ def answer(
     question = ask.last_turn(dialogue)
     if state is None:
         return _answers(ask, {dialogue.key: [question]})[dialogue.key][0]
-    prompt = question.prompt + lm.codec.encode(state_line(state)) + ask.after_state(state)
-    reply = generate(lm, [prompt], config)[0]
+    reply = generate(lm, [ask.with_state(question, state)], config)[0]
     return {"response": lm.codec.decode(reply), "state": state}
+
+
+def answer_all(
+    lm: LanguageModel,
+    dialogues: Sequence[Dialogue],
+    config: DecodingConfig,
+    *,
+    format: str = "turns",
+    states: Sequence[State] | None = None,
+    max_length: int = 1024,
+    database: Database | VenueDatabase | None = None,
+    grammar: StateGrammar | None = None,
+) -> list[Reply]:
+    """State and reply to the last user turn of each dialogue, all written together; none depends on its neighbours.
+
+    `states` stand where the model would have written its own; None leaves that to it. In the `turns` format the model
+    does not see them: they are what the reply is scored with. `database` and `grammar` as in `predict`.
+    """
+    venues = searched_in(format, database)
+    ask = _Asker(lm, config, format, max_length, database=venues, grammar=grammar)
+    questions = [ask.last_turn(dialogue) for dialogue in dialogues]
+    prompts = [question.prompt for question in questions]
+    if ask.writes_states and states is None:
+        states, prompts = _write_states(ask, questions)
+    elif ask.writes_states:
+        prompts = [ask.with_state(question, state) for question, state in zip(questions, states, strict=True)]
+    names = [question.name for question in questions]
+    replies: list[Reply] = []
+    for number, ids in enumerate(generate(lm, prompts, config, keys=names)):
+        reply: Reply = {"response": lm.codec.decode(ids)}
+        if states is not None:
+            reply["state"] = states[number]
+        replies.append(reply)
+    return replies
 
 
 def _answers_in_turn(ask: _Asker, dialogues: Sequence[Dialogue], progress: Progress) -> Predictions:
