@@ -5,8 +5,8 @@ Here an Enter once overtook the last letters, and the field kept what was said: 
 
 import nbformat
 import pytest
+from browser import PICTURES, opened, serving, until
 from nbformat.v4 import new_code_cell, new_notebook
-from test_notebook1 import PICTURES, opened, serving, until
 
 from labkit.course.release import METADATA
 
