@@ -100,8 +100,16 @@ def _tree_steps(lm: LanguageModel, groups: list[Group], config: DecodingConfig) 
     return search(tree, config, set(lm.codec.stop_ids))
 
 
-def stream(lm: LanguageModel, prompt: list[int], config: DecodingConfig | None = None) -> Iterator[int]:
+def stream(
+    lm: LanguageModel,
+    prompt: list[int],
+    config: DecodingConfig | None = None,
+    *,
+    key: str | None = None,
+) -> Iterator[int]:
     """The token ids of one reply as they are written, its stop token included.
+
+    `key` names the random numbers, as in `generate`.
 
     Raises:
         LabError: as `generate`, and for beam search, which knows its first token last.
@@ -111,7 +119,7 @@ def stream(lm: LanguageModel, prompt: list[int], config: DecodingConfig | None =
         raise LabError("beam search cannot stream", "it decides on a reply when all beams end", "use generate")
     check_room(lm, [prompt], config.max_new_tokens)
     _check_candidates(lm, config)
-    rows = make_rows([prompt], None, config.seed)
+    rows = make_rows([prompt], None if key is None else [key], config.seed)
     if route_of(lm.base).by_tree:
         yield from _tokens_of_the_row(_tree_steps(lm, [rows], config))
     else:

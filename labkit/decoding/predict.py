@@ -1,12 +1,12 @@
 """Replies to all turns of dialogues, in the benchmark's format."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from labkit.corpora.types import Dialogue, Predictions, Reply, State
 from labkit.decoding.batches import packed
 from labkit.decoding.config import DecodingConfig
-from labkit.decoding.generate import generate
+from labkit.decoding.generate import generate, stream
 from labkit.models import LanguageModel
 from labkit.prompts.build import check_length, prompt_of_turn, prompts
 from labkit.prompts.format import BOT_MARK, state_line
@@ -125,6 +125,58 @@ def answer(
     prompt = prompt + lm.codec.encode(state_line(state)) + lm.codec.encode(BOT_MARK)
     reply = generate(lm, [prompt], config)[0]
     return {"response": lm.codec.decode(reply), "state": state}
+
+
+@dataclass(frozen=True)
+class AnswerSoFar:
+    """How far an answer is written."""
+
+    state: State
+    response: str | None = None  # None as long as the state is being written
+
+
+def stream_answer(
+    lm: LanguageModel, dialogue: Dialogue, config: DecodingConfig | None = None, state: State | None = None
+) -> Iterator[AnswerSoFar]:
+    """`answer` as it is written: how far it is after every token. The last one is what `answer` returns.
+
+    Beams come all at once: which of them is the reply shows at the end.
+    """
+    config = config or DecodingConfig()
+    if config.strategy == "beam":
+        whole = answer(lm, dialogue, config, state)
+        yield AnswerSoFar(whole["state"], whole["response"])
+        return
+    codec = lm.codec
+    prompt = _Asker(lm, config, "state").last_turn(dialogue)
+    if state is not None:
+        prompt = prompt + codec.encode(state_line(state)) + codec.encode(BOT_MARK)
+        yield from _stream_reply(lm, prompt, config, state)
+        return
+    key = f"{dialogue.key}/0"  # of the random numbers, as in `_answers`
+    longer = replace(config, max_new_tokens=STATE_TOKENS)
+    written: list[int] = []
+    for token in stream(lm, prompt, longer, key=f"{key}/state"):
+        if token not in codec.stop_ids:
+            written.append(token)
+        text = codec.decode(written)
+        yield AnswerSoFar(parse_state(text))
+    state = parse_state(codec.decode(written))
+    prompt = prompt + written + codec.encode("\n") + codec.encode(BOT_MARK)
+    yield from _stream_reply(lm, prompt, config, state, key=key)
+
+
+def _stream_reply(
+    lm: LanguageModel, prompt: list[int], config: DecodingConfig, state: State, *, key: str | None = None
+) -> Iterator[AnswerSoFar]:
+    """The reply after a state, as it is written."""
+    yield AnswerSoFar(state, "")
+    written: list[int] = []
+    for token in stream(lm, prompt, config, key=key):
+        if token not in lm.codec.stop_ids:
+            written.append(token)
+        text = lm.codec.decode(written)
+        yield AnswerSoFar(state, text)
 
 
 def _answers_in_turn(ask: _Asker, dialogues: Sequence[Dialogue], progress: Progress) -> Predictions:

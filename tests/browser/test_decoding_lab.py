@@ -12,16 +12,10 @@ import decoding_lab_cases as cases
 import decoding_lab_page
 import numpy as np
 import pytest
-from browser import PICTURES, axe, chromium
+from browser import PICTURES, axe
 
 V = 50_304  # pythia's vocabulary
 DIALS = ["temperature", "top-k", "top-p", "min-p", "typical-p", "repetition penalty", "at least … tokens"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ def lab(home):
 
 
 @pytest.fixture(scope="module")
-def page(lab):
+def page(lab, browser):
     """The notebook, open in a window, with all of its cells run."""
-    with opened(f"{lab}/lab/tree/notebook1.ipynb") as page:
+    with opened(f"{lab}/lab/tree/notebook1.ipynb", browser) as page:
         yield page
 
 
@@ -173,14 +173,14 @@ def test_axe_finds_nothing_in_the_notebook(page, widget):
     assert axe(page, ".dl") == []
 
 
-def test_a_notebook_opened_again_without_its_kernel_shows_the_recorded_lab_and_no_error(page, widget, lab, home):
+def test_a_notebook_opened_again_without_its_kernel_shows_the_recorded_lab_and_no_error(page, widget, browser, home):
     """It said "Error displaying widget: model not found" where the sliders had been. Last: it ends the first kernel."""
     page.evaluate("jupyterapp.commands.execute('docmanager:save')")
     until(page, lambda: "data-twin-of" in (home / "notebook1.ipynb").read_text(), "a saved notebook")
     page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     page.wait_for_timeout(1000)
     with serving(home) as address:
-        again = window(page.context.browser, f"{address}/lab/tree/notebook1.ipynb")
+        again = window(browser, f"{address}/lab/tree/notebook1.ipynb")
         show_explorer(again)
         twin = again.locator("[data-twin-of] .dl")
         twin.wait_for()

@@ -105,14 +105,14 @@ def _answering(address, server, log, seconds=120):
 
 
 @contextmanager
-def opened(address):
+def opened(address, browser):
     """A window on a notebook with all of its cells run."""
-    with chromium() as browser:
-        page = window(browser, address)
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        page.wait_for_function(f"{CODE}.every(cell => cell.execution_count)", timeout=RUN_SECONDS * 1000)
-        yield page
+    page = window(browser, address)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.wait_for_function(f"{CODE}.every(cell => cell.execution_count)", timeout=RUN_SECONDS * 1000)
+    yield page
+    page.close()
 
 
 def window(browser, address):
