@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from labkit.bars import progress_bar
 from labkit.corpora.types import Dialogue, Predictions, Reply, State
 from labkit.decoding.batches import packed
 from labkit.decoding.config import DecodingConfig
@@ -87,8 +88,6 @@ def predict(
     Raises:
         LabError: as `generate` and `labkit.prompts.prompts`.
     """
-    from tqdm.auto import tqdm
-
     check_length(max_length)
     config = config or DecodingConfig()
     ask = _Asker(lm, config, format, max_length, instruction, shots, chat)
@@ -98,7 +97,7 @@ def predict(
     n_replies = sum(map(len, asked.values()))
     in_turn = format == "state" and own_states  # then a dialogue writes one reply at a time
     done: Predictions = {}
-    with tqdm(total=n_replies, desc=f"{lm.name} writes replies", unit="reply") as bar:
+    with progress_bar(total=n_replies, desc=f"{lm.name} writes replies", unit="reply") as bar:
         for keys in packed(longest_first, lambda key: 1 if in_turn else len(asked[key]), config.batch_size):
             if in_turn:
                 new = _answers_in_turn(ask, [known[key] for key in keys], bar.update)

@@ -71,19 +71,34 @@ def axe(page, selector):
 @contextmanager
 def serving(home, **setting):
     """The address of a JupyterLab in a folder, as long as it is needed; `setting` is added to its environment."""
+    quiet = home / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+    quiet.mkdir(parents=True, exist_ok=True)
+    no_news = {"fetchNews": "false", "checkForUpdates": False}
+    (quiet / "notification.jupyterlab-settings").write_text(json.dumps(no_news))
+    command = [sys.executable, "-m", "jupyterlab", "--IdentityProvider.token=", f"--ServerApp.root_dir={home}"]
+    command += ["--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True"]
+    with _server(command, home, setting) as address:
+        yield address
+
+
+@contextmanager
+def serving_classic(home, python):
+    """The address of a classic notebook server, run by another Python."""
+    command = [str(python), "-m", "notebook", "--NotebookApp.token=", f"--NotebookApp.notebook_dir={home}"]
+    with _server(command, home, {}) as address:
+        yield address
+
+
+@contextmanager
+def _server(command, home, setting):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     paths = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     paths |= {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    quiet = home / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
-    quiet.mkdir(parents=True, exist_ok=True)
-    no_news = {"fetchNews": "false", "checkForUpdates": False}
-    (quiet / "notification.jupyterlab-settings").write_text(json.dumps(no_news))
     given = {"LAB_PROFILE": "smoke", "LAB_MODEL": "mini-pythia-8m", "LAB_CORPUS": "miniwoz"}
     given |= {"LAB_HOME": str(home / "results"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **setting}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--port-retries=0"]
-    command += ["--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={home}"]
+    command = [*command, "--no-browser", "--allow-root", f"--port={port}", "--port-retries=0"]
     with open(home / "server.log", "wb") as log:
         server = subprocess.Popen(command, cwd=home, env={**os.environ, **paths, **given}, stdout=log, stderr=log)
     try:
