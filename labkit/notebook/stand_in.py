@@ -6,12 +6,15 @@ WAIT = """
   const element = document.querySelector('[data-twin-of="ID"]');
   const failed = /Error displaying widget|Failed to load model|Loading widget|model not found/;
   const host = document.getElementById("main") || window.Jupyter || window.google?.colab || window.acquireVsCodeApi;
+  const cell = element.closest(".jp-OutputArea, .output");
+  const widgets = () => [...(cell?.querySelectorAll(".jupyter-widgets") || [])];
+  const isDrawn = (widget) => !failed.test(widget.textContent);
+  const isLive = () => document.querySelector('[data-live="ID"]') || widgets().some(isDrawn);
   let left = host ? 25 : 0;
   element.hidden = Boolean(host);
   const look = () => {
-    if (document.querySelector('[data-live="ID"]')) return;
+    if (isLive()) return;
     if (left-- > 0) return setTimeout(look, 100);
-    const cell = element.closest(".jp-OutputArea, .output");
     for (const output of cell?.querySelectorAll(".jp-OutputArea-child, .output_area") || []) {
       if (!output.contains(element) && failed.test(output.textContent)) output.style.display = "none";
     }

@@ -15,6 +15,7 @@ from browser import CODE, ROOT, picture, serving, serving_classic, until, window
 from nbformat.v4 import new_code_cell, new_notebook
 
 from labkit.course.release import METADATA
+from labkit.notebook.stand_in import stand_in
 
 SETUP = """import os, labkit
 from labkit.notebook.chat import Conversation
@@ -70,6 +71,25 @@ def drawn(box, n=9):
     until(page, lambda: lengths.add(page.evaluate(reply)) or len(lengths) > 2, "a growing reply")
     chat.get_by_role("button", name="Stop").click()
     until(page, lambda: "(stopped)" in chat.inner_text(), "a stopped reply")
+
+
+@pytest.mark.parametrize(
+    ("main", "widget", "seen"),
+    [
+        ("", "", True),  # a page without widgets
+        ("main", "Error displaying widget: model not found", True),
+        ("main", "a slider", False),
+    ],
+)
+def test_a_stand_in_is_seen_where_its_widget_is_not_and_hides_the_error_box(browser, main, widget, seen):
+    output = f'<div class="jp-OutputArea-child"><div class="jupyter-widgets">{widget}</div></div>' if widget else ""
+    twin = stand_in("<p>what was there</p>", "one")
+    page = browser.new_page()
+    page.set_content(f'<div id="{main}"><div class="jp-OutputArea">{output}<div>{twin}</div></div></div>')
+    page.wait_for_timeout(3000 if main else 100)
+    assert page.get_by_text("what was there").is_visible() == seen
+    assert not page.get_by_text("Error displaying widget").is_visible()
+    page.close()
 
 
 def test_notebook_7_draws_the_lab_and_the_chat(jupyter, browser):

@@ -319,7 +319,7 @@ def test_without_anywidget_core_widgets_are_displayed(slow, monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
     slow._ipython_display_()
-    assert len(shown) == 1 and "Nothing was said" in shown[0]["text/html"]
+    assert len(shown) == 2 and "Nothing was said" in shown[1]["text/html"]
 
 
 def test_the_modules_of_the_chat_are_one_file():
