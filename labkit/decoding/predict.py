@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from labkit.bars import progress_bar
 from labkit.corpora.search import Database, VenueDatabase
 from labkit.corpora.types import Dialogue, Predictions, Reply, State
 from labkit.decoding.batches import packed
@@ -23,7 +24,7 @@ Progress = Callable[[int], None]  # called with how many replies were written si
 
 
 @dataclass(frozen=True)
-class _Question:
+class Question:
     """A user turn that is to be answered."""
 
     dialogue: Dialogue
@@ -36,7 +37,7 @@ class _Question:
 
 
 @dataclass(frozen=True)
-class _Asker:
+class Asker:
     """How turns are asked: the settings of a call of `predict`, and the prompts that they make."""
 
     lm: LanguageModel
@@ -63,7 +64,7 @@ class _Asker:
             needed += DATABASE_TOKENS
         return max(1, min(self.max_length, self.lm.context_length - needed))
 
-    def all_turns(self, dialogue: Dialogue) -> list[_Question]:
+    def all_turns(self, dialogue: Dialogue) -> list[Question]:
         asked = prompts(
             dialogue,
             self.lm.codec,
@@ -74,9 +75,9 @@ class _Asker:
             chat=self.chat,
             database=self.database,
         )
-        return [_Question(dialogue, prompt.turn, prompt.input_ids) for prompt in asked]
+        return [Question(dialogue, prompt.turn, prompt.input_ids) for prompt in asked]
 
-    def last_turn(self, dialogue: Dialogue) -> _Question:
+    def last_turn(self, dialogue: Dialogue) -> Question:
         asked = prompt_of_turn(
             dialogue,
             self.lm.codec,
@@ -87,7 +88,7 @@ class _Asker:
             chat=self.chat,
             database=self.database,
         )
-        return _Question(dialogue, asked.turn, asked.input_ids)
+        return Question(dialogue, asked.turn, asked.input_ids)
 
     def after_state(self, state: State) -> list[int]:
         """What stands between a state's line and the reply: `bot>`, and in `db` before it what the state finds."""
@@ -96,7 +97,7 @@ class _Asker:
             return self.lm.codec.encode(database_line(state, self.database)) + mark
         return mark
 
-    def with_state(self, question: _Question, state: State) -> list[int]:
+    def with_state(self, question: Question, state: State) -> list[int]:
         """A prompt that ends in `state>`, with the state that something else has tracked."""
         return question.prompt + self.lm.codec.encode(state_line(state)) + self.after_state(state)
 
@@ -129,12 +130,10 @@ def predict(
     Raises:
         LabError: as `generate` and `labkit.prompts.prompts`; the `db` format without a database.
     """
-    from tqdm.auto import tqdm
-
     check_length(max_length)
     config = config or DecodingConfig()
     venues = searched_in(format, database)
-    ask = _Asker(lm, config, format, max_length, instruction, shots, chat, venues, grammar)
+    ask = Asker(lm, config, format, max_length, instruction, shots, chat, venues, grammar)
     known = {dialogue.key: dialogue for dialogue in dialogues}
     asked = {key: ask.all_turns(dialogue) for key, dialogue in known.items()}
     longest = {key: max((len(question.prompt) for question in asked[key]), default=0) for key in asked}
@@ -142,7 +141,7 @@ def predict(
     n_replies = sum(map(len, asked.values()))
     in_turn = ask.writes_states and own_states  # then a dialogue writes one reply at a time
     done: Predictions = {}
-    with tqdm(total=n_replies, desc=f"{lm.name} writes replies", unit="reply") as bar:
+    with progress_bar(total=n_replies, desc=f"{lm.name} writes replies", unit="reply") as bar:
         for keys in packed(longest_first, lambda key: 1 if in_turn else len(asked[key]), config.batch_size):
             if in_turn:
                 new = _answers_in_turn(ask, [known[key] for key in keys], bar.update)
@@ -170,7 +169,7 @@ def answer(
     either is looked up in `database`. `grammar` as in `predict`.
     """
     config = config or DecodingConfig()
-    ask = _Asker(lm, config, format, database=searched_in(format, database), grammar=grammar)
+    ask = Asker(lm, config, format, database=searched_in(format, database), grammar=grammar)
     question = ask.last_turn(dialogue)
     if state is None:
         return _answers(ask, {dialogue.key: [question]})[dialogue.key][0]
@@ -195,7 +194,7 @@ def answer_all(
     does not see them: they are what the reply is scored with. `database` and `grammar` as in `predict`.
     """
     venues = searched_in(format, database)
-    ask = _Asker(lm, config, format, max_length, database=venues, grammar=grammar)
+    ask = Asker(lm, config, format, max_length, database=venues, grammar=grammar)
     questions = [ask.last_turn(dialogue) for dialogue in dialogues]
     prompts = [question.prompt for question in questions]
     if ask.writes_states and states is None:
@@ -212,7 +211,7 @@ def answer_all(
     return replies
 
 
-def _answers_in_turn(ask: _Asker, dialogues: Sequence[Dialogue], progress: Progress) -> Predictions:
+def _answers_in_turn(ask: Asker, dialogues: Sequence[Dialogue], progress: Progress) -> Predictions:
     """States and replies of some dialogues, a turn of all of them at a time: the next turn reads the written states."""
     heard = {dialogue.key: replace(dialogue, turns=[]) for dialogue in dialogues}  # so far, with the model's states
     done: Predictions = {dialogue.key: [] for dialogue in dialogues}
@@ -231,7 +230,7 @@ def _answers_in_turn(ask: _Asker, dialogues: Sequence[Dialogue], progress: Progr
     return done
 
 
-def _answers(ask: _Asker, asked: dict[str, list[_Question]], progress: Progress | None = None) -> Predictions:
+def _answers(ask: Asker, asked: dict[str, list[Question]], progress: Progress | None = None) -> Predictions:
     """Replies to questions of a few dialogues, {key: questions}."""
     questions = [question for some in asked.values() for question in some]
     prompts = [question.prompt for question in questions]
@@ -252,7 +251,7 @@ def _answers(ask: _Asker, asked: dict[str, list[_Question]], progress: Progress 
     return {key: [next(in_order) for _ in some] for key, some in asked.items()}
 
 
-def _write_states(ask: _Asker, questions: Sequence[_Question]) -> tuple[list[State], list[list[int]]]:
+def _write_states(ask: Asker, questions: Sequence[Question]) -> tuple[list[State], list[list[int]]]:
     """The belief states that the model writes, and the prompts with them, which the replies go on from."""
     codec = ask.lm.codec
     longer = replace(ask.config, max_new_tokens=STATE_TOKENS)
