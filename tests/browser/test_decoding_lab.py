@@ -424,11 +424,11 @@ def test_a_slow_kernel_is_said(opened):
 # --- for everybody ----------------------------------------------------------------------------------------------------
 
 
-def axe(page):
-    """What axe-core finds in the lab."""
+def axe(page, place="document.querySelector('.dl')"):
+    """What axe-core finds in the lab, or elsewhere on the page."""
     package = pytest.importorskip("axe_core_python", reason="no axe-core: pip install '.[browser]'")
     page.evaluate(Path(package.__file__).with_name("axe.min.js").read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run(document.querySelector('.dl')).then((result) => result.violations)")
+    found = page.evaluate(f"axe.run({place}).then((result) => result.violations)")
     return [(one["id"], [node["html"][:100] for node in one["nodes"][:3]]) for one in found]
 
 

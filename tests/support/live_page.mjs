@@ -40,6 +40,10 @@ const RUN = {
     decode: ({ model, ids }) => ids.map((one) => tokenizerOf(model).decode(one)),
     prompt: ({ model, exchanges, turn, before, room }) =>
         modules.prompts.promptOf(tokenizerOf(model), exchanges, turn, before, room),
+    stop({ model }) {
+        const answers = new modules.page.LiveAnswers({ tokenizer: tokenizerOf(model) }, {});
+        return modules.page.stopIds(answers.vocabulary(), read(join(model, "config.json")));
+    },
     draws: ({ text, n }) => [...modules.draws.draws(text, n)],
     erf: ({ values }) => values.map(modules.gpt_neox.erf),
     kernel: ({ model, plain }) => modelOf(model, plain).kernel.name,
@@ -57,17 +61,6 @@ const RUN = {
         } catch (error) {
             return error.message;
         }
-    },
-    async milliseconds({ model, ids, plain = false }) {
-        const times = [];
-        const one = modelOf(model, plain);
-        await one.nextLogits(ids);
-        for (let at = 0; at < 20; at++) {
-            const start = performance.now();
-            await one.nextLogits([...ids, at]);
-            times.push(performance.now() - start);
-        }
-        return times.sort((a, b) => a - b)[10];
     },
 };
 

@@ -81,13 +81,12 @@ def test_the_tokenizer_gives_the_same_ids(run, lm, miniwoz):
     source = random.Random(1)
     mixed = ["".join(chr(source.choice([32, 39, 97, 115, 0x301, 0x663, 0x4E00, 0x1F600, 0x85])) for _ in range(12))]
     texts = [*ODD, *mixed, *words[:200]]
-    encoded, decoded = run([
-        case("encode", texts=texts),
-        case("decode", ids=[[token] for token in range(len(lm.tokenizer))]),
-    ])
+    every = [[token] for token in range(len(lm.tokenizer))]
+    encoded, decoded, stop = run([case("encode", texts=texts), case("decode", ids=every), case("stop")])
     for text, found in zip(texts, encoded, strict=True):
         assert found == lm.tokenizer.encode(text, add_special_tokens=False), text
-    assert decoded == lm.tokenizer.batch_decode([[token] for token in range(len(lm.tokenizer))])
+    assert decoded == lm.tokenizer.batch_decode(every)
+    assert stop == lm.codec.stop_ids
 
 
 @node
@@ -116,7 +115,8 @@ def test_a_prompt_is_labkits_own(run, lm, miniwoz):
 @node
 def test_logits_and_greedy_replies_are_pytorchs(run, lm, miniwoz):
     """20 prompts, 20 tokens each, with the SIMD kernel; the plain one gives the same logits."""
-    asked = [prompts(dialogue, lm.codec, max_length=768)[-1].input_ids for dialogue in miniwoz["test"][:20]]
+    turns = [prompts(dialogue, lm.codec) for dialogue in miniwoz["test"][:20]]
+    asked = [of_dialogue[number % 2].input_ids for number, of_dialogue in enumerate(turns)]
     greedy = run([case("greedy", ids=ids, n=20) for ids in asked])
     how = {"do_sample": False, "max_new_tokens": 20, "eos_token_id": None, "use_cache": True}
     for ids, found in zip(asked, greedy, strict=True):
@@ -124,7 +124,7 @@ def test_logits_and_greedy_replies_are_pytorchs(run, lm, miniwoz):
         with torch.inference_mode():
             whole = lm.base.generate(tensor, attention_mask=torch.ones_like(tensor), **how)
         assert found == whole[0, len(ids) :].tolist()
-    few = asked[:6]
+    few = [*asked[:3], max(turns[0], key=lambda prompt: len(prompt.input_ids)).input_ids]
     simd = run([case("logits", ids=ids) for ids in few] + [case("kernel", plain=False)])
     plain = run([case("logits", ids=ids, plain=True) for ids in few] + [case("kernel", plain=True)])
     assert [simd.pop(), plain.pop()] == ["WebAssembly SIMD", "plain JavaScript"]

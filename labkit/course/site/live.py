@@ -151,9 +151,8 @@ def exchanges_of(dialogue: Dialogue) -> Content:
 
 
 def _start(dialogues: int, examples: int) -> Content:
-    """What the front end begins with, as `labkit.notebook.decoding_lab.twin.start_of` gives it in a notebook."""
-    from labkit.models import load_model
-
+    """What the front end begins with, as `labkit.notebook.decoding_lab.twin.start_of` gives it in a notebook; the page
+    adds the tokens that end a reply."""
     return {
         "id": "live",
         "live": True,
@@ -162,5 +161,4 @@ def _start(dialogues: int, examples: int) -> Content:
         "shots": examples,
         "place": {"dialogue": 0, "turn": 0, "instruction": "", "shots": 0},
         "config": SETTINGS,
-        "stop": load_model(MODELS[0]).codec.stop_ids,
     }

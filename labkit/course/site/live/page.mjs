@@ -66,9 +66,15 @@ export class LiveAnswers {
         return this.tokenizer.decode(ids).split("\n")[0].replaceAll("<|endoftext|>", "").trim();
     }
 
+    /* The text of every token. */
     vocabulary() {
         return Array.from(this.tokenizer.tokens, (_, id) => this.tokenizer.decode([id]));
     }
+}
+
+/* The ids that end a reply: the end token, and every token whose text holds a newline. */
+export function stopIds(texts, config) {
+    return Array.from(texts.keys()).filter((id) => id === config.eos_token_id || texts[id].includes("\n"));
 }
 
 // --- the page --------------------------------------------------------------------------------------------------------
@@ -130,8 +136,8 @@ class Page {
             this.answers = new LiveAnswers(parts, this.data);
             const { place, settings } = this.lab ?? { place: this.data.start.place, settings: this.data.start.config };
             this.close?.();
-            const texts = Object.fromEntries(this.answers.vocabulary().entries());
-            const start = { ...this.data.start, place, config: settings, texts };
+            const texts = this.answers.vocabulary();
+            const start = { ...this.data.start, place, config: settings, texts, stop: stopIds(texts, config) };
             const element = document.getElementById("live-lab");
             this.close = lab.mount(element, start, (question) => this.answers.answer(question));
         } catch (error) {
