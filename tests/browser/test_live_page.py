@@ -82,15 +82,18 @@ def speak(page, line):
 
 
 def test_the_first_bars_are_there_soon_and_a_typed_line_is_answered(opened):
-    started = time.perf_counter()
     page = opened()
-    seconds = time.perf_counter() - started
     cdp = page.context.new_cdp_session(page)
     cdp.send("Performance.enable", {"timeDomain": "threadTicks"})
-    own = own_milliseconds(cdp)  # of the page's own thread, whatever else this machine does
+    started = time.perf_counter()
+    before = own_milliseconds(cdp)
+    page.reload()
+    page.wait_for_function("document.querySelector('.dl-share')?.textContent.includes('%')")
+    own = own_milliseconds(cdp) - before  # of the page's own thread, whatever else this machine does
+    seconds = time.perf_counter() - started
     load = os.getloadavg()[0]
     figures = {"first bars, s": seconds, "own time of the page, ms": own, "load of the machine": load}
-    assert own < FIRST_BARS and (load >= os.cpu_count() or 1000 * seconds < FIRST_BARS), figures
+    assert 0 < own < FIRST_BARS and (load >= os.cpu_count() or 1000 * seconds < FIRST_BARS), figures
     times = page.evaluate("""async () => {
         const { model, answers } = decodingLabPage;
         const ids = Array.from({ length: 256 }, (_, at) => 5 + ((37 * at) % 2000));
@@ -224,8 +227,8 @@ def test_the_picture_of_the_readme(opened):
     move(page, "top-p", 0.9)
     page.get_by_role("button", name="Write").click()
     written(page)
-    page.locator(".dl-chip").nth(1).click()
-    page.wait_for_function(f"{LAB}.at === 1")
+    page.locator(".dl-chip").first.click()
+    page.wait_for_function(f"{LAB}.at === 0")
     page.wait_for_timeout(400)
     page.mouse.move(0, 0)
     bytes_ = page.locator(".dl-columns").screenshot(path=PICTURES / "readme.png")
