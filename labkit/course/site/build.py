@@ -38,6 +38,8 @@ SETTINGS = {
     "html_static_path": ["static"],
     "html_css_files": [STYLE.name],
     "html_extra_path": ["extra"],
+    "html_context": {"default_mode": "auto"},  # light or dark as the system says
+    "html_show_search_summary": False,  # it would be fetched, which a page opened as a file may not do
     "html_copy_source": False,
     "html_show_sourcelink": False,
     "html_last_updated_fmt": None,
@@ -80,6 +82,7 @@ def build_site(out: Path | str, executed: Path | str | None = None) -> Path:
         source = Path(temporary) / "source"
         _stage(source, root, notebooks)
         _run_sphinx(source, folder, Path(temporary) / "doctrees")
+        _remove_empty_folders(folder)
         found = outside_addresses(folder)
         if found:
             raise LabError("the site would ask for outside addresses", ", ".join(found[:3]), "mend these pages")
@@ -106,7 +109,7 @@ def _notebooks(root: Path, executed: Path | None) -> dict[Path, nbformat.Noteboo
 
 def _latest(executed: Path, source: Path) -> Path | None:
     """The newest run of a notebook, whatever its profile."""
-    runs = sorted(executed.glob(f"*{source.name}"), key=lambda path: path.stat().st_mtime)
+    runs = sorted(executed.glob(f"*_solutions_{source.name}"), key=lambda path: path.stat().st_mtime)
     return runs[-1] if runs else None
 
 
@@ -130,7 +133,8 @@ def _stage(source: Path, root: Path, notebooks: dict[Path, nbformat.NotebookNode
                 cell.source = with_links(cell.source, file, staged, repository)
         titles[file.removesuffix(".ipynb")] = title_of(notebook.cells[0].source)
         shown = notebook_for_site(notebook, path, plotly=f"../{STATIC}/{FIGURES}")
-        write_text(source / file, nbformat.writes(shown))
+        text = nbformat.writes(shown).replace(str(root), "…")  # the folder of the machine that ran it
+        write_text(source / file, text)
     write_text(source / "index.md", front_page(titles, [page.removesuffix(".md") for page in pages]))
     write_text(source / "live.md", live_code_page())
     write_text(source / "api.md", api_page())
@@ -175,6 +179,13 @@ def _run_sphinx(source: Path, out: Path, doctrees: Path) -> None:
         raise LabError("Sphinx could not build the site", str(error), "mend the page that it names") from error
     if app.statuscode:
         raise LabError("Sphinx could not build the site", "see its messages above", "mend the pages that it names")
+
+
+def _remove_empty_folders(folder: Path) -> None:
+    """A list of files says nothing of an empty folder: it would be taken for somebody else's."""
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is inside comes first
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
 
 
 def outside_addresses(folder: Path) -> list[str]:

@@ -15,7 +15,6 @@ PAGES = (  # of the repository, under the same path in the site: their links to 
     f"{COURSE}/instructors.md",
     f"{COURSE}/results.md",
     f"{COURSE}/front-ends.md",
-    f"{COURSE}/standins/mini-pythia.md",
     "labkit/metrics/README.md",
     "labkit/corpora/miniwoz/README.md",
     "tests/benchmarks/phenomena.md",
