@@ -310,6 +310,13 @@ def preflight(
     preflight(html, notebooks, profiles, students=students, cost=cost)
 
 
+def site(*, out: Path, executed: Path | None) -> None:
+    """Write the course as static pages, with the live decoding lab; it needs the packages of `make site`."""
+    from labkit.course.site.build import build_site
+
+    say(f"open {build_site(out, executed)}")
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 

@@ -41,17 +41,17 @@ def notebook_page(notebook: nbformat.NotebookNode, title: str) -> str:
 def _make_static(data: Json) -> None:  # {MIME type: what nbformat has for it}
     figure = data.pop(PLOTLY, None)
     if figure:
-        data["text/html"] = _drawn(figure)
+        data["text/html"] = drawn(figure)
     widget = data.pop(WIDGET, None)
     if widget and "text/html" not in data:
         data["text/plain"] = ""  # of a progress bar, which would stand there as "0 %"
 
 
-def _drawn(figure: Json) -> str:  # plotly's JSON
-    """A plotly figure as a piece of HTML."""
+def drawn(figure: Json, *, include_plotlyjs: str | bool = PLOTLY_FILE) -> str:  # plotly's JSON
+    """A plotly figure as a piece of HTML; `include_plotlyjs` as plotly has it."""
     text = json.dumps({"data": figure["data"], "layout": figure["layout"]})
     shown = plotly.io.from_json(text, skip_invalid=True)
-    return plotly.io.to_html(shown, full_html=False, include_plotlyjs=PLOTLY_FILE)
+    return plotly.io.to_html(shown, full_html=False, include_plotlyjs=include_plotlyjs)
 
 
 def index_page(runs: Sequence["Run"], checks: dict[str, list[str]], homes: dict[str, Path], lab: Lab) -> str:
@@ -77,4 +77,4 @@ def _board(board: Board) -> str:
     if not board.rows():
         return "<p>No results yet.</p>"
     figure = json.loads(board.figure().to_json())
-    return board.html().html + _drawn(figure)
+    return board.html().html + drawn(figure)

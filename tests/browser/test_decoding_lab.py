@@ -12,7 +12,7 @@ import decoding_lab_cases as cases
 import decoding_lab_page
 import numpy as np
 import pytest
-from browser import PICTURES, axe
+from browser import PICTURES, axe, move, own_milliseconds
 
 V = 50_304  # pythia's vocabulary
 DIALS = ["temperature", "top-k", "top-p", "min-p", "typical-p", "repetition penalty", "at least … tokens"]
@@ -51,12 +51,6 @@ def written(page):
     page.wait_for_function("!window.lab.writing && window.lab.replies.B.end && window.lab.asking.idle")
 
 
-def move(page, name, value):
-    """Set a dial as a hand would: the value, and the event that the browser fires."""
-    dial = page.get_by_label(name, exact=True)
-    dial.evaluate("(dial, value) => { dial.value = value; dial.dispatchEvent(new Event('input')); }", str(value))
-
-
 # --- filters ----------------------------------------------------------------------------------------------------------
 
 
@@ -84,12 +78,6 @@ def test_filters_in_the_browser_keep_what_transformers_keeps(opened, size, n):
 
 
 # --- speed ------------------------------------------------------------------------------------------------------------
-
-
-def own_milliseconds(cdp):
-    """Time that the page's thread has spent in scripts, styles and layout."""
-    metrics = {one["name"]: one["value"] for one in cdp.send("Performance.getMetrics")["metrics"]}
-    return 1000 * sum(metrics[name] for name in ("ScriptDuration", "LayoutDuration", "RecalcStyleDuration"))
 
 
 def test_a_dial_reaches_the_bars_within_a_frame_and_asks_nobody(opened):

@@ -65,6 +65,18 @@ def axe(page, selector):
     return [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in found]
 
 
+def move(page, name, value):
+    """Set a dial as a hand would: the value, and the event that the browser fires."""
+    dial = page.get_by_label(name, exact=True)
+    dial.evaluate("(dial, value) => { dial.value = value; dial.dispatchEvent(new Event('input')); }", str(value))
+
+
+def own_milliseconds(cdp):
+    """Time that the page's thread has spent in scripts, styles and layout."""
+    metrics = {one["name"]: one["value"] for one in cdp.send("Performance.getMetrics")["metrics"]}
+    return 1000 * sum(metrics[name] for name in ("ScriptDuration", "LayoutDuration", "RecalcStyleDuration"))
+
+
 # --- JupyterLab -------------------------------------------------------------------------------------------------------
 
 

@@ -1155,7 +1155,8 @@ class Lab {
         this.code = h("pre", { tabindex: 0, role: "region", "aria-label": "the settings as Python" });
         this.useButton = h("button", { type: "button", onclick: () => this.use() }, "Use these settings");
         const copy = h("button", { type: "button", onclick: () => this.copy() }, "Copy");
-        const row = h("div", { class: "dl-row" }, this.start.recorded ? null : this.useButton, copy);
+        const noNotebook = this.start.recorded || this.start.live; // there is nobody to use them
+        const row = h("div", { class: "dl-row" }, noNotebook ? null : this.useButton, copy);
         return h(
             "details",
             { class: "dl-code", open: true },
