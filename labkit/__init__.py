@@ -31,6 +31,8 @@ _HOME = {  # public name -> the module that defines it
     "hint": "notebook.exercises",
     "solution": "notebook.exercises",
     "progress": "notebook.exercises",
+    "note": "notebook.exercises.notes",
+    "guess": "notebook.exercises.notes",
 }
 __all__ = sorted(_HOME)
 

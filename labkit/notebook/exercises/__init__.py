@@ -15,6 +15,7 @@ from html import escape
 from labkit.errors import LabError
 from labkit.notebook.exercises.answers import Unreadable, Wrong
 from labkit.notebook.exercises.catalogue import Exercise, every_exercise, find
+from labkit.notebook.exercises.given import given
 from labkit.notebook.exercises.judging import BLANK, RAISED, RIGHT, WRONG, Verdict, judge
 from labkit.notebook.exercises.overview import after_a_right_answer, progress
 from labkit.notebook.exercises.record import note, recorded
@@ -56,7 +57,10 @@ def check(id: str, answer: object = None) -> None:
         verdict = judge(task.id, answer)
     except Exception as error:  # a fault of this package: it must not stop the notebook
         verdict = Verdict(RAISED, f"The check itself failed, please report it: {type(error).__name__}: {error}")
-    unsaved = _noted(task.id, outcome=verdict.outcome)
+    news: dict[str, object] = {"outcome": verdict.outcome}
+    if verdict.outcome != BLANK:
+        news["answer"] = given(answer)
+    unsaved = _noted(task.id, **news)
     following = "" if unsaved or verdict.outcome != RIGHT else f"\n{after_a_right_answer(task)}"
     mark, colour = _LOOK[verdict.outcome]
     _say(f"{mark} {verdict.outcome.capitalize()} · {task.id} {task.title}", verdict.message + following, colour)
