@@ -9,7 +9,7 @@ from labkit.course.pages import HTML, figure_html, filled, whole_page
 from labkit.machine.paths import lab_home
 from labkit.notebook.exercises.catalogue import Exercise, every_exercise
 from labkit.notebook.exercises.notes import guesses, open_questions
-from labkit.notebook.exercises.record import PROGRESS, Entry, recorded
+from labkit.notebook.exercises.record import PROGRESS, Entry, answer_id, recorded
 from labkit.results.board import Board
 from labkit.shown import readable
 from labkit.storage import writable_file, write_text
@@ -51,7 +51,7 @@ def write_report(html: Path, home: Path | None = None) -> Path:
 
 def _page(folder: Path) -> str:
     done = recorded(folder / PROGRESS)
-    exercises = [_answered(task, done.get(task.id, {})) for task in every_exercise().values()]
+    exercises = [_answered(task, done) for task in every_exercise().values()]
     board = Board(folder)
     rows = board.rows()
     figures = [figure_html(board.figure())] if rows else []
@@ -69,7 +69,9 @@ def _page(folder: Path) -> str:
     return whole_page("Neural Conversational AI Lab: my run", body, with_figures=bool(figures))
 
 
-def _answered(task: Exercise, entry: Entry) -> Answered:
+def _answered(task: Exercise, done: Mapping[str, Entry]) -> Answered:
+    entry = done.get(task.id, {})
+    answer = done.get(answer_id(task.id), {}).get("answer") or ""
     return Answered(
         id=task.id,
         title=task.title,
@@ -77,7 +79,7 @@ def _answered(task: Exercise, entry: Entry) -> Answered:
         tries=entry.get("tries", 0),
         hints=entry.get("hints", 0),
         solution="seen" if entry.get("solution") else "",
-        answer=readable(str(entry.get("answer") or "")),
+        answer=readable(str(answer)),
     )
 
 

@@ -1,7 +1,7 @@
-"""A student's progress on disk: {exercise id: {"outcome", "tries", "hints", "solution", "answer"}}.
+"""A student's progress on disk: {exercise id: {"outcome", "tries", "hints", "solution"}}.
 
-Notes on open questions and guesses stand in the same file, under ids of their own: {"4.a": {"note"}} and
-{"1.floor": {"guess"}}.
+Answers, notes on open questions and guesses stand in the same file, under ids of their own:
+{"answer 1.3": {"answer"}, "4.a": {"note"}, "1.floor": {"guess"}}.
 
 Several notebooks write the file at once, so every change is made under a lock. A file that cannot be read, or an entry
 that makes no sense, is never written over: the file is first set aside under another name.
@@ -24,6 +24,11 @@ Entry = dict[str, object]  # JSON: what this version knows, and what another one
 PROGRESS = "progress.json"
 _BLANK = "not attempted"
 _PATIENCE = 10.0  # seconds to wait for another notebook that writes
+
+
+def answer_id(id: str) -> str:
+    """Where the answer to an exercise is kept."""
+    return f"answer {id}"
 
 
 def recorded(path: Path | None = None) -> dict[str, Entry]:
@@ -61,8 +66,9 @@ def _changed(entry: Entry, news: Entry) -> Entry:
     changed["tries"] = tries
     was_right = entry.get("outcome") == "right"
     if was_right and changed["outcome"] != "right":
-        changed["outcome"] = "right"  # once right stays right
-        changed["answer"] = entry.get("answer", "")
+        changed["outcome"] = "right"  # once right stays right, and so does the answer
+        if "answer" in entry:
+            changed["answer"] = entry["answer"]
     return changed
 
 
