@@ -60,14 +60,16 @@ class Canvas:
     def labelled(self, x: float, y: float, w: float, h: float, lines: Sequence[str], *, colour: str = GREY) -> None:
         """A box with lines of text in its middle; a line that begins with ` is set in a typewriter's letters."""
         self.box(x, y, w, h, colour=colour)
-        first = y + h / 2 - LINE * (len(lines) - 1) / 2 + 5
+        middle = x + w / 2
+        height_of_text = LINE * (len(lines) - 1)
+        first = y + (h - height_of_text) / 2 + 5  # the first baseline
         for number, line in enumerate(lines):
             is_code = line.startswith("`")
             size = SMALL if is_code else SIZE
             look = "mono" if is_code else ""
             if number == 0 and len(lines) > 1 and not is_code:
                 look = "bold"
-            self.text(x + w / 2, first + LINE * number, line.lstrip("`"), size=size, look=look)
+            self.text(middle, first + LINE * number, line.lstrip("`"), size=size, look=look)
 
     def circle(self, x: float, y: float, radius: float, *, colour: str = GREY) -> None:
         """A disc."""

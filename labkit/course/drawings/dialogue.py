@@ -77,11 +77,17 @@ def mask() -> Canvas:
         top = 36 + 84 * number
         left = 20.0
         for at, token in enumerate(tokens):
-            learnt = tokens[0] == "bot>" and at > 0
             width = 116 if len(token) > 8 else 68
-            canvas.box(left, top, width, 56, colour=ORANGE if learnt else GREY, dashed=not learnt)
-            canvas.text(left + width / 2, top + 23, token, size=SMALL, look="mono")
-            canvas.text(left + width / 2, top + 46, token if learnt else "-100", size=SMALL, look="mono")
+            label = "-100"
+            colour = GREY
+            is_learnt = tokens[0] == "bot>" and at > 0
+            if is_learnt:
+                label = token
+                colour = ORANGE
+            middle = left + width / 2
+            canvas.box(left, top, width, 56, colour=colour, dashed=not is_learnt)
+            canvas.text(middle, top + 23, token, size=SMALL, look="mono")
+            canvas.text(middle, top + 46, label, size=SMALL, look="mono")
             left += width + 8
     canvas.box(20, 386, 26, 26, colour=ORANGE)
     canvas.text(56, 404, "has a loss", size=SMALL, at="start")

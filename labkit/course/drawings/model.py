@@ -33,7 +33,10 @@ def nf4() -> Canvas:
     weights = [0.12, -0.31, 0.05, 0.40, -0.08, 0.22]
     scale = max(map(abs, weights))
     scaled = [weight / scale for weight in weights]
-    codes = [min(range(16), key=lambda code: abs(float(NF4[code]) - value)) for value in scaled]
+    codes = []
+    for value in scaled:
+        distances = [abs(float(level) - value) for level in NF4]
+        codes.append(distances.index(min(distances)))
     canvas = Canvas("nf4", 470)
     rows = [
         ("the weights (6 of a block of 64)", [f"{weight:.2f}" for weight in weights], BLUE),
@@ -48,13 +51,15 @@ def nf4() -> Canvas:
     canvas.text(20, 202, "the 16 numbers, and where these weights fall", at="start")
     left, width = 30, 440
     canvas.line([(left, 240), (left + width, 240)], head=False)
+    half = width / 2
+    middle = left + half
     for level in NF4:
-        x = left + width * (float(level) + 1) / 2
+        x = middle + half * float(level)
         canvas.line([(x, 226), (x, 254)], head=False, width=2)
     for value in scaled:
-        canvas.circle(left + width * (value + 1) / 2, 240, 5, colour=RED)
+        canvas.circle(middle + half * value, 240, 5, colour=RED)
     for value in (-1, 0, 1):
-        canvas.text(left + width * (value + 1) / 2, 274, f"{value}", size=SMALL)
+        canvas.text(middle + half * value, 274, str(value), size=SMALL)
     canvas.labelled(
         20,
         376,
@@ -72,20 +77,28 @@ def cache() -> Canvas:
     canvas.text(20, 26, "Prefill: one pass", look="bold", at="start")
     canvas.text(332, 26, "One pass a token", look="bold", at="start")
     for number in range(8):
+        left = 20 + 50 * number
+        name = f"t{number + 1}"
+        colour = BLUE
         is_new = number >= 6
-        left = 20 + 50 * number + (12 if is_new else 0)
-        canvas.box(left, 40, 42, 34, colour=ORANGE if is_new else BLUE)
-        canvas.text(left + 21, 62, f"{'w' if is_new else 't'}{number + 1 - 6 * is_new}", size=SMALL, look="mono")
+        if is_new:
+            left += 12
+            name = f"w{number - 5}"
+            colour = ORANGE
+        middle = left + 21
+        canvas.box(left, 40, 42, 34, colour=colour)
+        canvas.text(middle, 62, name, size=SMALL, look="mono")
         canvas.box(left, 122, 42, 34, colour=GREEN)
-        canvas.text(left + 21, 144, "k v", size=SMALL, look="mono")
-        canvas.line([(left + 21, 74), (left + 21, 120)])
+        canvas.text(middle, 144, "k v", size=SMALL, look="mono")
+        canvas.line([(middle, 74), (middle, 120)])
     canvas.text(20, 182, "keys and values that are kept; every new token reads them", at="start")
     canvas.line([(20, 206), (480, 206)], head=False, width=1, dashed=True)
     canvas.text(20, 240, "One dialogue, three replies to write", look="bold", at="start")
     for number in range(3):
-        canvas.labelled(20 + 126 * number, 256, 118, 40, [f"turn {number + 1}"], colour=BLUE)
-        x = 128 + 126 * number
+        left = 20 + 126 * number
+        x = left + 108
         top = 340 + 50 * number
+        canvas.labelled(left, 256, 118, 40, [f"turn {number + 1}"], colour=BLUE)
         canvas.line([(x, 296), (x, top + 18), (x + 18, top + 18)])
         canvas.labelled(x + 20, top, 90, 36, [f"reply {number + 1}"], colour=ORANGE)
     canvas.text(20, 324, "read once", size=SMALL, at="start")
