@@ -59,6 +59,15 @@ def test_the_first_code_cell_is_the_same_everywhere():
     assert "labkit.start()" in code(SOURCES[0])[0]
 
 
+@each
+def test_the_set_up_cell_is_folded_away_behind_a_line_that_says_what_it_does(path):
+    cells = read(path).cells
+    at = next(at for at, cell in enumerate(cells) if cell.id == "setup")
+    assert cells[at].metadata == {"cellView": "form", "jupyter": {"source_hidden": True}}
+    assert cells[at].source.startswith("# @title Set-up: ") and cells[at].source.count("\n") < 30
+    assert cells[at - 1].source.startswith("## Set up\n\n") and "folded away" in cells[at - 1].source
+
+
 @each_source
 def test_no_line_of_a_solution_is_in_the_student_notebook(path):
     assert leaked(path, ROOT / "notebooks" / path.name) == []
