@@ -16,9 +16,11 @@ LINE = 19  # units from line to line
 SIZE = 15  # of text
 SMALL = 13
 
-# The ink is the notebook's: JupyterLab's and VS Code's own variables, Colab's theme, else what the system prefers.
+# The ink is the notebook's: JupyterLab's and VS Code's own variables, Colab's theme, else what the system prefers. The
+# class stands twice where JupyterLab has a rule of its own for drawings in outputs.
 STYLE = """
-.lab-diagram{--lab-ink:var(--jp-content-font-color1,var(--vscode-foreground,#222));max-width:640px;width:100%;height:auto}
+.lab-diagram{--lab-ink:var(--jp-content-font-color1,var(--vscode-foreground,#222))}
+svg.lab-diagram.lab-diagram{max-width:640px;width:100%;height:auto}
 @media (prefers-color-scheme:dark){.lab-diagram{--lab-ink:var(--jp-content-font-color1,var(--vscode-foreground,#eee))}}
 html[theme=dark] .lab-diagram{--lab-ink:#eee}
 .lab-diagram text{fill:var(--lab-ink);font-family:system-ui,sans-serif}
