@@ -33,6 +33,10 @@ _HOME = {  # public name -> the module that defines it
     "hint": "notebook.exercises",
     "solution": "notebook.exercises",
     "progress": "notebook.exercises",
+    "glossary": "notebook.glossary",
+    "diagram": "notebook.diagrams",
+    "note": "notebook.exercises.notes",
+    "guess": "notebook.exercises.notes",
 }
 __all__ = sorted(_HOME)
 

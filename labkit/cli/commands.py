@@ -317,6 +317,31 @@ def site(*, out: Path, executed: Path | None) -> None:
     say(f"open {build_site(out, executed)}")
 
 
+def grade(*, folder: Path, csv_file: Path, html: Path, seconds: float, profile: str) -> None:
+    """Run a class's notebooks again, judge every check anew, and write who solved what as CSV and HTML."""
+    from labkit.course.grade import grade
+
+    graded = grade(folder, csv_file, html, seconds=seconds, profile=profile)
+    for remark in graded.remarks:
+        say(remark)
+    say(f"{len(graded.grades)} grades written to {csv_file} and {html}")
+
+
+def pool(*, boards: Sequence[Path], csv_file: Path | None, html: Path | None) -> None:
+    """Put a class's results boards into one: machines, settings, scores, as tables and as a page with figures."""
+    from labkit.course.pooled import in_words, write_pool
+
+    pooled = write_pool(boards, csv_file, html)
+    say(in_words(pooled))
+
+
+def report(*, html: Path) -> None:
+    """Write your own run as one HTML page to hand in: answers, notes, results."""
+    from labkit.course.hand_in import write_report
+
+    say(f"written to {write_report(html)}")
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
