@@ -21,15 +21,12 @@ from labkit.interaction.progress import (
     other_values,
 )
 from labkit.interaction.venues import Venues
-from labkit.interaction.wishes import DONT_CARE, ENDS, TAXI, Wish
+from labkit.interaction.wishes import DONT_CARE, ENDS, SEARCHED_BY, TAXI, TIMES, Wish
 
 FEW = 5  # entities: an offer out of so many is no early one, however much is unsaid
 PATIENCE = 3  # turns in a row that lead nowhere, before the user leaves
 MOST_TURNS = 15  # user turns for each domain of the goal
 MOST_RETRIES = 2  # other values that the user tries where a booking is refused
-TIMES = ("leaveat", "arriveby")
-SEARCH_SLOTS = ("leaveat", "arriveby", "day", "departure", "destination", "area", "food", "pricerange", "type")
-SEARCH_SLOTS += ("stars", "internet", "parking")
 
 
 class Agenda:
@@ -98,6 +95,7 @@ class Agenda:
         if here.wish.domain == TAXI:
             self._take_taxi(here, heard)
         else:
+            self._take_name(here, heard)
             self._take_offer(here, heard, state)
             self._take_booking(here, heard)
         if here.settled:
@@ -137,12 +135,17 @@ class Agenda:
         else:
             here.settled = True
 
+    def _take_name(self, here: Progress, heard: Heard) -> None:
+        """A venue that the user names is right as it is, unless the bot says that there is none."""
+        domain = here.wish.domain
+        if not here.wish.is_named or here.unsaid or "NoOffer" in heard.acts:
+            return
+        is_offered = bool({"", domain} & heard.offers)
+        here.settled = is_offered or bool(here.wish.booking or here.wish.asks)
+        here.venue = self.venues.first(domain, here.said)
+
     def _take_offer(self, here: Progress, heard: Heard, state: State) -> None:
         domain = here.wish.domain
-        if here.wish.is_named and not here.unsaid and "NoOffer" not in heard.acts:
-            is_there = bool({"", domain} & heard.offers)
-            here.settled = is_there or bool(here.wish.booking or here.wish.asks)
-            here.venue = self.venues.first(domain, here.said)
         is_time = domain == "train" and "time" in heard.told_in("train") and "Inform" in heard.acts
         if here.settled or not (is_time or {"", domain} & heard.offers):
             return
@@ -318,7 +321,7 @@ class Agenda:
             if others and self.rng.random() < 0.3:
                 known.append(others[0])
             return self._act("give", here, known)
-        askable = [slot for slot in asked if slot in SEARCH_SLOTS]
+        askable = [slot for slot in asked if slot in SEARCHED_BY]
         if askable and here.wish.domain != TAXI:
             return UserAct("dontcare", here.wish.domain, {askable[0]: DONT_CARE})
         return None
