@@ -19,7 +19,7 @@ PARALLEL = -n $(JOBS) --maxschedchunk 1
 TESTING = PYTHONDONTWRITEBYTECODE= TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 LAB_PROFILE=smoke LAB_HOME=$(CURDIR)/build/test
 
 .PHONY: install lab test lint ruff test-unit test-slow test-all-unit test-notebooks test-browser test-floors test-latest \
-	test-hub test-device attack strip release-check badges push-badges report preflight bench clean
+	test-hub test-device attack classic strip release-check badges push-badges report preflight bench clean
 .DEFAULT_GOAL := lab
 
 install: .venv/installed
@@ -70,6 +70,17 @@ test-browser: install
 		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]' || \
 		{ echo "test-browser skipped: playwright cannot be installed"; exit 0; }; \
 	$(BIN)/python -m pytest -rs tests/browser
+
+# The classic notebook with ipywidgets 7.7 and anywidget 0.9, which is what Colab has, for `make test-browser`; all else is
+# taken from .venv. Without it that test says so and skips.
+classic: .venv-classic/installed
+
+.venv-classic/installed: .venv/installed
+	test -x .venv-classic/bin/pip || $(BIN)/python -m venv .venv-classic
+	.venv-classic/bin/python -m pip install --quiet "notebook<7" ipywidgets==7.7.1 anywidget==0.9.21
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> $$(.venv-classic/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lab.pth
+	@touch $@
 
 # Every notebook with nothing of the stand-ins: pythia-70m's shape and MultiWOZ's layout, from a Hub on the loopback
 # address. Figures: build/hub/measured.json.

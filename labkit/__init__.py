@@ -20,6 +20,7 @@ _HOME = {  # public name -> the module that defines it
     "generate": "decoding",
     "predict": "decoding",
     "next_token_logits": "decoding",
+    "state_grammar": "decoding",
     "plan_memory": "training.memory_plan",
     "FinetuneConfig": "training.config",
     "finetune": "training.run",

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import nbformat
 import plotly.io
 from jinja2 import Environment
-from nbconvert import HTMLExporter
 
 from labkit.course.accessibility import PLOTLY
 from labkit.course.checks import MUST
 from labkit.course.cost import machine
+from labkit.course.formulas import OfflineExporter, without_mathjax
 from labkit.lab import Lab
 from labkit.results.board import Board
 from labkit.storage import Json
@@ -26,13 +26,16 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def notebook_page(notebook: nbformat.NotebookNode, title: str) -> str:
-    """An executed notebook as HTML; figures are drawn by PLOTLY_FILE, a widget is shown by its static twin."""
+    """An executed notebook as HTML that needs no network: figures are drawn by PLOTLY_FILE, formulas by the browser.
+
+    A widget is shown by its static twin.
+    """
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             _make_static(output.get("data", {}))
-    exporter = HTMLExporter(template_name="lab", embed_images=True, require_js_url="")
+    exporter = OfflineExporter(template_name="lab", embed_images=True, require_js_url="")
     page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
-    return page
+    return without_mathjax(page)
 
 
 def _make_static(data: Json) -> None:  # {MIME type: what nbformat has for it}

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from labkit.corpora.search import Database, VenueDatabase
 from labkit.corpora.types import BOT, USER, Dialogue, Reply, State, Turn
 from labkit.decoding.config import DecodingConfig
+from labkit.decoding.grammar import StateGrammar
 from labkit.decoding.predict import answer_all
 from labkit.errors import LabError
 from labkit.models import LanguageModel
@@ -49,6 +51,8 @@ class ModelBot:
         format: that the model was tuned in.
         states: "own" (it writes them), "tracked" (`track` makes them from what is said) or "user" (optimistic: it is
             given what the user means, so no misunderstanding is possible).
+        database: what the `db` format looks states up in.
+        grammar: `labkit.state_grammar(corpus)`, so that every state that the model writes is valid.
 
     Raises:
         LabError: states that the format cannot have, or tracked ones without a tracker.
@@ -62,6 +66,8 @@ class ModelBot:
         format: str = "turns",
         states: str = "user",
         track: Track | None = None,
+        database: Database | VenueDatabase | None = None,
+        grammar: StateGrammar | None = None,
         max_length: int = 1024,
     ):
         if states not in STATES:
@@ -78,6 +84,8 @@ class ModelBot:
         self.format = format
         self.states = states
         self.track = track
+        self.database = database
+        self.grammar = grammar
         self.max_length = max_length
 
     def reply(self, talks: Sequence[Talk]) -> list[Reply]:
@@ -91,6 +99,8 @@ class ModelBot:
             format=self.format,
             states=states,
             max_length=self.max_length,
+            database=self.database,
+            grammar=self.grammar,
         )
 
     def _heard(self, talk: Talk) -> Dialogue:

@@ -6,6 +6,7 @@ from time import perf_counter
 
 from labkit.corpora.types import Corpus, Reply
 from labkit.decoding.config import DecodingConfig
+from labkit.decoding.grammar import StateGrammar
 from labkit.errors import LabError
 from labkit.interaction.acts import ActClassifier
 from labkit.interaction.bots import Bot, ModelBot, Track
@@ -30,6 +31,7 @@ def converse(
     format: str = "",
     states: str = "",
     track: Track | None = None,
+    grammar: StateGrammar | None = None,
     user: UserConfig | None = None,
     recorded: Recorded | None = None,
     on_turn: Callable[[Mapping[str, Sequence[Reply]]], None] | None = None,
@@ -47,6 +49,7 @@ def converse(
         states: where a model's belief states come from. "own": it writes them; "tracked": `track`, by default a tagger
             learnt from the corpus; "user": it is given what the user means. By default "own" where the format has
             states, else "tracked".
+        grammar: `labkit.state_grammar(corpus)`: then every state that the model writes is valid.
         user: what the users are like.
         recorded, on_turn: to go on with an interrupted run, see `labkit.interaction.play`.
 
@@ -60,6 +63,7 @@ def converse(
     chosen = playable(corpus, split)[:dialogues]
     if isinstance(bot, LanguageModel):
         bot = model_bot(bot, corpus, split, config=config, format=format, states=states, track=track)
+        bot.grammar = grammar
     users = users_for(corpus, chosen, user, split)
     classifier = ActClassifier.of(corpus, split)
     started = perf_counter()
@@ -90,7 +94,7 @@ def model_bot(
         states = "tracked" if format == "turns" else "own"
     if states == "tracked" and track is None:
         track = Tracker.of(corpus, split)
-    return ModelBot(lm, config, format=format, states=states, track=track)
+    return ModelBot(lm, config, format=format, states=states, track=track, database=corpus.database)
 
 
 def tuned_format(lm: LanguageModel) -> str:

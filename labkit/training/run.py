@@ -26,6 +26,7 @@ from labkit.models import (
     memory_errors,
 )
 from labkit.models.names import STAND_INS
+from labkit.prompts.format import check_format, searched_in
 from labkit.storage import LIST, alone_in, atomic_folder, last_checkpoint, remove_leftovers, writable_folder, write_json
 from labkit.training.advice import smaller
 from labkit.training.checks import check_config, check_fit
@@ -85,6 +86,7 @@ def finetune(
     out = Path(out)
     config = _settled(config, lm)
     check_config(config, own_score)
+    check_format(config.format, corpus.database)
     if lm is not None:
         check_fit(lm, config)
     run = record_of(lm, corpus, config, own_score)
@@ -205,10 +207,11 @@ def _trainer(
     score = dict  # no dialogues, no scores
     if scored:
         score = partial(validation_scores, tuned, scored, corpus, config, own_score)
+    venues = searched_in(config.format, corpus.database)
     return make_trainer(
         tuned,
-        dataset_of(train, tuned.codec, config),
-        dataset_of(dev, tuned.codec, config),
+        dataset_of(train, tuned.codec, config, venues),
+        dataset_of(dev, tuned.codec, config, venues),
         config,
         out=out,
         step_type=step_type,

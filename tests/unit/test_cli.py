@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -210,6 +210,16 @@ def test_a_limit_counts_whole_dialogues(shipped, corpus):
     assert {key: len(turns) for key, turns in predictions.items()} == wanted
     assert all(isinstance(turn["response"], str) for turns in predictions.values() for turn in turns)
     assert sorted(path.name for path in Path().glob("predictions*")) == ["predictions.json", "predictions.run.json"]
+
+
+def test_states_are_looked_up_in_the_corpus_that_is_named(shipped, corpus, monkeypatch, capsys):
+    assert generate("--limit", "1", "--format", "db") == 0
+    (turns,) = json.loads(Path("predictions.json").read_text()).values()
+    assert all("state" in turn for turn in turns)
+    assert json.loads(Path("predictions.run.json").read_text())["prompt"]["format"] == "db"
+    monkeypatch.setattr("labkit.corpora.load_corpus", lambda *_, **__: replace(corpus, database={}))
+    assert generate("--limit", "1", "--format", "db", "--out", "other.json") == 2
+    assert "no database" in capsys.readouterr().err and not Path("other.json").exists()
 
 
 def test_an_interrupted_generation_goes_on_where_it_stopped(shipped, monkeypatch):
