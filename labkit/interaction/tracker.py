@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from labkit.corpora.tagging import OUTSIDE, bio_tags, tagged_spans
 from labkit.corpora.types import USER, Corpus, Dialogue, State, Turn
 from labkit.interaction.acts import ActClassifier, learning_dialogues, learning_splits
+from labkit.interaction.progress import DAYS
 from labkit.interaction.wishes import DONT_CARE, PLAYED
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ SAME = {  # words after which a slot has the value that it had in another domain
 }
 ONE_TAG = {"bookday": "day", "booktime": "leaveat"}  # the domain tells which
 BOOKED_AS = {"day": "bookday", "leaveat": "booktime", "arriveby": "booktime"}
-CLOSED = ("area", "food", "pricerange", "type")  # slots whose known values are taken wherever they stand
+CLOSED = ("area", "food", "pricerange", "type", "day")  # slots whose known values are taken wherever they stand
 NO_VALUES = ("hotel", "restaurant")  # known types that mostly stand for the domain
 KEYWORDS = {"internet": re.compile(r"\b(wifi|wi-fi|internet)\b"), "parking": re.compile(r"\bparking\b")}
 SLOTS = {  # {domain: its slots}
@@ -76,7 +77,7 @@ class Gazetteer:
     @classmethod
     def of(cls, corpus: Corpus) -> "Gazetteer":
         """Of a corpus' database."""
-        values = set()
+        values = {("day", day) for day in DAYS}
         for rows in corpus.database.values():
             for row in rows:
                 for column in ("name", "area", "food", "pricerange", "type", "departure", "destination"):
@@ -214,6 +215,8 @@ class Tracker:
         (acts,) = self.acts([reply]) if reply else [frozenset()]
         asked = _asked_slots(acts)
         found = self.values(text, asked)
+        if found.get("type") in NO_VALUES and "type" not in self._tagged(text, asked):
+            del found["type"]
         domain = self.topic(text, state, reply)
         new = {name: dict(slots) for name, slots in state.items()}
         if not domain:
@@ -231,16 +234,23 @@ class Tracker:
         places = places_of(text)
         if not places:
             return {}
+        spoken = [text[start:end].lower() for start, end in places]
+        found = self._tagged(text, asked)
+        for first, end, slot in self.known.find(spoken):
+            if slot in CLOSED:
+                found.setdefault(slot, " ".join(spoken[first:end]))
+        return found
+
+    def _tagged(self, text: str, asked: Sequence[str]) -> dict[str, str]:
+        """The values that the tagger finds; a later one goes before an earlier one of the same slot."""
+        places = places_of(text)
+        if not places:
+            return {}
         tags = [str(tag) for tag in self.tagger.predict(features(text, asked, self.known))]
         found = {}
         for slot, first, end in sorted(tagged_spans(tags), key=lambda span: span[1]):
             surface = text[places[first][0] : places[end - 1][1]].lower()
             found[slot] = self.spellings.get((slot, surface), surface)
-        spoken = [text[start:end].lower() for start, end in places]
-        for first, end, slot in self.known.find(spoken):
-            value = " ".join(spoken[first:end])
-            if slot in CLOSED and value not in NO_VALUES and set(tags[first:end]) == {OUTSIDE}:
-                found.setdefault(slot, value)
         return found
 
     def topic(self, text: str, state: State, reply: str) -> str:

@@ -23,6 +23,9 @@ TAXI = "taxi"
 PLAYED = ("restaurant", "hotel", "attraction", "train", TAXI)  # domains that the user can play
 ENDS = ("departure", "destination")  # of a taxi
 SHARED = ("area", "pricerange", "bookday", "bookpeople")  # slots that can be said by reference to an earlier domain
+TIMES = ("leaveat", "arriveby")
+SEARCHED_BY = ("leaveat", "arriveby", "day", "departure", "destination", "area", "food", "pricerange", "type", "stars")
+SEARCHED_BY += ("internet", "parking")  # slots that a bot may ask for before it offers
 DONT_CARE = "dontcare"
 
 

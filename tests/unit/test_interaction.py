@@ -127,6 +127,10 @@ def test_what_the_user_means_stands_in_its_words(miniwoz, played):
     assert found_again(miniwoz, played["rules"]) >= 0.95
 
 
+def test_what_the_user_means_stands_in_its_words_on_multiwoz(multiwoz):
+    assert found_again(multiwoz, converse(RulePolicy(multiwoz), multiwoz, dialogues=GOALS)) >= 0.95
+
+
 @pytest.mark.parametrize("size", [1, 7])
 def test_the_same_seed_gives_the_same_conversations_whatever_the_batch(miniwoz, played, size):
     classifier = ActClassifier.of(miniwoz, "test")
@@ -240,7 +244,7 @@ def test_the_user_relaxes_when_there_is_none(miniwoz):
     """Trap: goals kept no alternatives, so that nobody could give up what cannot be had."""
     goal = {"restaurant": {**DINNER["restaurant"], "fail_info": {"area": "east"}}}
     none = ("", ["NoOffer"], None)
-    agenda, said = talk_of(miniwoz, goal, ("", ["Request area", "Request food"], None), none)
+    _, said = talk_of(miniwoz, goal, ("", ["Request area", "Request food"], None), none)
     assert said[2] == UserAct("relax", "restaurant", {"area": "centre"})
     goal["restaurant"]["informable"] = {"food": "thai"}
     _, said = talk_of(miniwoz, goal, ("", ["Request area", "Request food"], None), none)
