@@ -1,6 +1,6 @@
-"""The decoding lab's model in a page, run by Node: tokenizer, prompts, forward pass and random numbers are labkit's own.
+"""The model of the live page, run by Node: tokenizer, prompts, forward pass and random numbers are labkit's own.
 
-What a person sees of it is in tests/browser/test_site.py.
+What a person sees of it is in tests/browser/test_live_page.py.
 """
 
 import json

@@ -25,8 +25,8 @@ _LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\[\]]*)\]\((?P<target>[^()\s]+)\)
 _FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 FRONT = """# Neural Conversational AI Lab
 
-A hands-on course: build a task-oriented dialogue system from a language model, measure it, fine-tune it, look inside, and
-discover the structure of dialogues.
+A hands-on course: build a task-oriented dialogue system from a language model, measure it, fine-tune it, look inside,
+and discover the structure of dialogues.
 
 [![{alt}](decoding-lab.png)](live.md)
 
@@ -58,9 +58,11 @@ LIVE = """# The decoding lab, live
 <a class="site-open" href="{page}">Open the decoding lab</a>
 
 A stand-in model runs in the page: a GPT-NeoX of two million parameters, or of eight, trained by this course. Nothing is
-sent anywhere, and nothing is loaded from anywhere else. Without SIMD in the browser, plain JavaScript computes the same.
+sent anywhere, and nothing is loaded from anywhere else. Without SIMD in the browser, plain JavaScript computes the
+same.
 
-This is all of its code; tests compare its logits with PyTorch's, and its tokens, prompts and random numbers with labkit's.
+This is all of its code. Tests compare its logits with PyTorch's, and its tokens, prompts and random numbers with
+labkit's.
 
 {sections}
 """
