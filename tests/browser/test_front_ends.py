@@ -21,10 +21,10 @@ SETUP = """import os, labkit
 from labkit.notebook.chat import Conversation
 from labkit.notebook.widgets import decoding_explorer
 
-lm, corpus = labkit.load_model("mini-pythia-500k"), labkit.load_corpus("miniwoz", sizes={"train": 1})
+lm, corpus = labkit.load_model("mini-pythia-500k"), labkit.load_corpus("miniwoz", sizes={"train": 2})
 decoding = labkit.DecodingConfig(min_new_tokens=200, max_new_tokens=200)
 believed = lambda state, text: {"hotel": {"area": "north"}}"""
-LAB = "decoding_explorer(lm, corpus['test'][:2])"
+LAB = "decoding_explorer(lm, corpus['train'])"
 CHAT = "Conversation(lm, corpus.database, decoding, track=believed)"
 CORE = 'os.environ["LAB_WIDGETS"] = "core"'
 CLASSIC = Path(os.environ.get("LAB_CLASSIC", ROOT / ".venv-classic" / "bin" / "python"))
@@ -46,7 +46,9 @@ def jupyter(tmp_path_factory):
 
 def run_all(page):
     page.evaluate("void jupyterapp.commands.execute('notebook:run-all-cells')")
-    page.wait_for_function(f"{CODE}.every(cell => cell.execution_count)", timeout=300_000)
+    failed = f"{CODE}.flatMap(cell => cell.outputs).filter(out => out.output_type == 'error').map(out => out.evalue)"
+    page.wait_for_function(f"{failed}.length || {CODE}.every(cell => cell.execution_count)", timeout=300_000)
+    assert page.evaluate(failed) == []
 
 
 def drawn(box, n=9):
@@ -124,7 +126,7 @@ def test_core_widgets_write_when_play_ticks_and_the_chat_has_my_line(jupyter, br
     line.click()
     page.keyboard.type("i want a hotel in the north of town")
     page.keyboard.press("Enter")
-    log = page.locator("[role=log]")
+    log = page.locator(".widget-html-content [role=log]")
     until(page, lambda: "user: i want a hotel in the north of town\n" in log.inner_text(), "my own line")
     until(page, lambda: "bot:" in log.inner_text() and "writing" not in log.inner_text(), "the answer")
     assert line.input_value() == "" and "belief state: hotel area=north" in log.inner_text()

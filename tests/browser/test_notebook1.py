@@ -79,6 +79,20 @@ def test_all_cells_run_without_an_error(page):
     assert any("READY" in str(out) for out in cells[0]["outputs"])
 
 
+def test_printed_lines_break_between_words(page):
+    """JupyterLab broke them anywhere: "max_new_t okens"."""
+    word_break = """() => {
+        const output = document.createElement("div");
+        output.className = "jp-OutputArea";
+        output.innerHTML = '<div class="jp-OutputArea-output"><pre>a line</pre></div>';
+        document.body.append(output);
+        const found = getComputedStyle(output.querySelector("pre")).wordBreak;
+        output.remove();
+        return found;
+    }"""
+    assert page.evaluate(word_break) == "normal"
+
+
 def test_a_dial_changes_the_bars_at_once(page, widget):
     """In the same event: nothing is asked of the kernel, which may be busy with a long cell."""
     picture(page, "2-before-the-dial")
