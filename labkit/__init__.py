@@ -20,10 +20,12 @@ _HOME = {  # public name -> the module that defines it
     "generate": "decoding",
     "predict": "decoding",
     "next_token_logits": "decoding",
+    "state_grammar": "decoding",
     "plan_memory": "training.memory_plan",
     "FinetuneConfig": "training.config",
     "finetune": "training.run",
     "evaluate": "metrics",
+    "converse": "interaction.converse",
     "power": "metrics",
     "Board": "results.board",
     "sweep": "results.sweep",
@@ -31,6 +33,10 @@ _HOME = {  # public name -> the module that defines it
     "hint": "notebook.exercises",
     "solution": "notebook.exercises",
     "progress": "notebook.exercises",
+    "glossary": "notebook.glossary",
+    "diagram": "notebook.diagrams",
+    "note": "notebook.exercises.notes",
+    "guess": "notebook.exercises.notes",
 }
 __all__ = sorted(_HOME)
 

@@ -1,5 +1,7 @@
-"""Tables in Markdown, the one place that writes them."""
+"""Tables in Markdown and for a spreadsheet, the one place that writes them."""
 
+import csv
+import io
 from collections.abc import Iterable, Sequence
 
 
@@ -21,3 +23,22 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, nume
 def _line(cells: Sequence[str]) -> str:
     escaped = [cell.replace("|", r"\|").replace("\n", " ") for cell in cells]
     return "| " + " | ".join(escaped) + " |"
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes a text that begins so for a formula
+
+
+def as_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as CSV; a text that a spreadsheet would take for a formula gets a ' before it."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow([_harmless(value) for value in row])
+    return text.getvalue()
+
+
+def _harmless(value: object) -> object:
+    if isinstance(value, str) and value.startswith(FORMULA):
+        return f"'{value}"
+    return value

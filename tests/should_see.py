@@ -55,7 +55,8 @@ def illustrate(executed, browser):
     run = nbformat.read(executed, as_version=4)
     path = next(path for path in SOLUTIONS.glob("*.ipynb") if Path(executed).stem.endswith(path.stem))
     source = nbformat.read(path, as_version=4)
-    source.cells = [cell for cell in source.cells if not cell.id.endswith("-seen")]
+    drawn = {f"{id}-seen" for id in PICTURES}
+    source.cells = [cell for cell in source.cells if cell.id not in drawn]
     shown = {cell.id: cell.outputs[-1] for cell in run.cells if cell.cell_type == "code" and cell.outputs}
     for id in [cell.id for cell in source.cells if cell.id in PICTURES and cell.id in shown]:
         png, name = picture(browser, shown[id]), f"{id}.png"

@@ -122,6 +122,33 @@ def _unfinished(partial: Path, record: Mapping[str, object]) -> tuple[Prediction
     return checked(earlier["predictions"]), seconds if isinstance(seconds, float) else 0.0
 
 
+def converse(
+    *,
+    model: str,
+    adapter: str | None,
+    bits: int | None,
+    corpus: str,
+    split: str,
+    dialogues: int,
+    states: str | None,
+    format: str | None,
+    patience: int,
+    typos: float,
+    misheard: float,
+    json_file: Path,
+    settings: "Settings",
+) -> None:
+    """Let simulated users talk to a model, to the end; print scores, add a row to the board, write a corpus."""
+    from labkit.cli.conversations import converse as run
+
+    for path in (json_file, partial_file(json_file)):
+        check_output(path, near=json_file)
+    user = {"patience": patience, "typos": typos, "misheard": misheard}
+    how_loaded = {"model": model, "adapter": adapter, "bits": bits}
+    chosen = {"corpus": corpus, "split": split, "dialogues": dialogues, "states": states, "format": format}
+    say(run(how_loaded, chosen, user, settings, json_file))
+
+
 def evaluate(
     *, predictions: Path, corpus: str, split: str, scorer: str, json_file: Path | None, allow_lexical: bool
 ) -> None:
@@ -281,6 +308,38 @@ def preflight(
     from labkit.course.preflight import preflight
 
     preflight(html, notebooks, profiles, students=students, cost=cost)
+
+
+def site(*, out: Path, executed: Path | None) -> None:
+    """Write the course as static pages, with the live decoding lab; it needs the packages of `make site`."""
+    from labkit.course.site.build import build_site
+
+    say(f"open {build_site(out, executed)}")
+
+
+def grade(*, folder: Path, csv_file: Path, html: Path, seconds: float, profile: str) -> None:
+    """Run a class's notebooks again, judge every check anew, and write who solved what as CSV and HTML."""
+    from labkit.course.grade import grade
+
+    graded = grade(folder, csv_file, html, seconds=seconds, profile=profile)
+    for remark in graded.remarks:
+        say(remark)
+    say(f"{len(graded.grades)} grades written to {csv_file} and {html}")
+
+
+def pool(*, boards: Sequence[Path], csv_file: Path | None, html: Path | None) -> None:
+    """Put a class's results boards into one: machines, settings, scores, as tables and as a page with figures."""
+    from labkit.course.pooled import in_words, write_pool
+
+    pooled = write_pool(boards, csv_file, html)
+    say(in_words(pooled))
+
+
+def report(*, html: Path) -> None:
+    """Write your own run as one HTML page to hand in: answers, notes, results."""
+    from labkit.course.hand_in import write_report
+
+    say(f"written to {write_report(html)}")
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

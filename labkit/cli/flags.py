@@ -77,7 +77,7 @@ def parse(argv: Sequence[str], about: Mapping[str, str]) -> Parsed:
 def _parsed(given: dict[str, Any], config: type | None) -> Parsed:  # Any: values of all types
     """The command's own arguments and, where it has a configuration, the fields that were given, as `settings`."""
     command = given.pop("command")
-    own = [_parameter(flag) for flag in TABLE["commands"][command].split()]
+    own = [_parameter(command, flag) for flag in TABLE["commands"][command].split()]
     arguments = {name: given[name] for name in own}
     if config:
         names = [option.name for option in fields(config)]
@@ -85,14 +85,21 @@ def _parsed(given: dict[str, Any], config: type | None) -> Parsed:  # Any: value
     return Parsed(command, arguments)
 
 
-def _parameter(flag: str) -> str:
-    name = TABLE["flags"][flag].get("dest", flag)
+def _entry(command: str, flag: str) -> dict[str, Any]:  # Any: what TOML holds
+    """What flags.toml says of a flag: of this command's own, if there is such a line."""
+    known = TABLE["flags"]
+    own = f"{command} {flag}"
+    return known[own] if own in known else known[flag]
+
+
+def _parameter(command: str, flag: str) -> str:
+    name = _entry(command, flag).get("dest", flag)
     return name.strip("-+").replace("-", "_")
 
 
 def _add_flags(command: Parser, name: str) -> None:
     for flag in TABLE["commands"][name].split():
-        entry = TABLE["flags"][flag]
+        entry = _entry(name, flag)
         options = {option: value for option, value in entry.items() if option not in RULE}
         if "kind" in entry:
             options["type"] = reader(flag.strip("+"), entry)

@@ -4,17 +4,13 @@ import asyncio
 import json
 import os
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import product
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from plotly.offline import get_plotlyjs
 
@@ -22,6 +18,7 @@ from labkit.course.accessibility import notebook_findings
 from labkit.course.checks import all_checks, must_be_mended
 from labkit.course.cost import machine, write_cost
 from labkit.course.executed import Run
+from labkit.course.kernels import StoppableClient, sigterm_interrupts
 from labkit.course.report import PLOTLY_FILE, index_page, notebook_page
 from labkit.errors import LabError
 from labkit.failures import hidden
@@ -72,7 +69,7 @@ def preflight(
     homes = _results_folders(html, plan)
     _make_folders(html, names, homes.values())
     write_text(html / PLOTLY_FILE, get_plotlyjs())
-    with _sigterm_interrupts():
+    with sigterm_interrupts():
         runs = [_run(path, html, profile, homes[_setting(profile, path)]) for profile, path in plan]
     checks = all_checks(root, paths, lab)
     write_text(html / INDEX, index_page(runs, checks, homes, lab))
@@ -137,7 +134,13 @@ def _page(profile: str, path: Path) -> str:
 
 
 def _page_names(plan: Sequence[tuple[str, Path]]) -> list[str]:
-    return [INDEX, PLOTLY_FILE, *(_page(profile, path) for profile, path in plan)]
+    pages = [_page(profile, path) for profile, path in plan]
+    return [INDEX, PLOTLY_FILE, *pages, *(_executed(page) for page in pages)]
+
+
+def _executed(page: str) -> str:
+    """The file of the executed notebook, beside its page: `labkit site` shows it."""
+    return page.removesuffix(".html") + ".ipynb"
 
 
 def _results_folders(html: Path, plan: Sequence[tuple[str, Path]]) -> dict[str, Path]:
@@ -178,6 +181,7 @@ def _run(path: Path, html: Path, profile: str, home: Path) -> Run:
     memory, gpu = json.loads(peak[0].text) if peak and not error else (0, 0)
     findings = tuple(notebook_findings(notebook))  # before the page is made, which takes the figures out
     page = _page(profile, path)
+    write_text(html / _executed(page), nbformat.writes(notebook))
     write_text(html / page, notebook_page(notebook, path.stem))
     return Run(
         notebook=f"{path.absolute().parent.name}/{path.name}",
@@ -193,36 +197,13 @@ def _run(path: Path, html: Path, profile: str, home: Path) -> Run:
     )
 
 
-class _Client(NotebookClient):
-    """A client that a signal stops. nbclient's own handler takes the kernel away and then fails an assertion."""
-
-    stopped = False
-
-    async def async_start_new_kernel(self, **options: object) -> None:  # the kernel manager's
-        """Called by nbclient when it has set its own handlers."""
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
-
-        def stop() -> None:
-            self.stopped = True
-            self.shutdown_kernel = "immediate"  # one that is asked to stop may print a traceback of its own
-            task.cancel()  # nbclient then takes the kernel and its children away
-
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, stop)
-        except RuntimeError:  # Windows, or a thread: the interrupt is raised in the main thread as ever
-            pass
-        await super().async_start_new_kernel(**options)
-
-
 def _execute(notebook: nbformat.NotebookNode, folder: Path, profile: str, home: Path) -> str:
     """Run all cells in place; returns the error in one line, "" if there was none.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; the kernel has been killed.
     """
-    client = _Client(
+    client = StoppableClient(
         notebook,
         timeout=CELL_SECONDS,
         kernel_name="python3",
@@ -233,7 +214,7 @@ def _execute(notebook: nbformat.NotebookNode, folder: Path, profile: str, home: 
     env = {**os.environ, "LAB_HOME": str(home), "LAB_PROFILE": profile, "PLOTLY_RENDERER": "plotly_mimetype"}
     error = ""
     try:
-        with _sigterm_interrupts():  # nbclient takes the handler away when it ends
+        with sigterm_interrupts():  # nbclient takes the handler away when it ends
             client.execute(env=env)
     except CellExecutionError as failure:
         error = hidden(f"{failure.ename}: {failure.evalue}")
@@ -245,19 +226,6 @@ def _execute(notebook: nbformat.NotebookNode, folder: Path, profile: str, home: 
         print("stopped")
         raise KeyboardInterrupt
     return error
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():  # signals go to the main thread only
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _cached_bytes() -> int:

@@ -1,4 +1,7 @@
-"""Sources (`solutions/`) → student notebooks (`notebooks/`): solution blocks become `...`, outputs are stripped."""
+"""Sources (`solutions/`) → student notebooks (`notebooks/`): solution blocks become `...`, outputs are stripped.
+
+The first use of a word of the glossary gets its explanation, and the glossary's page is made anew.
+"""
 
 import ast
 import json
@@ -10,6 +13,7 @@ import nbformat
 from nbconvert.preprocessors import TagRemovePreprocessor
 
 from labkit.course.badges import badges, readme_with_badges
+from labkit.course.glossary import PAGE, page, spellings, with_hovers
 from labkit.course.strip import METADATA, notebook_text, strip
 from labkit.errors import LabError
 from labkit.storage import write_text
@@ -69,6 +73,9 @@ def release(
 def _wanted(sources: list[Path], notebooks: Path) -> dict[Path, str]:
     """{file: text} of everything that is made from the sources."""
     wanted = {notebooks / source.name: student_notebook(source) for source in sources}
+    glossary = notebooks.parent / PAGE
+    if glossary.parent.is_dir():
+        wanted[glossary] = page()
     readme = notebooks.parent / "README.md"
     if readme.is_file():
         wanted[readme] = readme_with_badges(readme.read_text(encoding="utf-8"), sources)
@@ -90,9 +97,12 @@ def student_notebook(source: Path) -> str:
     notebook = nbformat.read(source, as_version=4)
     solved = TagRemovePreprocessor(remove_cell_tags={"solution"})
     notebook, _ = solved.preprocess(notebook, {})
+    waiting = spellings(source.name[0])
     for number, cell in enumerate(notebook.cells, 1):
         if cell.cell_type == "code":
             cell.source = without_solution(cell.source, f"{source.name}, cell {number} ({cell.id})")
+        else:
+            cell.source = with_hovers(cell.source, waiting)
     line = badges(source)
     if line:
         below_the_title = 1

@@ -1,7 +1,7 @@
 """Notebooks without what a run leaves: `python -m labkit.course.strip NOTEBOOK…` rewrites those that have any of it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -14,16 +14,29 @@ METADATA = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
 
 
 def strip(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Take out outputs, counts, widget state and front ends' metadata; tags are kept. Works in place.
+    """Take out outputs, counts, widget state and front ends' metadata. Works in place.
+
+    Tags are kept, and that a cell's code is folded away (JupyterLab, VS Code: source_hidden; Colab: a form).
 
     nbconvert's ClearMetadataPreprocessor would leave the metadata of Markdown cells.
     """
     notebook, _ = ClearOutputPreprocessor().preprocess(notebook, {})
     notebook.metadata = METADATA
     for cell in notebook.cells:
-        tags = cell.metadata.get("tags")
-        cell.metadata = {"tags": tags} if tags else {}
+        cell.metadata = _kept(cell.metadata)
     return notebook
+
+
+def _kept(metadata: Mapping[str, object]) -> dict[str, object]:
+    kept: dict[str, object] = {}
+    if metadata.get("tags"):
+        kept["tags"] = metadata["tags"]
+    if metadata.get("cellView") == "form":
+        kept["cellView"] = "form"
+    jupyter = metadata.get("jupyter")
+    if isinstance(jupyter, Mapping) and jupyter.get("source_hidden") is True:
+        kept["jupyter"] = {"source_hidden": True}
+    return kept
 
 
 def notebook_text(notebook: nbformat.NotebookNode) -> str:

@@ -9,6 +9,7 @@ from labkit.decoding.config import FILTERS, STRATEGIES, DecodingConfig, transfor
 from labkit.decoding.conversations import write_conversations
 from labkit.decoding.filters import Stage, entropy, filter_stages, remaining
 from labkit.decoding.generate import Step, check_room, generate, next_token_logits, reply_steps, stream
+from labkit.decoding.grammar import StateGrammar, state_grammar
 from labkit.decoding.limits import find_max_batch
 from labkit.decoding.predict import answer, predict
 from labkit.decoding.rows import OwnFilter, Written
@@ -20,6 +21,7 @@ __all__ = [
     "OwnFilter",
     "Predictions",
     "Stage",
+    "StateGrammar",
     "Step",
     "Written",
     "answer",
@@ -32,6 +34,7 @@ __all__ = [
     "predict",
     "remaining",
     "reply_steps",
+    "state_grammar",
     "stream",
     "transformers_call",
     "transformers_options",

@@ -112,9 +112,12 @@ def stream(
     prompt: list[int],
     config: DecodingConfig | None = None,
     *,
+    key: str | None = None,
     filters: Sequence[OwnFilter] = (),
 ) -> Iterator[int]:
-    """The token ids of one reply as they are written, its stop token included; `filters` as in `generate`.
+    """The token ids of one reply as they are written, its stop token included.
+
+    `key` names the random numbers, and `filters` are one's own, as in `generate`.
 
     Raises:
         LabError: as `generate`, and for beam search, which knows its first token last.
@@ -125,7 +128,8 @@ def stream(
     check_room(lm, [prompt], config.max_new_tokens)
     _check_candidates(lm, config)
     check_filters(filters)
-    rows = make_rows([prompt], None, config.seed, filters)
+    keys = None if key is None else [key]
+    rows = make_rows([prompt], keys, config.seed, filters)
     if route_of(lm.base).by_tree:
         yield from _tokens_of_the_row(_tree_steps(lm, [rows], config))
     else:

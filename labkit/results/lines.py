@@ -78,7 +78,7 @@ def read_rows(path: Path) -> list[Row]:
     except OSError as error:
         raise LabError(f"cannot read {path}", str(error), "mend its permissions, or set LAB_HOME") from error
     with _gc_paused():
-        return _checked(text.split("\n"), path)
+        return checked_rows(text.split("\n"), path)
 
 
 @contextmanager
@@ -93,7 +93,8 @@ def _gc_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _checked(lines: Iterable[str], path: Path) -> list[Row]:
+def checked_rows(lines: Iterable[str], path: Path) -> list[Row]:
+    """The rows in lines of JSON; what is none, or of a wrong type in one, is left out, and said about `path`."""
     rows = []
     torn = 0
     strange = 0

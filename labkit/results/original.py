@@ -1,5 +1,7 @@
 """The three tables that the 2023 lab asked for."""
 
+from collections.abc import Mapping
+
 from labkit.decoding.config import FILTERS
 from labkit.errors import LabError
 from labkit.results.best import intervals_of
@@ -11,15 +13,18 @@ COLUMNS: dict[str, dict[str, str]] = shipped(__file__, "board.toml")["original"]
 TOLD = ("bleu", "inform", "success")
 
 
-def original_table(table: str, rows: list[Row]) -> str:
+def original_table(table: str, rows: list[Row], before: Mapping[str, str] | None = None) -> str:
     """The rows that belong into one of the tables, as Markdown.
+
+    Args:
+        before: {field: title} of columns to put before the table's own.
 
     Raises:
         LabError: there is no such table.
     """
     if table not in COLUMNS:
         raise LabError(f"no table {table!r}", "", f"choose one of {', '.join(COLUMNS)}")
-    titles = COLUMNS[table]
+    titles = {**(before or {}), **COLUMNS[table]}
     shown = []
     for row in rows:
         if _table_of(row) == table:

@@ -59,6 +59,15 @@ def test_the_first_code_cell_is_the_same_everywhere():
     assert "labkit.start()" in code(SOURCES[0])[0]
 
 
+@each
+def test_the_set_up_cell_is_folded_away_behind_a_line_that_says_what_it_does(path):
+    cells = read(path).cells
+    at = next(at for at, cell in enumerate(cells) if cell.id == "setup")
+    assert cells[at].metadata == {"cellView": "form", "jupyter": {"source_hidden": True}}
+    assert cells[at].source.startswith("# @title Set-up: ") and cells[at].source.count("\n") < 30
+    assert cells[at - 1].source.startswith("## Set up\n\n") and "folded away" in cells[at - 1].source
+
+
 @each_source
 def test_no_line_of_a_solution_is_in_the_student_notebook(path):
     assert leaked(path, ROOT / "notebooks" / path.name) == []
@@ -125,3 +134,23 @@ def test_a_second_axis_in_a_cell_has_ticks_of_its_own(path):
     """Without a tickmode plotly puts them where the left axis has its grid: 11.8, 50.3, 88.9."""
     for source in code(path):
         assert "yaxis2" not in source or "tickmode" in source
+
+
+def test_every_open_question_has_one_place_for_its_answer_and_stands_there_in_the_same_words():
+    from labkit.notebook.exercises.notes import guesses, open_questions
+
+    all_code = "\n".join(source for path in SOURCES for source in code(path))
+    assert sorted(re.findall(r'labkit\.note\("([^"]+)", ""\)', all_code)) == sorted(open_questions())
+    assert sorted(re.findall(r'labkit\.guess\("([^"]+)", \.\.\.\)', all_code)) == sorted(guesses())
+    assert sorted(re.findall(r'labkit\.guess\("([^"]+)", outcome=', all_code)) == sorted(guesses())
+    for path in SOURCES:
+        text = plain(" ".join(markdown(path)))
+        for id, question in {**open_questions(), **guesses()}.items():
+            assert not id.startswith(path.name[0]) or plain(question) in text, id
+
+
+def test_every_diagram_is_shown_once():
+    from labkit.notebook.diagrams import names
+
+    all_code = "\n".join(source for path in SOURCES for source in code(path))
+    assert sorted(re.findall(r'labkit\.diagram\("(\w+)"\)', all_code)) == names()

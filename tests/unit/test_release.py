@@ -117,6 +117,15 @@ def test_strip_keeps_tags_only():
     assert notebook.cells[0].metadata == {"tags": ["skip-execution"]} and notebook.metadata == module.METADATA
 
 
+def test_a_cell_that_is_folded_away_stays_so_and_nothing_else_of_a_front_end_does():
+    folded = {"cellView": "form", "jupyter": {"source_hidden": True, "outputs_hidden": False}, "trusted": True}
+    shown = {"cellView": "code", "jupyter": {"source_hidden": False}}
+    cells = [nbformat.v4.new_code_cell("x", metadata=metadata) for metadata in (folded, shown, {})]
+    notebook = strip(nbformat.v4.new_notebook(cells=cells))
+    kept = [cell.metadata for cell in notebook.cells]
+    assert kept == [{"cellView": "form", "jupyter": {"source_hidden": True}}, {}, {}]
+
+
 def test_one_setting_gives_every_notebook_and_the_readme_badges_with_alt_text(folders):
     (folders[0].parent / "README.md").write_text("# Lab\n<!-- badges -->\nold\n<!-- /badges -->\nrest\n")
     release(*folders)  # no repository yet: nothing to open

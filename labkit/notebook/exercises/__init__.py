@@ -15,9 +15,10 @@ from html import escape
 from labkit.errors import LabError
 from labkit.notebook.exercises.answers import Unreadable, Wrong
 from labkit.notebook.exercises.catalogue import Exercise, every_exercise, find
+from labkit.notebook.exercises.given import given
 from labkit.notebook.exercises.judging import BLANK, RAISED, RIGHT, WRONG, Verdict, judge
 from labkit.notebook.exercises.overview import after_a_right_answer, progress
-from labkit.notebook.exercises.record import note, recorded
+from labkit.notebook.exercises.record import answer_id, note, recorded
 from labkit.notebook.exercises.sources import solution_text
 from labkit.shown import Shown, show
 
@@ -57,6 +58,8 @@ def check(id: str, answer: object = None) -> None:
     except Exception as error:  # a fault of this package: it must not stop the notebook
         verdict = Verdict(RAISED, f"The check itself failed, please report it: {type(error).__name__}: {error}")
     unsaved = _noted(task.id, outcome=verdict.outcome)
+    if verdict.outcome != BLANK and not unsaved:
+        unsaved = _noted(answer_id(task.id), outcome=verdict.outcome, answer=given(answer))
     following = "" if unsaved or verdict.outcome != RIGHT else f"\n{after_a_right_answer(task)}"
     mark, colour = _LOOK[verdict.outcome]
     _say(f"{mark} {verdict.outcome.capitalize()} · {task.id} {task.title}", verdict.message + following, colour)

@@ -1,5 +1,8 @@
 """A student's progress on disk: {exercise id: {"outcome", "tries", "hints", "solution"}}.
 
+Answers, notes on open questions and guesses stand in the same file, under ids of their own:
+{"answer 1.3": {"answer"}, "4.a": {"note"}, "1.floor": {"guess"}}.
+
 Several notebooks write the file at once, so every change is made under a lock. A file that cannot be read, or an entry
 that makes no sense, is never written over: the file is first set aside under another name.
 """
@@ -18,13 +21,26 @@ from labkit.machine.paths import lab_home
 from labkit.storage import read_json, write_json
 
 Entry = dict[str, object]  # JSON: what this version knows, and what another one may have added
+PROGRESS = "progress.json"
 _BLANK = "not attempted"
 _PATIENCE = 10.0  # seconds to wait for another notebook that writes
 
 
-def recorded() -> dict[str, Entry]:
-    """What is recorded of each exercise; empty where nothing was done. What makes no sense is left out."""
-    return _read()[0]
+def answer_id(id: str) -> str:
+    """Where the answer to an exercise is kept."""
+    return f"answer {id}"
+
+
+def recorded(path: Path | None = None) -> dict[str, Entry]:
+    """What is recorded of each exercise; empty where nothing was done. What makes no sense is left out.
+
+    Args:
+        path: another student's file; by default that of the lab's output folder.
+
+    Raises:
+        LabError: the file must not be read.
+    """
+    return _read(path or _file())[0]
 
 
 def note(id: str, **news: object) -> None:
@@ -34,7 +50,7 @@ def note(id: str, **news: object) -> None:
         LabError: the file cannot be read or written.
     """
     with _alone():
-        entries, whole = _read()
+        entries, whole = _read(_file())
         if not whole:
             _set_aside(_file())
         entries[id] = _changed(entries.get(id, {}), news)
@@ -48,13 +64,16 @@ def _changed(entry: Entry, news: Entry) -> Entry:
         tries = tries + 1  # type: ignore[operator]
     changed.update(news)
     changed["tries"] = tries
-    if entry.get("outcome") == "right":
-        changed["outcome"] = "right"  # once right stays right
+    was_right = entry.get("outcome") == "right"
+    if was_right and changed["outcome"] != "right":
+        changed["outcome"] = "right"  # once right stays right, and so does the answer
+        if "answer" in entry:
+            changed["answer"] = entry["answer"]
     return changed
 
 
 def _file() -> Path:
-    return lab_home() / "progress.json"
+    return lab_home() / PROGRESS
 
 
 @contextmanager
@@ -62,7 +81,7 @@ def _alone() -> Iterator[None]:
     """Hold the file against other notebooks."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(lab_home() / "progress.json.lock", timeout=_PATIENCE)
+    lock = FileLock(lab_home() / f"{PROGRESS}.lock", timeout=_PATIENCE)
     try:
         lab_home().mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -77,18 +96,18 @@ def _alone() -> Iterator[None]:
         lock.release()
 
 
-def _read() -> tuple[dict[str, Entry], bool]:
+def _read(path: Path) -> tuple[dict[str, Entry], bool]:
     """The entries that make sense, and whether those are all that the file holds.
 
     Raises:
         LabError: the file is there and must not be read.
     """
-    if not os.path.lexists(_file()):
+    if not os.path.lexists(path):
         return {}, True
-    if not os.access(_file(), os.R_OK) and _file().exists():
-        raise LabError(f"{_file()} must not be read", "", "give yourself the right to read it")
+    if not os.access(path, os.R_OK) and path.exists():
+        raise LabError(f"{path} must not be read", "", "give yourself the right to read it")
     try:
-        content = read_json(_file())
+        content = read_json(path)
     except LabError:
         return {}, False
     if not isinstance(content, dict):
