@@ -4,9 +4,8 @@ A folder holds train/dialogues_*.json, dev/…, test/…, or one train.json, dev
 dialog_acts, goals, booked_domains, schema (.json) and db/{domain}_db.json. All may be gzipped (.json.gz).
 """
 
-import gc
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -15,14 +14,13 @@ from labkit.corpora.checks import brief, member, members, typed
 from labkit.corpora.dialogues import SPEAKERS, Raw, parse_dialogue
 from labkit.corpora.types import Booked, Corpus, Dialogue, Entity, dialogue_key
 from labkit.errors import LabError
-from labkit.storage import read_json
+from labkit.storage import gc_paused, read_json
 
 __all__ = [
     "SPEAKERS",
     "SPLITS",
     "LazySplits",
     "from_raw",
-    "gc_paused",
     "has_dialogues",
     "is_corpus_file",
     "parse_dialogue",
@@ -129,18 +127,6 @@ def read_file(path: Path | str) -> Corpus:
             source if isinstance(source, str) else f"file {path.name}",
             stand_in=raw.get("stand_in") is True,
         )
-
-
-@contextmanager
-def gc_paused() -> Iterator[None]:
-    """Garbage collection off: its passes over millions of new objects take up to three quarters of the loading time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def has_dialogues(folder: Path | str) -> bool:
