@@ -1,5 +1,6 @@
 # make lab    set up and open the course in JupyterLab        make test     every check, as CI runs it
 # make report the whole course, run headless, as HTML         make install  only the set-up; a second run takes seconds
+# make site   the course and a live decoding lab as static pages
 # make preflight  the same and more, before a session: student notebooks, links, versions, barriers, the cost card
 # All work without the Hugging Face Hub and without code hosts: Python 3.11+ and a package registry are enough.
 
@@ -19,7 +20,7 @@ PARALLEL = -n $(JOBS) --maxschedchunk 1
 TESTING = PYTHONDONTWRITEBYTECODE= TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 LAB_PROFILE=smoke LAB_HOME=$(CURDIR)/build/test
 
 .PHONY: install lab test lint ruff test-unit test-slow test-all-unit test-notebooks test-browser test-floors test-latest \
-	test-hub test-device attack strip release-check badges push-badges report preflight bench clean
+	test-hub test-device attack classic strip release-check badges push-badges report preflight site picture bench clean
 .DEFAULT_GOAL := lab
 
 install: .venv/installed
@@ -69,7 +70,19 @@ test-browser: install
 	$(BIN)/python -c 'import playwright' 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]' || \
 		{ echo "test-browser skipped: playwright cannot be installed"; exit 0; }; \
+	$(SITE_PACKAGES) || echo "the site is not tested: its packages cannot be installed"; \
 	$(BIN)/python -m pytest -rs tests/browser
+
+# The classic notebook with ipywidgets 7.7 and anywidget 0.9, which is what Colab has, for `make test-browser`; all else is
+# taken from .venv. Without it that test says so and skips.
+classic: .venv-classic/installed
+
+.venv-classic/installed: .venv/installed
+	test -x .venv-classic/bin/pip || $(BIN)/python -m venv .venv-classic
+	.venv-classic/bin/python -m pip install --quiet "notebook<7" ipywidgets==7.7.1 anywidget==0.9.21
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> $$(.venv-classic/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lab.pth
+	@touch $@
 
 # Every notebook with nothing of the stand-ins: pythia-70m's shape and MultiWOZ's layout, from a Hub on the loopback
 # address. Figures: build/hub/measured.json.
@@ -135,6 +148,23 @@ report: install
 PROFILES ?= smoke cpu
 preflight: install
 	$(BIN)/labkit preflight --html build/preflight --profiles $(PROFILES) --students --cost
+
+# The course as static pages in build/site, with the decoding lab and a model in it: no server and no network to read it.
+# The notebooks are run once, in smoke, and again when one of them or labkit changes; EXECUTED= shows them without outputs.
+EXECUTED ?= build/executed
+site: install $(if $(EXECUTED),$(EXECUTED)/index.html)
+	$(SITE_PACKAGES)
+	$(BIN)/labkit site --out build/site $(if $(EXECUTED),--executed $(EXECUTED))
+
+build/executed/index.html: $(wildcard solutions/*.ipynb labkit/*.py labkit/*/*.py labkit/*/*/*.py) | install
+	$(BIN)/labkit preflight --html build/executed --profiles smoke
+
+SITE_PACKAGES = $(BIN)/python -c 'import sphinx_book_theme, myst_nb' 2>/dev/null || \
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[site]'
+
+# The README's picture of the decoding lab, taken anew by its browser test; needs Chromium.
+picture: install
+	LAB_PICTURE=1 $(BIN)/python -m pytest -rs tests/browser/test_live_page.py -k picture
 
 bench: install
 	$(BIN)/labkit bench

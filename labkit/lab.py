@@ -48,6 +48,14 @@ __all__ = [
     "start",
 ]
 
+# JupyterLab breaks printed lines in the middle of a word. The style goes into the head of the page, since a cell that
+# is scrolled out of sight takes its own styles with it.
+WRAPPING = """<script data-for="printed lines">(() => {
+  const rule = ".jp-OutputArea .jp-OutputArea-output pre { word-break: normal; overflow-wrap: anywhere }";
+  if (document.getElementById("lab-wrapping")) return;
+  const style = Object.assign(document.createElement("style"), { id: "lab-wrapping", textContent: rule });
+  document.head.append(style);
+})();</script>"""
 MARKS = {"READY": ("✓", "#1a7f37"), "READY (stand-in)": ("◐", "#9a6700"), "BLOCKED": ("✗", "#cf222e")}
 LEAST_DISK_GB = 0.5
 
@@ -152,7 +160,7 @@ class Lab:
             cells = [f'<td style="text-align:left">{html.escape(text)}</td>' for text in row]
             rows.append(f"<tr>{''.join(cells)}</tr>")
         style = f"border-left:6px solid {colour};padding-left:12px"
-        return f'<div style="{style}"><b>{mark} {self.verdict}</b><table>{"".join(rows)}</table></div>'
+        return f'<div style="{style}"><b>{mark} {self.verdict}</b><table>{"".join(rows)}</table></div>{WRAPPING}'
 
     def to_json(self) -> dict[str, Any]:  # Any: what JSON holds
         """Everything on the card as plain values (`labkit doctor --json`), without passwords and tokens."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import labkit
 from labkit import lab as decisions
+from labkit.corpora.search import Database
 from labkit.corpora.types import Dialogue, Predictions
 from labkit.errors import LabError
 from labkit.machine.hardware import hardware
@@ -53,17 +54,20 @@ def generate(
     settings: "Settings",
 ) -> None:
     """Reply to every user turn; write PREDICTIONS.json and, beside it, .run.json: what wrote it."""
+    from labkit.prompts.format import check_format
     from labkit.results.row import Run
 
     config = labkit.DecodingConfig(**settings)
     for path in (out, run_file(out), partial_file(out)):
         check_output(path, near=out)
-    dialogues = labkit.load_corpus(corpus, splits=[split])[split][:limit]
+    loaded = labkit.load_corpus(corpus, splits=[split])
+    dialogues = loaded[split][:limit]
+    check_format(format, loaded.database)
     lm = labkit.load_model(model, bits=bits, adapter=adapter)
     prompt = {"format": format, "max_length": max_length, "instruction": instruction}
     run = Run.of(lm, decoding=config, training=training_record(adapter or model), prompt=prompt)
     record = {**run.to_record(), "corpus": corpus, "split": split, "limit": limit}
-    predictions, seconds = _predict(lm, dialogues, config, record, out)
+    predictions, seconds = _predict(lm, dialogues, config, record, out, database=loaded.database)
     write_json(out, predictions)
     if not is_stream(out):
         write_record(run_file(out), {**record, "seconds": seconds}, about=out)
@@ -72,7 +76,13 @@ def generate(
 
 
 def _predict(
-    lm: "LanguageModel", dialogues: Sequence[Dialogue], config: "DecodingConfig", record: dict[str, object], out: Path
+    lm: "LanguageModel",
+    dialogues: Sequence[Dialogue],
+    config: "DecodingConfig",
+    record: dict[str, object],
+    out: Path,
+    *,
+    database: Database,
 ) -> tuple[Predictions, float]:
     """Predictions and the seconds of writing them, saved after every batch; an unfinished run is gone on with."""
     partial = partial_file(out)
@@ -88,7 +98,7 @@ def _predict(
     waiting = [dialogue for dialogue in dialogues if dialogue.key not in done]
     if waiting:
         prompt = record["prompt"]
-        done |= labkit.predict(lm, waiting, config, **prompt, on_batch=keep)
+        done |= labkit.predict(lm, waiting, config, **prompt, database=database, on_batch=keep)
     seconds = seconds_before + perf_counter() - started
     return {dialogue.key: done[dialogue.key] for dialogue in dialogues}, seconds
 
@@ -110,6 +120,33 @@ def _unfinished(partial: Path, record: Mapping[str, object]) -> tuple[Prediction
         return {}, 0.0
     seconds = earlier.get("seconds", 0.0)
     return checked(earlier["predictions"]), seconds if isinstance(seconds, float) else 0.0
+
+
+def converse(
+    *,
+    model: str,
+    adapter: str | None,
+    bits: int | None,
+    corpus: str,
+    split: str,
+    dialogues: int,
+    states: str | None,
+    format: str | None,
+    patience: int,
+    typos: float,
+    misheard: float,
+    json_file: Path,
+    settings: "Settings",
+) -> None:
+    """Let simulated users talk to a model, to the end; print scores, add a row to the board, write a corpus."""
+    from labkit.cli.conversations import converse as run
+
+    for path in (json_file, partial_file(json_file)):
+        check_output(path, near=json_file)
+    user = {"patience": patience, "typos": typos, "misheard": misheard}
+    how_loaded = {"model": model, "adapter": adapter, "bits": bits}
+    chosen = {"corpus": corpus, "split": split, "dialogues": dialogues, "states": states, "format": format}
+    say(run(how_loaded, chosen, user, settings, json_file))
 
 
 def evaluate(
@@ -271,6 +308,13 @@ def preflight(
     from labkit.course.preflight import preflight
 
     preflight(html, notebooks, profiles, students=students, cost=cost)
+
+
+def site(*, out: Path, executed: Path | None) -> None:
+    """Write the course as static pages, with the live decoding lab; it needs the packages of `make site`."""
+    from labkit.course.site.build import build_site
+
+    say(f"open {build_site(out, executed)}")
 
 
 def grade(*, folder: Path, csv_file: Path, html: Path, seconds: float, profile: str) -> None:

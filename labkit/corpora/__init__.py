@@ -21,6 +21,8 @@ def load_corpus(
 ) -> Corpus:
     """The corpus `miniwoz` (generated), `multiwoz22` (downloaded once), or a folder in the raw MultiWOZ 2.2 layout.
 
+    A .json file that `labkit converse` wrote is a corpus, too: its conversations are the test split.
+
     `splits`: read these and no others; without it a folder's splits are read when they are first used. `cache`: where
     downloads are kept, by default LAB_CACHE. `seed` and `sizes` ({split: number of dialogues}) are MiniWOZ's.
 
@@ -56,6 +58,8 @@ def _load(
     if name == "multiwoz22":
         folder = download.cached_multiwoz22(cache) or download.fetch_multiwoz22(cache)
         return multiwoz.read_folder(folder, "multiwoz22", download.pinned_source())
+    if multiwoz.is_corpus_file(name):
+        return multiwoz.read_file(name)
     found = _folder(name)
     if found is None:
         what = f"unknown corpus {str(name)!r:.80}"

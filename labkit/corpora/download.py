@@ -6,8 +6,8 @@ from pathlib import Path
 
 import httpx
 from filelock import FileLock
-from tqdm.auto import tqdm
 
+from labkit.bars import progress_bar
 from labkit.corpora.pins import Pin, pinned_source, pins
 from labkit.errors import LabError
 from labkit.failures import hidden
@@ -57,7 +57,7 @@ def fetch_multiwoz22(cache: Path | str | None = None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"), _client() as client:
-            progress = tqdm(wanted.items(), desc="MultiWOZ 2.2", unit="file")
+            progress = progress_bar(wanted.items(), desc="MultiWOZ 2.2", unit="file")
             for place, pin in progress:
                 target = folder / place
                 if not _is_right(target, pin["blob"]):

@@ -24,7 +24,9 @@ __all__ = [
     "from_raw",
     "gc_paused",
     "has_dialogues",
+    "is_corpus_file",
     "parse_dialogue",
+    "read_file",
     "read_folder",
 ]
 SPLITS = ("train", "dev", "test")
@@ -96,6 +98,37 @@ def from_raw(raw: Raw, name: str, source: str, stand_in: bool = False) -> Corpus
         database=database,
         schema=scoring_data.schema(schema, f"{name} schema"),
     )
+
+
+def is_corpus_file(path: Path | str) -> bool:
+    """Whether there is such a .json file (`~` is the home folder); it is not read."""
+    with suppress(OSError, RuntimeError, ValueError):  # a name that is too long, no home folder, a NUL character
+        path = Path(path).expanduser()
+        return path.suffix == ".json" and path.is_file()
+    return False
+
+
+def read_file(path: Path | str) -> Corpus:
+    """A corpus in one file, as `from_raw` takes it: what `labkit converse --json` writes.
+
+    Raises:
+        LabError: it does not parse, or is no corpus.
+    """
+    path = Path(path).expanduser()
+    raw = read_json(path)
+    is_corpus = isinstance(raw, dict) and isinstance(raw.get("splits"), dict)
+    if not is_corpus:
+        action = "give a file that labkit converse --json wrote, or a folder in the raw MultiWOZ 2.2 layout"
+        raise LabError(f"{path} is no corpus", "it has no 'splits'", action)
+    name = raw.get("name")
+    source = raw.get("source")
+    with gc_paused():
+        return from_raw(
+            raw,
+            name if isinstance(name, str) else path.stem,
+            source if isinstance(source, str) else f"file {path.name}",
+            stand_in=raw.get("stand_in") is True,
+        )
 
 
 @contextmanager

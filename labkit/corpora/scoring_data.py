@@ -6,6 +6,7 @@ from labkit.corpora.types import Booked, Dialogue, Entity, Goal, Service, dialog
 Raw = object  # whatever a JSON file holds, before it is checked
 # MultiWOZ's schema has eight domains; in these four, constraints are looked up in the database's columns.
 SEARCHED = ("restaurant", "hotel", "attraction", "train")
+ALTERNATIVES = ("fail_info", "fail_book")  # of a goal: what is wished at first and cannot be had
 STRUCTURED = ("location", "price")  # columns of venues that hold lists and objects, and that nothing is looked up in
 
 
@@ -37,6 +38,8 @@ def _check_goal(parts: Raw, place: str) -> None:
         _check_values(booking, place, "the field 'booking'")
     else:
         texts(booking, place, "the field 'booking'")
+    for name in ALTERNATIVES:
+        _check_values(parts.get(name, {}), place, f"the field {name!r}")
 
 
 def _check_values(values: Raw, place: str, what: str) -> None:

@@ -30,23 +30,31 @@ BADGES = {  # name: (image, address)
 
 def badges(source: Path) -> str:
     """Links, as images with alt text, that open the student notebook of a source; "" without a repository."""
-    found = _repository(source)
-    if found is None:
-        return ""
-    repository, ref = found
     links = []
-    for name, (image, address) in BADGES.items():
-        link = address.format(
+    for name, link in places(source).items():
+        image, _ = BADGES[name]
+        links.append(f"[![Open {source.stem} in {name}]({image})]({link})")
+    return " ".join(links)
+
+
+def places(source: Path) -> dict[str, str]:
+    """{"Colab": address, …} where the student notebook of a source opens; {} without a repository."""
+    found = repository_of(source)
+    if found is None:
+        return {}
+    repository, ref = found
+    links = {}
+    for name, (_, address) in BADGES.items():
+        links[name] = address.format(
             repository=repository,
             ref=ref,
             quoted_ref=quote(ref, safe=""),
             notebook=f"notebooks/{source.name}",
         )
-        links.append(f"[![Open {source.stem} in {name}]({image})]({link})")
-    return " ".join(links)
+    return links
 
 
-def _repository(source: Path) -> tuple[str, str] | None:
+def repository_of(source: Path) -> tuple[str, str] | None:
     """("owner/name", branch, tag or commit) that a source installs labkit from; None if that is not on GitHub."""
     for cell in nbformat.read(source, as_version=4).cells:
         found = _ON_GITHUB.search(cell.source) if cell.cell_type == "code" else None

@@ -134,7 +134,13 @@ def _page(profile: str, path: Path) -> str:
 
 
 def _page_names(plan: Sequence[tuple[str, Path]]) -> list[str]:
-    return [INDEX, PLOTLY_FILE, *(_page(profile, path) for profile, path in plan)]
+    pages = [_page(profile, path) for profile, path in plan]
+    return [INDEX, PLOTLY_FILE, *pages, *(_executed(page) for page in pages)]
+
+
+def _executed(page: str) -> str:
+    """The file of the executed notebook, beside its page: `labkit site` shows it."""
+    return page.removesuffix(".html") + ".ipynb"
 
 
 def _results_folders(html: Path, plan: Sequence[tuple[str, Path]]) -> dict[str, Path]:
@@ -175,6 +181,7 @@ def _run(path: Path, html: Path, profile: str, home: Path) -> Run:
     memory, gpu = json.loads(peak[0].text) if peak and not error else (0, 0)
     findings = tuple(notebook_findings(notebook))  # before the page is made, which takes the figures out
     page = _page(profile, path)
+    write_text(html / _executed(page), nbformat.writes(notebook))
     write_text(html / page, notebook_page(notebook, path.stem))
     return Run(
         notebook=f"{path.absolute().parent.name}/{path.name}",

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import nbformat
 import plotly.io
 from jinja2 import Environment
-from nbconvert import HTMLExporter
 
 from labkit.course.accessibility import PLOTLY
 from labkit.course.checks import MUST
 from labkit.course.cost import machine
+from labkit.course.formulas import OfflineExporter, without_mathjax
 from labkit.lab import Lab
 from labkit.results.board import Board
 from labkit.storage import Json
@@ -26,29 +26,32 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def notebook_page(notebook: nbformat.NotebookNode, title: str) -> str:
-    """An executed notebook as HTML; figures are drawn by PLOTLY_FILE, a widget is shown by its static twin."""
+    """An executed notebook as HTML that needs no network: figures are drawn by PLOTLY_FILE, formulas by the browser.
+
+    A widget is shown by its static twin.
+    """
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             _make_static(output.get("data", {}))
-    exporter = HTMLExporter(template_name="lab", embed_images=True, require_js_url="")
+    exporter = OfflineExporter(template_name="lab", embed_images=True, require_js_url="")
     page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
-    return page
+    return without_mathjax(page)
 
 
 def _make_static(data: Json) -> None:  # {MIME type: what nbformat has for it}
     figure = data.pop(PLOTLY, None)
     if figure:
-        data["text/html"] = _drawn(figure)
+        data["text/html"] = drawn(figure)
     widget = data.pop(WIDGET, None)
     if widget and "text/html" not in data:
         data["text/plain"] = ""  # of a progress bar, which would stand there as "0 %"
 
 
-def _drawn(figure: Json) -> str:  # plotly's JSON
-    """A plotly figure as a piece of HTML."""
+def drawn(figure: Json, *, include_plotlyjs: str | bool = PLOTLY_FILE) -> str:  # plotly's JSON
+    """A plotly figure as a piece of HTML; `include_plotlyjs` as plotly has it."""
     text = json.dumps({"data": figure["data"], "layout": figure["layout"]})
     shown = plotly.io.from_json(text, skip_invalid=True)
-    return plotly.io.to_html(shown, full_html=False, include_plotlyjs=PLOTLY_FILE)
+    return plotly.io.to_html(shown, full_html=False, include_plotlyjs=include_plotlyjs)
 
 
 def index_page(runs: Sequence["Run"], checks: dict[str, list[str]], homes: dict[str, Path], lab: Lab) -> str:
@@ -74,4 +77,4 @@ def _board(board: Board) -> str:
     if not board.rows():
         return "<p>No results yet.</p>"
     figure = json.loads(board.figure().to_json())
-    return board.html().html + _drawn(figure)
+    return board.html().html + drawn(figure)

@@ -6,18 +6,24 @@ the trunk, fills a key-value cache, and the rows that branch off it write togeth
 
 from labkit.corpora.types import Predictions
 from labkit.decoding.config import FILTERS, STRATEGIES, DecodingConfig, transformers_call, transformers_options
+from labkit.decoding.conversations import write_conversations
 from labkit.decoding.filters import Stage, entropy, filter_stages, remaining
 from labkit.decoding.generate import Step, check_room, generate, next_token_logits, reply_steps, stream
+from labkit.decoding.grammar import StateGrammar, state_grammar
 from labkit.decoding.limits import find_max_batch
 from labkit.decoding.predict import answer, predict
+from labkit.decoding.rows import OwnFilter, Written
 
 __all__ = [
     "FILTERS",
     "STRATEGIES",
     "DecodingConfig",
+    "OwnFilter",
     "Predictions",
     "Stage",
+    "StateGrammar",
     "Step",
+    "Written",
     "answer",
     "check_room",
     "entropy",
@@ -28,7 +34,9 @@ __all__ = [
     "predict",
     "remaining",
     "reply_steps",
+    "state_grammar",
     "stream",
     "transformers_call",
     "transformers_options",
+    "write_conversations",
 ]

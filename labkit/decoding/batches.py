@@ -5,12 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from labkit.decoding.rows import Group, Row, shared
+from labkit.decoding.rows import Group, OwnFilter, Row, shared
 
 Item = TypeVar("Item")
 
 
-def make_rows(prompts: Sequence[list[int]], keys: Sequence[str] | None, seed: int) -> list[Row]:
+def make_rows(
+    prompts: Sequence[list[int]], keys: Sequence[str] | None, seed: int, filters: Sequence[OwnFilter] = ()
+) -> list[Row]:
     """A row for each prompt; by default the same prompt has the same random numbers, but others when it comes again."""
     seen: Counter[tuple[int, ...]] = Counter()
     rows = []
@@ -19,7 +21,7 @@ def make_rows(prompts: Sequence[list[int]], keys: Sequence[str] | None, seed: in
         key = keys[index] if keys else f"{list(prompt)}/{seen[ids]}"
         seen[ids] += 1
         draw = random.Random(f"{seed}/{key}")
-        rows.append(Row(index, list(prompt), draw))
+        rows.append(Row(index, list(prompt), draw, filters=filters))
     return rows
 
 

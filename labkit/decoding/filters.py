@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labkit.decoding.config import FILTERS, DecodingConfig
+from labkit.decoding.own_filters import apply_own
 from labkit.decoding.rows import Row
+from labkit.errors import LabError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +69,7 @@ def _colder(temperature: float) -> Filter:
 
 
 class TokenFilters:
-    """What a strategy does to the scores of the next token: `min_new_tokens`, then the filters that are on.
+    """What a strategy does to the scores of the next token: own filters, `min_new_tokens`, those of the settings.
 
     Made once for a batch, and called at every step.
     """
@@ -77,20 +79,34 @@ class TokenFilters:
         self.stop = sorted(stop)
         self.filters = make_filters(config)
 
-    def __call__(self, scores: "Tensor", length: int, history: Callable[[], "Tensor"]) -> "Tensor":
-        """Scores [B, V] of the token that makes replies `length` long.
+    def __call__(
+        self, scores: "Tensor", length: int, history: Callable[[], "Tensor"], rows: Sequence[Row] = ()
+    ) -> "Tensor":
+        """Scores [B, V] of the token that makes replies of `rows` `length` long.
 
         `history` gives prompts and replies so far, [B, T]; only the repetition penalty asks for it.
+
+        Raises:
+            LabError: see `labkit.decoding.own_filters.apply_own`; or nothing is left.
         """
         import torch
 
+        scores = apply_own(scores, rows)
         if length <= self.min_new_tokens:
             stop = torch.tensor(self.stop, dtype=torch.long, device=scores.device)
             scores = scores.index_fill(1, stop, -float("inf"))
+            _check_left(scores, self.min_new_tokens)
         for name, apply in self.filters.items():
             tokens = history() if name == "repetition_penalty" else None
             scores = apply(tokens, scores)
         return scores
+
+
+def _check_left(scores: "Tensor", shortest: int) -> None:
+    """Raises LabError where filters allow only what ends a reply, before it may end."""
+    if scores.isneginf().all(dim=-1).any():
+        found = f"min_new_tokens={shortest}, and only tokens that end a reply are left"
+        raise LabError("no token is left", found, "lower min_new_tokens, or let your filter keep more")
 
 
 def filter_stages(logits: "np.ndarray", config: DecodingConfig, context: Sequence[int] = ()) -> list[Stage]:

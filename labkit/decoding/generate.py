@@ -8,7 +8,8 @@ from labkit.decoding import own_generate
 from labkit.decoding.batches import equal_length_batches, make_rows, tree_batches
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.filters import entropy, filter_stages, remaining
-from labkit.decoding.rows import Group, Steps
+from labkit.decoding.own_filters import check_filters
+from labkit.decoding.rows import Group, OwnFilter, Steps
 from labkit.decoding.search import beams, write
 from labkit.decoding.tree import Tree
 from labkit.errors import LabError
@@ -52,6 +53,7 @@ def generate(
     config: DecodingConfig | None = None,
     *,
     keys: Sequence[str] | None = None,
+    filters: Sequence[OwnFilter] = (),
     on_batch: Callable[[dict[int, list[int]]], None] | None = None,
 ) -> list[list[int]]:
     """New token ids for each prompt, without the stop token; in the order of `prompts`.
@@ -62,15 +64,20 @@ def generate(
 
     Args:
         keys: a name for each prompt's random numbers; by default the prompt itself and how often it came before.
+        filters: functions of your own, (scores [V], written) → scores [V], called for each prompt at each step before
+            the filters of the configuration; `written` has the `index` of the prompt, the `prompt` and the `reply` so
+            far. A token is forbidden by -inf.
         on_batch: called with {index: reply} when some are done, so that an interrupted run can keep them.
 
     Raises:
-        LabError: a prompt that is empty or leaves no room for a reply, logits that are not finite, out of memory.
+        LabError: a prompt that is empty or leaves no room for a reply, logits that are not finite, out of memory, a
+            filter of your own that fails or leaves no token.
     """
     config = config or DecodingConfig()
     check_room(lm, prompts, config.max_new_tokens)
     _check_candidates(lm, config)
-    rows = make_rows(prompts, keys, config.seed)
+    check_filters(filters)
+    rows = make_rows(prompts, keys, config.seed, filters)
     per_prompt = config.num_beams if config.strategy == "beam" else 1  # every beam is a row
     size = max(1, config.batch_size // per_prompt)
     batches = tree_batches if route_of(lm.base).by_tree else equal_length_batches
@@ -100,8 +107,17 @@ def _tree_steps(lm: LanguageModel, groups: list[Group], config: DecodingConfig) 
     return search(tree, config, set(lm.codec.stop_ids))
 
 
-def stream(lm: LanguageModel, prompt: list[int], config: DecodingConfig | None = None) -> Iterator[int]:
+def stream(
+    lm: LanguageModel,
+    prompt: list[int],
+    config: DecodingConfig | None = None,
+    *,
+    key: str | None = None,
+    filters: Sequence[OwnFilter] = (),
+) -> Iterator[int]:
     """The token ids of one reply as they are written, its stop token included.
+
+    `key` names the random numbers, and `filters` are one's own, as in `generate`.
 
     Raises:
         LabError: as `generate`, and for beam search, which knows its first token last.
@@ -111,7 +127,9 @@ def stream(lm: LanguageModel, prompt: list[int], config: DecodingConfig | None =
         raise LabError("beam search cannot stream", "it decides on a reply when all beams end", "use generate")
     check_room(lm, [prompt], config.max_new_tokens)
     _check_candidates(lm, config)
-    rows = make_rows([prompt], None, config.seed)
+    check_filters(filters)
+    keys = None if key is None else [key]
+    rows = make_rows([prompt], keys, config.seed, filters)
     if route_of(lm.base).by_tree:
         yield from _tokens_of_the_row(_tree_steps(lm, [rows], config))
     else:

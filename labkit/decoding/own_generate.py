@@ -6,12 +6,14 @@ The next token is chosen here, from the filters and random numbers that the tree
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from labkit.decoding.config import DecodingConfig, transformers_options
 from labkit.decoding.filters import TokenFilters, choose
+from labkit.decoding.own_filters import apply_own
 from labkit.decoding.rows import Row
 from labkit.errors import LabError
 from labkit.machine.one_line import first_line
@@ -42,7 +44,7 @@ def write(lm: LanguageModel, rows: Sequence[Row], config: DecodingConfig, on_ste
     stop = set(lm.codec.stop_ids)
     ids = torch.tensor([row.prompt for row in rows], device=lm.base.device)  # [B, T]
     if config.strategy == "beam":
-        chooser: Callable = _Checker(lm)
+        chooser: Callable = _Checker(lm, rows, stop, config.num_beams)
         options = transformers_options(config)
     else:
         chooser = _Chooser(lm, rows, config, on_step)
@@ -115,14 +117,28 @@ def _until_stop(tokens: list[int], stop: set[int]) -> list[int]:
 
 
 class _Checker:
-    """A step of `generate` that changes nothing, and stops where logits are not finite."""
+    """A step of beam search in `generate`: only the caller's own filters, and it stops where logits are not finite."""
 
-    def __init__(self, lm: LanguageModel):
+    def __init__(self, lm: LanguageModel, rows: Sequence[Row], stop: set[int], num_beams: int):
         self.lm = lm
+        self.stop = stop
+        self.rows = [row for row in rows for _ in range(num_beams)]  # the beams of a prompt stand together
 
     def __call__(self, tokens: "Tensor", scores: "Tensor") -> "Tensor":
         check_finite(scores, self.lm)
-        return scores
+        return apply_own(scores, with_replies(self.rows, tokens, self.stop))
+
+
+def with_replies(rows: Sequence[Row], tokens: "Tensor", stop: set[int]) -> list[Row]:
+    """The rows with what they have written in `tokens` [B, T]; one that has ended is no longer filtered."""
+    if not any(row.filters for row in rows):  # then nobody asks for them
+        return list(rows)
+    writing = []
+    for row, ids in zip(rows, tokens.tolist(), strict=True):
+        reply = ids[len(row.prompt) :]
+        ended = not stop.isdisjoint(reply)
+        writing.append(replace(row, reply=reply, filters=() if ended else row.filters))
+    return writing
 
 
 class _Chooser:
@@ -135,7 +151,8 @@ class _Chooser:
         self.lm = lm
         self.rows = rows
         self.config = config
-        self.filtered = TokenFilters(config, set(lm.codec.stop_ids))
+        self.stop = set(lm.codec.stop_ids)
+        self.filtered = TokenFilters(config, self.stop)
         self.on_step = on_step
         self.length = 0
 
@@ -145,7 +162,8 @@ class _Chooser:
 
         check_finite(logits, self.lm)
         self.length += 1
-        scores = self.filtered(logits.float(), self.length, lambda: tokens)
+        writing = with_replies(self.rows, tokens, self.stop)
+        scores = self.filtered(logits.float(), self.length, lambda: tokens, writing)
         chosen = choose(scores, self.rows, self.config)
         if self.on_step:
             self.on_step(chosen)

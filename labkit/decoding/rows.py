@@ -1,8 +1,23 @@
 """One prompt on its way to a reply, and what prompts share."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Written(NamedTuple):
+    """What a filter of one's own may look at beside the scores: a prompt, and its reply so far."""
+
+    index: int  # place of the prompt in the call
+    prompt: Sequence[int]
+    reply: Sequence[int]
+
+
+OwnFilter = Callable[["np.ndarray", Written], "np.ndarray"]  # (scores [V], what is written) -> scores [V]
 
 
 @dataclass
@@ -13,6 +28,7 @@ class Row:
     prompt: list[int]
     draw: random.Random  # the row's own random numbers: its samples do not depend on its neighbours
     reply: list[int] = field(default_factory=list)
+    filters: Sequence[OwnFilter] = ()  # of the caller, before those of the configuration
 
 
 Group = list[Row]  # rows that share a beginning; the prompt of the first, the longest, is their trunk

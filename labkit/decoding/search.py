@@ -1,5 +1,6 @@
 """Search on the tree: greedy, sampling, contrastive and beams."""
 
+import math
 from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,7 +21,8 @@ def write(tree: Tree, config: DecodingConfig, stop: set[int]) -> Steps:
     candidates = config.top_k or CANDIDATES
     logits = tree.read_prompts()  # [B, V]
     for length in range(1, config.max_new_tokens + 1):
-        scores = filtered(logits.float(), length, tree.sequences)  # half precision is too coarse to sample from
+        wide = logits.float()  # half precision is too coarse to sample from
+        scores = filtered(wide, length, tree.sequences, tree.rows)
         if contrastive:
             chosen, logits = tree.contrast(scores, candidates, config.penalty_alpha)
         else:
@@ -73,7 +75,7 @@ def beams(tree: Tree, config: DecodingConfig, stop: set[int]) -> Steps:
     logits = tree.read_prompts()  # [B, V]
     for length in range(1, config.max_new_tokens + 1):
         likelihood = logits.float().log_softmax(-1)  # [B, V]
-        scores = filtered(likelihood, length, tree.sequences)  # [B, V]
+        scores = filtered(likelihood, length, tree.sequences, tree.rows)  # [B, V]
         before = tree.tensor(totals)[:, None]  # [B, 1]
         n_best = min(enough, scores.shape[1])
         best = (scores + before).topk(n_best)  # values and indices, [B, n_best]
@@ -101,6 +103,8 @@ def _by_prompt(best: "TopK", rows: list[Row], stop: set[int], last: bool) -> dic
     for beam, row in enumerate(rows):
         of_prompt = found.setdefault(row.index, [])
         for total, token in zip(totals[beam], tokens[beam], strict=True):
+            if total == -math.inf:  # a filter forbids it
+                continue
             ends = last or token in stop
             of_prompt.append(Candidate(total, beam, row.reply, token, ends))
     for of_prompt in found.values():

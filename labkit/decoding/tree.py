@@ -136,6 +136,8 @@ class Tree:
         logits, context = self._forward(candidates, real, alone, keep=k)  # [B, k, V], [D, k * R, H]
         penalty = self._similarity(context, k)  # [B, k]
         score = (1 - alpha) * probability - alpha * penalty  # [B, k]
+        forbidden = scores.gather(1, candidates).isneginf()  # [B, k] where filters leave fewer than k
+        score = score.masked_fill(forbidden, -float("inf"))
         best = score.argmax(-1, keepdim=True)  # [B, 1]
         self._settle(alone[best[:, 0]], context)
         chosen = candidates.gather(1, best)  # [B, 1]

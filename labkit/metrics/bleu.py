@@ -24,6 +24,11 @@ def _tokens(word: str) -> list[str]:
     return _tokenised(word).split()
 
 
+def tokens_of(text: str) -> list[str]:
+    """The tokens of a text that BLEU counts."""
+    return [token for word in text.split() for token in _tokens(word)]
+
+
 def bleu_counts(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
     """Counts of each turn [N, 10]: matches of 1- to 4-grams, n-grams of 1 to 4, length, the reference's length.
 
@@ -82,8 +87,7 @@ def _token_ids(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     ids: list[int] = []
     lengths: list[int] = []
     for text in texts:
-        tokens = [token for word in text.split() for token in _tokens(word)]
-        tokens.append(LINE_END)
+        tokens = [*tokens_of(text), LINE_END]
         ids.extend([vocabulary[token] for token in tokens])
         lengths.append(len(tokens))
     numbers = np.arange(len(texts))

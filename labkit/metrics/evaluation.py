@@ -42,7 +42,7 @@ class Evaluation(Prepared):
         flags: dict[str, Flags] = {}  # of the dialogues with a goal
         for key in self.predictions:
             if key in self.gold.corpus.goals:
-                verdicts = self._verdicts(key)
+                verdicts = self.verdicts(key)
                 flags[key] = passed(verdicts)
         counts = _counts_by_domain(flags.values())
         tallies = self._tallies(flags)
@@ -98,7 +98,8 @@ class Evaluation(Prepared):
             start = end
         return tallies
 
-    def _inputs(self, key: str) -> list[TurnInput]:
+    def inputs(self, key: str) -> list[TurnInput]:
+        """What Inform and Success look at in each turn of a dialogue."""
         replies = self.replies[key]
         states = self.states[key]
         booked = self.gold.booked(key, len(replies))
@@ -120,10 +121,11 @@ class Evaluation(Prepared):
             return [turn["active_domains"] for turn in self.predictions[key]]
         return active_domains(self.states[key])
 
-    def _verdicts(self, key: str) -> list[Verdict]:
+    def verdicts(self, key: str) -> list[Verdict]:
+        """How a dialogue with a goal did in each domain of it."""
         goal = self.gold.goal(key)
         database = self.gold.database
-        inputs = self._inputs(key)
+        inputs = self.inputs(key)
         *_, final_offers = follow(goal, inputs, database)
         return judge(goal, final_offers, database)
 
@@ -137,7 +139,7 @@ class Evaluation(Prepared):
         if key not in self.predictions or key not in self.gold.corpus.goals:
             found = "it is not among the predictions, or has no goal"
             raise LabError(f"dialogue {printable(key)} cannot be explained", found, "choose another")
-        verdicts = self._verdicts(key)
+        verdicts = self.verdicts(key)
         inform, success = passed(verdicts)[TOTAL]
         return Explanation(
             dialogue_id=key,
@@ -172,7 +174,7 @@ class Evaluation(Prepared):
         """What each turn newly offered and told."""
         goal = self.gold.goal(key)
         database = self.gold.database
-        inputs = self._inputs(key)
+        inputs = self.inputs(key)
         changes = []
         before_and_after = pairwise(follow(goal, inputs, database))
         for turn, (before, after) in zip(inputs, before_and_after, strict=True):

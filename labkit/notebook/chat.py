@@ -1,24 +1,25 @@
 """Chat with your bot: what it says, with names and numbers, beside what it believes and what the database has for that.
 
-A conversation needs no widgets; its `box()` only calls methods that tests call too, since a front end swallows what a
-callback raises. `show()` is the static twin.
+A conversation needs no widgets. `show()` is what stays of it without a kernel; on the screen it is `chat_box`.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING
 
 from labkit.corpora.types import BOT, USER, Dialogue, State, Turn
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.predict import answer
+from labkit.decoding.streamed import AnswerSoFar, stream_answer
 from labkit.errors import LabError
 from labkit.metrics.database import DOMAINS
 from labkit.metrics.success import active_domains
 from labkit.models import LanguageModel
-from labkit.notebook.view import SMALL, Database, Entity, bubble, filled, matching
-from labkit.notebook.widgets import display_with_twin
-from labkit.prompts.text import one_line, state_text
+from labkit.notebook.chat_box.exchange import Answer as Answer
+from labkit.notebook.view import SMALL, Database, bubble, filled, matching
+from labkit.prompts.format import searched_in
+from labkit.prompts.text import one_line
 from labkit.shown import Shown
 
 if TYPE_CHECKING:
@@ -28,40 +29,8 @@ Tracker = Callable[[State, str], State]  # (belief state before, what the user s
 LONGEST = 400  # characters of a user turn: more than anyone says to a clerk, and the history must fit, too
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One exchange: what was said, the belief state after it, {domain: entities that meet it}, and the reply."""
-
-    user: str
-    state: State
-    matches: dict[str, list[Entity]]
-    reply: str  # as the model wrote it, with placeholders
-    text: str  # the same with what the database and the state know
-
-    def lines(self) -> list[str]:
-        """The belief state and the matches, in words."""
-        told = [f"belief state: {state_text(self.state) or 'empty'}"]
-        for domain, rows in self.matches.items():
-            told.append(f"{domain}: {_counted(rows)}")
-        return told
-
-
-def _counted(rows: list[Entity]) -> str:
-    """How many entities, and the names of the first three."""
-    count = f"{len(rows)} in the database"
-    if not rows:
-        return count
-    names = []
-    for row in rows[:3]:
-        name = row.get("name", row.get("trainID"))
-        names.append(str(name))
-    if len(rows) > len(names):
-        names.append("…")
-    return f"{count} ({', '.join(names)})"
-
-
 class Conversation:
-    """A conversation with a model that was tuned in the `state` format.
+    """A conversation with a model that was tuned in the `state` format, or in `db`.
 
     `track`, where given, makes the belief state from the one before and the user turn, and the model goes on from it.
     """
@@ -72,7 +41,11 @@ class Conversation:
         database: Database,
         config: DecodingConfig | None = None,
         track: Tracker | None = None,
+        *,
+        format: str = "state",
     ):
+        venues = searched_in(format, database)
+        self._how: dict[str, object] = {"format": format, "database": venues} if venues else {}
         self.lm = lm
         self.database = database
         self.config = config or DecodingConfig()
@@ -82,7 +55,6 @@ class Conversation:
     def restart(self) -> None:
         """Forget what was said."""
         self.answers: list[Answer] = []
-        self._turns: list[Turn] = []
 
     def say(self, text: str) -> Answer:
         """The bot's answer to one user turn; its state and reply are part of the history from then on.
@@ -91,28 +63,69 @@ class Conversation:
             LabError: nothing was said, or too much; the conversation is as it was.
         """
         text = self._heard(text)
-        asked = [Turn(USER, text), Turn(BOT, "")]  # the reply that is to be written
-        dialogue = Dialogue("CHAT", (), [*self._turns, *asked])
-        states = [one.state for one in self.answers]
-        tracked = None
-        if self.track:
-            before = states[-1] if states else {}
-            tracked = self.track(before, text)
-        said = answer(self.lm, dialogue, self.config, tracked)
-        reply = said["response"]
-        state = said["state"]
+        dialogue = self._asked(text)
+        said = answer(self.lm, dialogue, self.config, self._tracked(text), **self._how)
+        result = self._answer(self.answers, text, said["state"], said["response"])
+        self.answers.append(result)
+        return result
 
+    def write(self, text: str) -> Iterator[Answer]:
+        """`say`, token by token: the answer as far as it is written.
+
+        It is part of the conversation from its first token on. Who stops asking leaves it there as it is; one that was
+        stopped before its first word is forgotten with the next turn.
+
+        Raises:
+            LabError: as `say`.
+        """
+        text = self._heard(text)
+        parts = stream_answer(self.lm, self._asked(text), self.config, self._tracked(text), **self._how)
+        return self._written(text, parts)
+
+    def _written(self, text: str, parts: Iterator[AnswerSoFar]) -> Iterator[Answer]:
+        before = list(self.answers)
+        number = len(before)
+        try:
+            for part in parts:
+                so_far = self._answer(before, text, part.state, part.response or "")
+                so_far = replace(so_far, finished=False)
+                self.answers[number:] = [so_far]
+                yield so_far
+        except Exception:
+            del self.answers[number:]
+            raise
+        whole = replace(so_far, finished=True)
+        self.answers[number:] = [whole]
+        yield whole
+
+    def _asked(self, text: str) -> Dialogue:
+        """The conversation so far, with a user turn and the reply that is to be written."""
+        if self.answers and not self.answers[-1].finished and not self.answers[-1].reply:
+            self.answers.pop()
+        turns = []
+        for one in self.answers:
+            turns.append(Turn(USER, one.user, one.state))
+            turns.append(Turn(BOT, one.reply, one.state))
+        turns.append(Turn(USER, text))
+        turns.append(Turn(BOT, ""))
+        return Dialogue("CHAT", (), turns)
+
+    def _tracked(self, text: str) -> State | None:
+        """The state after a user turn by `track`; None where the model writes it."""
+        if self.track is None:
+            return None
+        before = self.answers[-1].state if self.answers else {}
+        return self.track(before, text)
+
+    def _answer(self, before: Sequence[Answer], text: str, state: State, reply: str) -> Answer:
         matches = {}
         for domain in state:
             if domain in DOMAINS:
                 matches[domain] = matching(domain, state, self.database)
+        states = [one.state for one in before]
         *_, active = active_domains([*states, state])
         filled_in = filled(reply, state, self.database, "".join(active))
-        self._turns.append(Turn(USER, text, state))
-        self._turns.append(Turn(BOT, reply, state))
-        result = Answer(text, state, matches, reply, filled_in)
-        self.answers.append(result)
-        return result
+        return Answer(text, state, matches, reply, filled_in)
 
     def _heard(self, text: str) -> str:
         """What the user said as one line.
@@ -168,46 +181,15 @@ class Conversation:
             return self.show(f"⚠ {error if isinstance(error, LabError) else repr(error)}")
 
     def box(self) -> "ipywidgets.VBox":
-        """The widgets: Enter sends, and so does leaving the field, for instance to click on Send.
+        """The chat in core widgets, for a front end where custom widgets are off."""
+        from labkit.notebook.chat_box.core import box
 
-        The field tells its value when it changes for good, and not with every key: an Enter would then overtake the
-        last letters, which a slow kernel gets late. All is written by the handler itself: Colab does not redraw a
-        widget that a thread changes. So the user's line is shown first, and the answer when it is whole.
-        """
-        import ipywidgets as w
-
-        log = w.HTML(self.show().html)
-        line = w.Text(
-            description="you",
-            placeholder="i am looking for …",
-            layout={"flex": "1 1 20em", "max_width": "34em"},
-            continuous_update=False,
-        )
-        whole = {"flex": "0 0 auto", "width": "auto"}  # else a narrow window cuts both to "S…"
-        send = w.Button(description="Send", layout=whole)
-        again = w.Button(description="Start over", layout=whole)
-
-        def say(_: object) -> None:
-            text = line.value
-            if not text:  # it changes once more when it is emptied
-                return
-            line.value = ""
-            log.value = self.waiting(text).html
-            log.value = self.respond(text).html
-
-        def restart(_: object) -> None:
-            self.restart()
-            log.value = self.show().html
-
-        line.observe(say, names="value")
-        send.on_click(say)
-        again.on_click(restart)
-        # turned round, a box keeps its lower end in sight when it grows, and the field below it stays where it is
-        newest = w.Box([log], layout={"flex_flow": "column-reverse", "max_height": "34em", "overflow": "auto"})
-        return w.VBox([newest, w.HBox([line, send, again], layout={"flex_flow": "row wrap"})])
+        return box(self)
 
     def _ipython_display_(self) -> None:
-        display_with_twin(self.box(), self.show())
+        from labkit.notebook.chat_box.display import display_chat
+
+        display_chat(self)
 
 
 def _row(one: Answer) -> str:

@@ -273,9 +273,17 @@ def map_sliders(
 ) -> "ipywidgets.VBox":
     """Sliders for `n_neighbors` and `min_dist`: a move lays the neighbours (`knn`) out anew, once for each setting.
 
-    Needs a kernel; `utterance_map` of several maps is the same without one.
+    Without a kernel, the map of the first settings stays; `utterance_map` of several maps is the same without one.
     """
     import ipywidgets as w
+
+    from labkit.notebook.decoding_lab.twin import display_with_twin
+
+    class Sliders(w.VBox):
+        """A box that leaves its map in the notebook."""
+
+        def _ipython_display_(self) -> None:
+            display_with_twin(self, Shown(shown.value, "a map with sliders, for a notebook with its kernel"))
 
     @cache
     def laid_out(n_neighbors: int, min_dist: float) -> np.ndarray:
@@ -296,7 +304,7 @@ def map_sliders(
     for control in (near, dist, column):
         control.observe(redraw, names="value")
     redraw()
-    return w.VBox([near, dist, column, shown])
+    return Sliders([near, dist, column, shown])
 
 
 def _svg_map(places: np.ndarray, table: pandas.DataFrame, column: str) -> str:

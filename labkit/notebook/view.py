@@ -95,14 +95,15 @@ def _folded(bubbles: Sequence[str], first: int) -> str:
     rest = bubbles[first:]
     n_more = len(rest)
     if n_more < 2:  # a line that unfolds one turn would be no shorter than the turn
-        return _list(bubbles)
-    seen = _list(bubbles[:first])
-    folded = _list(rest)
+        return bubbles_in_order(bubbles)
+    seen = bubbles_in_order(bubbles[:first])
+    folded = bubbles_in_order(rest)
     summary = f'<summary style="cursor:pointer;padding:.3em 0">{n_more} more turns</summary>'
     return f"{seen}<details>{summary}{folded}</details>"
 
 
-def _list(bubbles: Sequence[str]) -> str:
+def bubbles_in_order(bubbles: Sequence[str]) -> str:
+    """HTML of turns, one below the other."""
     items = "".join(bubbles)
     return f'<div role="list" style="display:flex;flex-direction:column;max-width:60em">{items}</div>'
 
@@ -126,8 +127,8 @@ def show_explanation(explanation: "Explanation") -> Shown:
     verdicts = []
     for verdict in explanation.verdicts:
         inform, success = marks[verdict.domain]
-        first = _mark("Inform", inform)
-        second = _mark("Success", success)
+        first = marked("Inform", inform)
+        second = marked("Success", success)
         told = _reason(verdict, success)
         safe = escape(told)
         verdicts.append(f'<li style="margin:.3em 0">{first} {second}{safe}</li>')
@@ -143,7 +144,7 @@ def show_explanation(explanation: "Explanation") -> Shown:
     head = f"<p><b>{heading}</b></p>"
     items = "".join(verdicts)
     domains = f'<ul style="list-style:none;padding-left:0">{items}</ul>'
-    body = _list(bubbles)
+    body = bubbles_in_order(bubbles)
     return Shown(head + domains + body, str(explanation))
 
 
@@ -158,7 +159,7 @@ def _reason(verdict: "Verdict", success: bool) -> str:
     return told
 
 
-def _mark(name: str, good: bool) -> str:
+def marked(name: str, good: bool) -> str:
     """Inform ✓ or Success ✗, each on its own ground: one of the two may have passed."""
     colour = _FAILED
     sign = "✗"

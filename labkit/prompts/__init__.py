@@ -2,6 +2,7 @@
 
     turns    user> i want a cheap place to eat\\nbot> how about [restaurant_name] ?\\n
     state    the same, with `state> restaurant food=italian; area=centre\\n` before each reply
+    db       the same, with `db> restaurant 3\\n` between the two: so many entities that the state finds
     dialogs  `turns> 8\\n` and then the whole dialogue, all of it target
 
 Text is tokenised segment by segment and the ids are joined, so no token ever spans the border between a prompt and its
@@ -12,6 +13,7 @@ from labkit.prompts.build import RECIPES, examples, prompt_of_turn, prompts
 from labkit.prompts.codec import TextCodec
 from labkit.prompts.format import (
     BOT_MARK,
+    DB_MARK,
     FORMATS,
     STATE_MARK,
     USER_MARK,
@@ -28,6 +30,7 @@ from labkit.prompts.text import delexicalise, lexicalise, one_line, parse_state,
 
 __all__ = [
     "BOT_MARK",
+    "DB_MARK",
     "FORMATS",
     "IGNORED",
     "RECIPES",

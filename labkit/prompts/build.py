@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from labkit.corpora.search import VenueDatabase
 from labkit.corpora.types import Dialogue
 from labkit.errors import LabError
 from labkit.prompts.chat import chat_prompt, messages
@@ -12,6 +13,8 @@ from labkit.prompts.sequences import IGNORED, Example, Piece, Prompt, tokenised,
 from labkit.prompts.text import one_line
 
 RECIPES = ("dialogues", "turns")
+# segments that the model has to write and what stands between them: state, (db line,) `bot>` and reply, or the reply
+WRITTEN = {"state": 3, "db": 4}
 
 
 def prompts(
@@ -24,17 +27,19 @@ def prompts(
     lexical: bool = False,
     shots: Sequence[Dialogue] = (),
     chat: bool = False,
+    database: VenueDatabase | None = None,
 ) -> list[Prompt]:
     """The prompt of every bot turn in at most `max_length` tokens: the oldest whole turns go, the last user turn stays.
 
-    In the `state` format a prompt ends in `state>`; when the state is written, append `codec.encode("bot>")` and go on.
+    In the `state` and `db` formats a prompt ends in `state>`. When the state is written, append a newline, in `db` what
+    `labkit.prompts.format.database_line` looks up in the `database`, and `codec.encode("bot>")`, and go on.
     Before the history come `instruction` (one line of text) and `shots`, whole dialogues as worked examples (Brown et
     al. 2020); neither is truncated. `chat` puts all of it into the tokenizer's chat template, which is how an
     instruction-tuned model was taught to be asked; the instruction is then the system's message.
 
     Raises:
         LabError: `chat` and a tokenizer without a template, one whose template refuses, or another format than turns;
-            a `max_length` below 1.
+            a `max_length` below 1; the `db` format without a `database`.
     """
     check_length(max_length)
     if chat:
@@ -43,8 +48,9 @@ def prompts(
         n_turns = len(said) // 2
         ids = [chat_prompt(head, said[: 2 * turn + 1], codec, max_length) for turn in range(n_turns)]
     else:
-        before = _head(codec, instruction, shots, format, lexical)
-        ids = _plain_prompts(exchanges(dialogue, format, lexical), codec, format, before, max_length)
+        before = _head(codec, instruction, [exchanges(shot, format, lexical, database=database) for shot in shots])
+        pieces = exchanges(dialogue, format, lexical, database=database)
+        ids = _plain_prompts(pieces, codec, format, before, max_length)
     return [Prompt(tokens, dialogue.dialogue_id, turn) for turn, tokens in enumerate(ids)]
 
 
@@ -59,6 +65,7 @@ def prompt_of_turn(
     lexical: bool = False,
     shots: Sequence[Dialogue] = (),
     chat: bool = False,
+    database: VenueDatabase | None = None,
 ) -> Prompt:
     """The prompt of one bot turn, as `prompts` gives it, without those of the others.
 
@@ -68,7 +75,7 @@ def prompt_of_turn(
         LabError: as `prompts`, and where the dialogue has no such turn.
     """
     check_length(max_length)
-    check_format(format)
+    check_format(format, database)
     check_alternation(dialogue)
     n_asked = (len(dialogue.turns) + 1) // 2
     if not -n_asked <= turn < n_asked:
@@ -79,12 +86,12 @@ def prompt_of_turn(
         head = _chat_head(instruction, shots, format, lexical)
         said = messages(dialogue, format, lexical)[: 2 * turn + 1]
         return Prompt(chat_prompt(head, said, codec, max_length), dialogue.dialogue_id, turn)
-    before = _head(codec, instruction, shots, format, lexical)
-    opening, _ = _split_reply(exchange_at(dialogue, turn, format, lexical), codec, format)
+    before = _head(codec, instruction, [exchanges(shot, format, lexical, database=database) for shot in shots])
+    opening, _ = _split_reply(exchange_at(dialogue, turn, format, lexical, database), codec, format)
     history: list[list[int]] = []  # latest first, and no more than fits
     room = max_length - len(before) - len(opening)
     for earlier in reversed(range(turn)):
-        tokens = tokens_of(exchange_at(dialogue, earlier, format, lexical), codec)
+        tokens = tokens_of(exchange_at(dialogue, earlier, format, lexical, database), codec)
         room -= len(tokens)
         if room < 0:
             break
@@ -112,13 +119,13 @@ def _plain_prompts(
     return result
 
 
-def _head(codec: TextCodec, instruction: str, shots: Sequence[Dialogue], format: str, lexical: bool) -> list[int]:
+def _head(codec: TextCodec, instruction: str, shots: Sequence[Sequence[Exchange]]) -> list[int]:
     """What stands before every history."""
     pieces = [codec.prefix]
     if instruction:
         pieces.append(codec.encode(one_line(instruction) + "\n"))
     for shot in shots:
-        for exchange in exchanges(shot, format, lexical):
+        for exchange in shot:
             pieces.append(tokens_of(exchange, codec))
     return _joined(pieces)
 
@@ -135,8 +142,7 @@ def _chat_head(instruction: str, shots: Sequence[Dialogue], format: str, lexical
 
 def _split_reply(exchange: Exchange, codec: TextCodec, format: str) -> tuple[list[int], list[int]]:
     """Tokens up to what the model has to write, and the tokens from there on."""
-    written = 3 if format == "state" else 1  # segments: state, `bot>` and reply, or the reply alone
-    cut = len(exchange) - written
+    cut = len(exchange) - WRITTEN.get(format, 1)
     return tokens_of(exchange[:cut], codec), tokens_of(exchange[cut:], codec)
 
 
@@ -166,6 +172,7 @@ def examples(
     *,
     lexical: bool = False,
     train_on_source: bool = False,
+    database: VenueDatabase | None = None,
 ) -> list[Example]:
     """Training sequences of a dialogue, the end token after its last turn.
 
@@ -174,12 +181,13 @@ def examples(
     recipe="turns": one sequence a reply, the history before it without a loss.
 
     Raises:
-        LabError: an unknown recipe or format, a `max_length` below 1.
+        LabError: an unknown recipe or format, a `max_length` below 1, the `db` format without a `database`.
     """
     check_length(max_length)
     if recipe not in RECIPES:
         raise LabError(f"unknown recipe {recipe!r}", "", f"choose one of {', '.join(RECIPES)}")
-    pieces = [tokenised(exchange, codec, train_on_source) for exchange in exchanges(dialogue, format, lexical)]
+    whole = exchanges(dialogue, format, lexical, database=database)
+    pieces = [tokenised(exchange, codec, train_on_source) for exchange in whole]
     if not pieces:
         return []
     pieces[-1].ids.extend(codec.end)

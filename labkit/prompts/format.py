@@ -1,16 +1,19 @@
-"""A dialogue as pieces of text: the one file that spells `user>`, `bot>` and `state>`."""
+"""A dialogue as pieces of text: the one file that spells `user>`, `bot>`, `state>` and `db>`."""
 
 from dataclasses import dataclass
 
+from labkit.corpora.search import Database, VenueDatabase
 from labkit.corpora.types import BOT, Dialogue, State, Turn
 from labkit.errors import LabError
 from labkit.prompts.text import delexicalise, one_line, state_text
 
-FORMATS = ("turns", "state", "dialogs")
+FORMATS = ("turns", "state", "dialogs", "db")
+STATEFUL = ("state", "db")  # formats in which a belief state stands before each reply
 
 USER_MARK = "user>"
 BOT_MARK = "bot>"
 STATE_MARK = "state>"
+DB_MARK = "db>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,43 +22,96 @@ class Segment:
 
     text: str
     target: bool = False
+    looked_up: bool = False  # it comes from the database: nobody says it, and there is never a loss on it
 
 
 Exchange = list[Segment]  # a user turn and the bot turn that answers it; the reply is the last target segment
 
 
-def exchanges(dialogue: Dialogue, format: str = "turns", lexical: bool = False) -> list[Exchange]:
+def exchanges(
+    dialogue: Dialogue, format: str = "turns", lexical: bool = False, *, database: VenueDatabase | None = None
+) -> list[Exchange]:
     """A dialogue as segments, one list for each user turn with its reply.
 
     Replies are delexicalised, in history and target, since BLEU, Inform and Success are defined on placeholders; a user
     turn stays as the user said it, since nobody marks its values for a system that runs. `lexical` keeps names and
-    numbers in the replies too.
+    numbers in the replies too. The `db` format looks each belief state up in `database`.
 
     Raises:
-        LabError: unknown format, or two turns in a row by one speaker.
+        LabError: unknown format, two turns in a row by one speaker, or the `db` format without a database.
     """
-    check_format(format)
+    check_format(format, database)
     check_alternation(dialogue)
     n_exchanges = len(dialogue.turns) // 2
-    return [exchange_at(dialogue, index, format, lexical) for index in range(n_exchanges)]
+    return [exchange_at(dialogue, index, format, lexical, database) for index in range(n_exchanges)]
 
 
-def exchange_at(dialogue: Dialogue, index: int, format: str = "turns", lexical: bool = False) -> Exchange:
+def exchange_at(
+    dialogue: Dialogue,
+    index: int,
+    format: str = "turns",
+    lexical: bool = False,
+    database: VenueDatabase | None = None,
+) -> Exchange:
     """One exchange of a dialogue as segments; the user turn may be the last turn, and is then answered by nothing."""
     pair = dialogue.turns[2 * index : 2 * index + 2]
     user = pair[0]
     bot = pair[1] if len(pair) == 2 else Turn(BOT, "")
-    segments = _segments(user, bot, format, lexical)
-    if format == "dialogs" and index == 0:
+    said, reply = _words(user, bot, lexical)
+    if format in STATEFUL:
+        return _with_state(said, user.state, reply, database if format == "db" else None)
+    if format == "dialogs":
+        return _whole_dialogue(dialogue, index, said, reply)
+    return [
+        Segment(f"{USER_MARK} {said}\n{BOT_MARK}"),
+        Segment(_line(reply), target=True),
+    ]
+
+
+def _whole_dialogue(dialogue: Dialogue, index: int, said: str, reply: str) -> Exchange:
+    """An exchange of the `dialogs` format, in which everything is to be written; the first has the header."""
+    segments = [
+        Segment(USER_MARK, target=True),
+        Segment(_line(said), target=True),
+        Segment(BOT_MARK, target=True),
+        Segment(_line(reply), target=True),
+    ]
+    if index == 0:
         n_answered = len(dialogue.turns) // 2
         segments.insert(0, Segment(dialogue_header(2 * n_answered)))
     return segments
 
 
-def check_format(format: str) -> None:
-    """Raises LabError where a format is none of FORMATS."""
+def _with_state(said: str, state: State, reply: str, database: VenueDatabase | None) -> Exchange:
+    """An exchange with the state before the reply, and between the two what a `database` has for it."""
+    segments = [
+        Segment(f"{USER_MARK} {said}\n{STATE_MARK}"),
+        Segment(state_line(state), target=True),
+    ]
+    if database:
+        segments.append(Segment(database_line(state, database), looked_up=True))
+    return [*segments, Segment(BOT_MARK), Segment(_line(reply), target=True)]
+
+
+def check_format(format: str, database: Database | VenueDatabase | None = None) -> None:
+    """Raises LabError where a format is none of FORMATS, or one that looks things up, and there is no database."""
     if format not in FORMATS:
         raise LabError(f"unknown prompt format {format!r}", "", f"choose one of {', '.join(FORMATS)}")
+    if format == "db" and not database:
+        action = "give database=corpus.database of a corpus that has one, or use format='state'"
+        raise LabError("the db format looks belief states up", "there is no database", action)
+
+
+def searched_in(format: str, database: Database | VenueDatabase | None) -> VenueDatabase | None:
+    """The database that a format's states are looked up in, indexed; None for formats without a look-up.
+
+    Raises:
+        LabError: see `check_format`; or an entity has no text where text belongs.
+    """
+    check_format(format, database)
+    if format != "db":
+        return None
+    return database if isinstance(database, VenueDatabase) else VenueDatabase(database)
 
 
 def check_alternation(dialogue: Dialogue) -> None:
@@ -74,34 +130,18 @@ def dialogue_header(n_turns: int) -> str:
 
 def state_line(state: State) -> str:
     """What stands after `state>`: the belief state and the end of its line."""
-    return f" {state_text(state)}\n"
+    return _line(state_text(state))
 
 
-def _said_line(said: str) -> str:
-    """What stands after `user>` or `bot>`: the words and the end of their line."""
-    return f" {said}\n"
+def database_line(state: State, database: VenueDatabase) -> str:
+    """The line `db> hotel 2 | restaurant 3`: how many entities the state finds in each of its domains."""
+    found = [f"{domain} {number}" for domain, number in sorted(database.count(state).items())]
+    return DB_MARK + _line(" | ".join(found))
 
 
-def _segments(user: Turn, bot: Turn, format: str, lexical: bool) -> Exchange:
-    said, reply = _words(user, bot, lexical)
-    if format == "dialogs":
-        return [
-            Segment(USER_MARK, target=True),
-            Segment(_said_line(said), target=True),
-            Segment(BOT_MARK, target=True),
-            Segment(_said_line(reply), target=True),
-        ]
-    if format == "state":
-        return [
-            Segment(f"{USER_MARK} {said}\n{STATE_MARK}"),
-            Segment(state_line(user.state), target=True),
-            Segment(BOT_MARK),
-            Segment(_said_line(reply), target=True),
-        ]
-    return [
-        Segment(f"{USER_MARK} {said}\n{BOT_MARK}"),
-        Segment(_said_line(reply), target=True),
-    ]
+def _line(text: str) -> str:
+    """What stands after a mark: the text and the end of its line."""
+    return f" {text}\n"
 
 
 def _words(user: Turn, bot: Turn, lexical: bool) -> tuple[str, str]:

@@ -41,7 +41,7 @@ def tokenised(segments: Sequence[Segment], codec: TextCodec, train_on_source: bo
     labels: list[int] = []
     for segment in segments:
         tokens = codec.encode(segment.text)
-        has_loss = segment.target or train_on_source
+        has_loss = segment.target or (train_on_source and not segment.looked_up)
         ids.extend(tokens)
         labels.extend(tokens if has_loss else [IGNORED] * len(tokens))
     return Piece(ids, labels)

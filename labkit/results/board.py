@@ -11,7 +11,7 @@ from labkit.results.best import Ranking, looks_at_test
 from labkit.results.original import original_table
 from labkit.results.page import page, sorting_key
 from labkit.results.report import markdown_table
-from labkit.results.row import SCORES, Row, in_words, model_name
+from labkit.results.row import SCORES, Row, in_words, is_number, model_name
 from labkit.shown import Shown
 from labkit.storage import writable_file, write_text
 
@@ -22,7 +22,19 @@ if TYPE_CHECKING:
 AnyRow = TypeVar("AnyRow", bound=Mapping[str, object])
 
 SETTING = ("task", "model", "stand_in", "adapter", "bits", "corpus", "split", "dialogues", "decoding", "training")
-MEASURED = (*SCORES, "joint_accuracy", "span_f1", "intervals", "seconds", "speed", "device", "seed", "time")
+MEASURED = (
+    *SCORES,
+    "interactive",
+    "strict",
+    "joint_accuracy",
+    "span_f1",
+    "intervals",
+    "seconds",
+    "speed",
+    "device",
+    "seed",
+    "time",
+)
 COLUMNS = (*SETTING, *MEASURED)
 CSV = (".csv", ".txt")
 
@@ -166,6 +178,8 @@ class Board:
             tracking = row.get("dst") or {}
             spans = row.get("spans") or {}
             scores = {"joint_accuracy": tracking.get("joint_accuracy"), "span_f1": spans.get("f1")}
+            scores["interactive"] = _conversation_share(row, "success")
+            scores["strict"] = _conversation_share(row, "strict_success")
             adapter = row.get("adapter")
             if adapter:
                 if adapter not in places:
@@ -198,6 +212,15 @@ class Board:
         except (OSError, ValueError):  # a name too long, or with a NUL
             is_there = False
         return str(inside) if is_there else adapter
+
+
+def _conversation_share(row: Row, name: str) -> float | None:
+    """A share in per cent of whole conversations (`labkit.converse`); None in rows of other tasks."""
+    share = row
+    for step in ("conversation", "shares", name):
+        share = share.get(step) if isinstance(share, dict) else None
+    percent = share.get("percent") if isinstance(share, dict) else None
+    return percent if is_number(percent) else None
 
 
 def _name(row: Row) -> str | None:

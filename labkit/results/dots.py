@@ -47,7 +47,8 @@ def dot_plot(rows: Sequence[Row]) -> "go.Figure":
         figure.update_xaxes(title_text=name, rangemode="tozero", row=1, col=column)
         if metric != "bleu":  # the shares go up to 100, BLEU hardly ever does
             figure.update_xaxes(range=[0, 105], row=1, col=column)
-    order = {"categoryorder": "array", "categoryarray": names, "autorange": "reversed"}  # the oldest on top
+    ends = [len(names) - 0.5, -0.5]  # the oldest on top, and no empty lines above and below
+    order = {"categoryorder": "array", "categoryarray": names, "range": ends}
     figure.update_yaxes(order)
     height = AROUND + LINE * max(2, len(runs))
     return figure.update_layout(template="lab", title=plain(title), height=height, showlegend=False)

@@ -6,7 +6,7 @@ from html import escape
 
 from labkit import tables
 from labkit.results.best import MEANING, Ranking, looks_in_words, repeats
-from labkit.results.differs import common, differing
+from labkit.results.differs import common, differing, usual
 from labkit.results.report import number
 from labkit.results.row import Row, model_name
 from labkit.shown import Shown, readable
@@ -36,6 +36,7 @@ class Section:
     place: str  # "miniwoz, dev split"
     differ: list[str]  # what tells each row from the others
     same: dict[str, object]
+    usual: dict[str, str]  # of what differs, what most rows have
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def page(rows: Sequence[Row], full: Sequence[str], sort: str) -> Shown:
     for section in _sections(rows, sort):
         columns = _columns(section)
         parts.append(_table(section, columns, sort, ranking) + _unfolded(section, full))
-        texts.append(f"{_caption(section)}\n\n{_markdown(section, columns)}")
+        above = [_caption(section), _usual(section), _markdown(section, columns)]
+        texts.append("\n\n".join(text for text in above if text))
     sentences = [_stand_ins(rows), looks_in_words(rows)]
     if any(row.get("intervals") for row in rows):
         sentences.append(MEANING)
@@ -112,6 +114,7 @@ def _section(found: Sequence[Row], place: str, sort: str) -> Section:
         place=place,
         differ=differing(rows),
         same=common(rows, SAME),
+        usual=usual(rows),
     )
 
 
@@ -126,10 +129,14 @@ def sorting_key(value: object) -> tuple[bool, bool, float, str]:
 
 
 def _columns(section: Section) -> list[Column]:
-    """Task, model where it differs, the scores that are there, what differs, and when."""
+    """Task, what differs, the model where it does, the scores that are there, and when."""
     rows = section.rows
     task = Column("task", "task", lambda n: _task(rows[n], section.times[n]))
     columns = [task]
+    have_failed = any(row.get("failed") for row in rows)
+    if have_failed or any(section.differ):
+        differs = Column("", "what differs", lambda n: _differs(rows[n], section.differ[n]))
+        columns.append(differs)
     if "model" not in section.same:
         model = Column("model", "model", lambda n: _model(rows[n], section))
         columns.append(model)
@@ -138,10 +145,6 @@ def _columns(section: Section) -> list[Column]:
         if has_scores:
             score = Column(field, title, lambda n, field=field: rows[n].get(field), is_text=False)
             columns.append(score)
-    have_failed = any(row.get("failed") for row in rows)
-    if have_failed or any(section.differ):
-        differs = Column("", "what differs", lambda n: _differs(rows[n], section.differ[n]))
-        columns.append(differs)
     time = Column("time", "time", lambda n: _minute(rows[n]))
     columns.append(time)
     return columns
@@ -205,6 +208,14 @@ def _caption(section: Section) -> str:
     return readable(" · ".join(words))
 
 
+def _usual(section: Section) -> str:
+    """What a row has where its cell of what differs is silent."""
+    if not section.usual:
+        return ""
+    told = ", ".join(f"{name}={value}" for name, value in section.usual.items())
+    return readable(f"Where nothing else is said: {told}")
+
+
 def _table(section: Section, columns: Sequence[Column], sort: str, ranking: Ranking) -> str:
     head = "".join(_heading(column, sort) for column in columns)
     body = []
@@ -217,7 +228,9 @@ def _table(section: Section, columns: Sequence[Column], sort: str, ranking: Rank
             is_first = column.field == "task"
             cells.append(_cell(value, under, first=is_first))
         body.append(f"<tr>{''.join(cells)}</tr>")
-    caption = f"<caption>{escape(_caption(section))}</caption>"
+    most = _usual(section)
+    below = f"<br><small>{escape(most)}</small>" if most else ""
+    caption = f"<caption>{escape(_caption(section))}{below}</caption>"
     table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
     return f'<div class="lab-board">{table}</div>'
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labkit.bars import progress_bar
 from labkit.corpora.types import Corpus, Dialogue
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.predict import predict
@@ -155,14 +156,13 @@ def sweep(
         LabError: `n` is no number of dialogues, or there is no such split.
         Interrupted: the student stopped a training.
     """
-    from tqdm.auto import tqdm
 
     if n is not None and n < 1:
         raise LabError(f"a sweep over {n} dialogues", "", "choose n from 1 on, or None for all")
     sweeping = _Sweep(corpus, split, corpus[split][:n], lab)
     prompt = Prompt(max_length, instruction, chat)
     plans = [sweeping.plans(str(name), decoding or DecodingConfig(), training, prompt) for name in models]
-    with tqdm(total=sum(map(len, plans)), desc="sweep", unit="run") as bar:
+    with progress_bar(total=sum(map(len, plans)), desc="sweep", unit="run") as bar:
         for runs in plans:
             bar.set_postfix_str(model_name(runs[0].model))
             missing = [run for run in runs if "failed" in sweeping.latest(run)]

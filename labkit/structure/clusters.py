@@ -8,8 +8,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
 
+from labkit.bars import progress_bar
 from labkit.errors import LabError
 from labkit.structure.checks import finite_vectors, seed_number, whole_number
 
@@ -155,7 +155,7 @@ def choose_k(
         found = f"{most} distinct vectors in 80 % of them"
         raise LabError(what, found, "choose numbers from 2 to that many")
     rows = []
-    for k in tqdm(ks, desc="choosing k"):
+    for k in progress_bar(ks, desc="choosing k"):
         row = _measures_of_k(vectors, parts, k, seed)
         rows.append(row)
     return rows

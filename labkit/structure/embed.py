@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm.std import tqdm
 
+from labkit.bars import progress_bar
 from labkit.errors import LabError
 from labkit.models import LanguageModel, load_model
 from labkit.models.finite import check_finite
@@ -73,7 +74,7 @@ def embed(
     unique = sorted(set(texts), key=lambda text: (len(text), text))
     n_unique = len(unique)
     chunks = []
-    with tqdm(total=n_unique, desc="embedding", unit=" texts") as bar:
+    with progress_bar(total=n_unique, desc="embedding", unit=" texts") as bar:
         for start in range(0, n_unique, CHUNK):
             end = start + CHUNK
             chunk = unique[start:end]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
 
+from labkit.bars import progress_bar
 from labkit.errors import LabError
 from labkit.structure.checks import clean_texts, seed_number, whole_number
 from labkit.structure.words import count_words
@@ -128,7 +128,7 @@ def _fit(
         steps.append(torch.optim.Adam(learned, lr=0.02))
 
     history = []
-    for _ in tqdm(range(epochs), desc="documents"):
+    for _ in progress_bar(range(epochs), desc="documents"):
         nats = 0.0
         for batch in torch.randperm(n_documents, generator=draw).split(BATCH):
             a = documents(batch)  # [B, K]

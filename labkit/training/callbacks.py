@@ -91,6 +91,13 @@ class Follower(TrainerCallback):
             control.should_training_stop = True
 
 
+def own_callbacks(
+    trainer: TargetTrainer, lm: LanguageModel, config: FinetuneConfig, out: Path, watch: Watcher | None
+) -> list[TrainerCallback]:
+    """What every run has; a student's own come after them."""
+    return [OrderOfEpoch(trainer), Checkpoints(), Finite(), Follower(trainer, lm, config, out, watch)]
+
+
 def since_best(log: Sequence[HistoryRow], config: FinetuneConfig) -> int | None:
     """Validations since the best one, the first of equals; None where no metric was asked for, or none was made."""
     name = f"eval_{config.metric_for_best_model}"

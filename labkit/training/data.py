@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
+from labkit.corpora.search import VenueDatabase
 from labkit.corpora.types import Corpus, Dialogue
 from labkit.errors import LabError
 from labkit.prompts.build import examples
@@ -39,8 +40,10 @@ def split_dialogues(corpus: Corpus, config: FinetuneConfig) -> tuple[list[Dialog
     return train, Random(config.seed).sample(dev, n_dev)
 
 
-def dataset_of(dialogues: Sequence[Dialogue], codec: TextCodec, config: FinetuneConfig) -> "datasets.Dataset":
-    """One row a training sequence: input_ids, labels, length."""
+def dataset_of(
+    dialogues: Sequence[Dialogue], codec: TextCodec, config: FinetuneConfig, database: VenueDatabase | None = None
+) -> "datasets.Dataset":
+    """One row a training sequence: input_ids, labels, length. The `db` format looks states up in `database`."""
     import datasets
 
     rows = []
@@ -53,6 +56,7 @@ def dataset_of(dialogues: Sequence[Dialogue], codec: TextCodec, config: Finetune
             max_length=config.max_length,
             lexical=config.lexical,
             train_on_source=config.train_on_source,
+            database=database,
         )
         for example in sequences:
             row = {"input_ids": example.input_ids, "labels": example.labels, "length": len(example.input_ids)}

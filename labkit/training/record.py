@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING
 
 from labkit.corpora.types import Corpus
@@ -35,24 +35,32 @@ class RunRecord:
     config: FinetuneConfig
     corpus: str
     own_score: str | None  # a fingerprint of the student's function
+    callbacks: tuple[str, ...] = ()  # fingerprints of the student's callbacks
     computes_in: str | None = None  # number type of a step's matrix products; None before it was found out
 
     def to_json(self) -> Json:
         record: Json = {**asdict(self.config), "corpus": self.corpus}
         if self.own_score:
             record["own_score"] = self.own_score
+        if self.callbacks:
+            record["callbacks"] = list(self.callbacks)
         if self.computes_in:
             record["computes_in"] = self.computes_in
         return record
 
 
 def record_of(
-    lm: LanguageModel | None, corpus: Corpus, config: FinetuneConfig, own_score: OwnScore | None
+    lm: LanguageModel | None,
+    corpus: Corpus,
+    config: FinetuneConfig,
+    own_score: OwnScore | None,
+    callbacks: Sequence[object] = (),
 ) -> RunRecord:
     """What this call is about to do."""
     if lm is not None:
         config = replace(config, model=lm.name, bits=lm.bits)
-    return RunRecord(config, corpus.name, fingerprint(own_score) if own_score else None)
+    fingerprints = [_fingerprint_of_callback(callback) for callback in callbacks]
+    return RunRecord(config, corpus.name, fingerprint(own_score) if own_score else None, tuple(fingerprints))
 
 
 def fingerprint(function: OwnScore) -> str:
@@ -63,6 +71,13 @@ def fingerprint(function: OwnScore) -> str:
         return name
     digest = hashlib.sha256(repr(_content(code)).encode("utf-8", "backslashreplace")).hexdigest()
     return f"{name}:{digest[:12]}"
+
+
+def _fingerprint_of_callback(callback: object) -> str:
+    """The name of its class, and what its methods do."""
+    methods = [method for method in vars(type(callback)).values() if isinstance(method, FunctionType)]
+    told = [fingerprint(method) for method in methods]
+    return " ".join([type(callback).__qualname__, *told])
 
 
 def _content(code: CodeType) -> tuple[object, ...]:

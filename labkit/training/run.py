@@ -26,6 +26,7 @@ from labkit.models import (
     memory_errors,
 )
 from labkit.models.names import STAND_INS
+from labkit.prompts.format import check_format, searched_in
 from labkit.storage import LIST, alone_in, atomic_folder, last_checkpoint, remove_leftovers, writable_folder, write_json
 from labkit.training.advice import smaller
 from labkit.training.checks import check_config, check_fit
@@ -51,6 +52,8 @@ from labkit.training.scores import validation_scores
 from labkit.training.together import first_says
 
 if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
     from labkit.training.trainer import TargetTrainer
 
 STAND_IN_RATE = 4e-3
@@ -67,6 +70,7 @@ def finetune(
     *,
     watch: Watcher | None = None,
     own_score: OwnScore | None = None,
+    callbacks: "Sequence[TrainerCallback]" = (),
 ) -> FinetuneResult:
     """Train an adapter (with `full_finetune` the model) into `out`; the same call again goes on, or returns at once.
 
@@ -74,7 +78,8 @@ def finetune(
     loads `config.model`. In `out`: the adapter, run.json (the configuration), checkpoints/, and, written last,
     result.json. `watch` is called with the history so far whenever it grows, and once with that of a finished run
     (`plots.live` draws it). `own_score` gets the replies to the `score_dialogues` at every validation: "own" among the
-    scores.
+    scores. `callbacks` are a student's, for transformers' Trainer. They hear of everything after labkit's own, and may
+    end the run; decided from `state.log_history`, a run that goes on decides the same.
 
     Raises:
         Interrupted: somebody stopped it; adapter and checkpoint are written, and the same call goes on.
@@ -85,16 +90,17 @@ def finetune(
     out = Path(out)
     config = _settled(config, lm)
     check_config(config, own_score)
+    check_format(config.format, corpus.database)
     if lm is not None:
         check_fit(lm, config)
-    run = record_of(lm, corpus, config, own_score)
+    run = record_of(lm, corpus, config, own_score, callbacks)
     if not (out / RUN).exists():
         writable_folder(out, writes=WRITTEN)
     earlier_record(out, run)
     with alone_in(out):  # who waited for another process finds what it made
         done = finished(out)
         if not first_says(done is not None):
-            return _finetune(lm, corpus, run, out, watch=watch, own_score=own_score)
+            return _finetune(lm, corpus, run, out, watch=watch, own_score=own_score, callbacks=callbacks)
     done = done or finished(out)
     if watch:
         watch(done.history)
@@ -121,6 +127,7 @@ def _finetune(
     *,
     watch: Watcher | None,
     own_score: OwnScore | None,
+    callbacks: "Sequence[TrainerCallback]",
 ) -> FinetuneResult:
     """`finetune` in a folder that is this process's alone and whose run is not finished."""
     config = run.config
@@ -135,10 +142,16 @@ def _finetune(
         remove_leftovers(out / name)
     checkpoint = last_checkpoint(out / CHECKPOINTS)
     started = time.perf_counter()
+    from labkit.training.callbacks import own_callbacks
+
     with memory_errors(partial(smaller, base, config)):
         tuned = trainable(base, config, checkpoint, step_type)
         trainer = _trainer(tuned, corpus, config, out, train=train, dev=dev, step_type=step_type, own_score=own_score)
-        _train(trainer, tuned, config, out, checkpoint=checkpoint, watch=watch)
+        for callback in own_callbacks(trainer, tuned, config, out, watch):
+            trainer.add_callback(callback)
+        for callback in callbacks:
+            trainer.add_callback(callback)
+        _train(trainer, tuned, config, out, checkpoint=checkpoint)
     n_trainable, n_total = count_parameters(tuned.model)
     result = FinetuneResult(
         adapter=out,
@@ -205,10 +218,11 @@ def _trainer(
     score = dict  # no dialogues, no scores
     if scored:
         score = partial(validation_scores, tuned, scored, corpus, config, own_score)
+    venues = searched_in(config.format, corpus.database)
     return make_trainer(
         tuned,
-        dataset_of(train, tuned.codec, config),
-        dataset_of(dev, tuned.codec, config),
+        dataset_of(train, tuned.codec, config, venues),
+        dataset_of(dev, tuned.codec, config, venues),
         config,
         out=out,
         step_type=step_type,
@@ -223,13 +237,10 @@ def _train(
     out: Path,
     *,
     checkpoint: str | None,
-    watch: Watcher | None,
 ) -> None:
     """Train, from the checkpoint if there is one, and put the weights into `out`."""
-    from labkit.training.callbacks import Checkpoints, Finite, Follower, OrderOfEpoch, interruptible, is_stalled
+    from labkit.training.callbacks import interruptible, is_stalled
 
-    for callback in (OrderOfEpoch(trainer), Checkpoints(), Finite(), Follower(trainer, tuned, config, out, watch)):
-        trainer.add_callback(callback)
     with interruptible(trainer) as asked:
         if checkpoint:
             trainer.state = trainer.state.load_from_json(f"{checkpoint}/trainer_state.json")

@@ -22,7 +22,14 @@ def validation_scores(
     from labkit.decoding.predict import predict
 
     decoding = DecodingConfig(batch_size=ROWS_PER_TRAINED_ROW * config.batch_size)
-    predictions = predict(lm, dialogues, decoding, format=config.format, max_length=config.max_length)
+    predictions = predict(
+        lm,
+        dialogues,
+        decoding,
+        format=config.format,
+        max_length=config.max_length,
+        database=corpus.database,
+    )
     scores = metrics.evaluate(predictions, corpus, config.dev_split, allow_lexical=True)
     row: HistoryRow = {}
     for name in SCORES:

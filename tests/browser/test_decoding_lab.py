@@ -6,36 +6,16 @@ Screenshots go to build/browser, latencies to build/browser/decoding_lab.json.
 import base64
 import json
 import os
-import shutil
 import statistics
-import sys
-from pathlib import Path
 
+import decoding_lab_cases as cases
+import decoding_lab_page
 import numpy as np
 import pytest
+from browser import PICTURES, axe, move, own_milliseconds
 
-ROOT = Path(__file__).parents[2]
-PICTURES = ROOT / "build" / "browser"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 V = 50_304  # pythia's vocabulary
 DIALS = ["temperature", "top-k", "top-p", "min-p", "typical-p", "repetition penalty", "at least … tokens"]
-
-if CHROMIUM is None:
-    pytest.skip("no Chromium on this machine: apt install chromium", allow_module_level=True)
-sync = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install '.[browser]'")
-sys.path.insert(0, str(ROOT / "tests" / "support"))
-import decoding_lab_cases as cases  # noqa: E402
-import decoding_lab_page  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def browser():
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    with sync.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -71,12 +51,6 @@ def written(page):
     page.wait_for_function("!window.lab.writing && window.lab.replies.B.end && window.lab.asking.idle")
 
 
-def move(page, name, value):
-    """Set a dial as a hand would: the value, and the event that the browser fires."""
-    dial = page.get_by_label(name, exact=True)
-    dial.evaluate("(dial, value) => { dial.value = value; dial.dispatchEvent(new Event('input')); }", str(value))
-
-
 # --- filters ----------------------------------------------------------------------------------------------------------
 
 
@@ -104,12 +78,6 @@ def test_filters_in_the_browser_keep_what_transformers_keeps(opened, size, n):
 
 
 # --- speed ------------------------------------------------------------------------------------------------------------
-
-
-def own_milliseconds(cdp):
-    """Time that the page's thread has spent in scripts, styles and layout."""
-    metrics = {one["name"]: one["value"] for one in cdp.send("Performance.getMetrics")["metrics"]}
-    return 1000 * sum(metrics[name] for name in ("ScriptDuration", "LayoutDuration", "RecalcStyleDuration"))
 
 
 def test_a_dial_reaches_the_bars_within_a_frame_and_asks_nobody(opened):
@@ -386,7 +354,7 @@ def test_the_recorded_lab_works_as_a_file_without_a_network(browser, tiny_lm, mi
     page.wait_for_function("document.querySelector('.dl-tree').textContent.includes('Inform')")
     page.locator("button.dl-bar-row:not(.dl-chosen):not(.dl-empty)").first.click()
     page.wait_for_function("document.querySelector('.dl-status').textContent.includes('not visited')")
-    assert axe(page) == []
+    assert axe(page, ".dl") == []
     page.close()
     assert [url[:30] for url in asked if not url.startswith(("file:", "data:"))] == []
 
@@ -424,14 +392,6 @@ def test_a_slow_kernel_is_said(opened):
 # --- for everybody ----------------------------------------------------------------------------------------------------
 
 
-def axe(page):
-    """What axe-core finds in the lab."""
-    package = pytest.importorskip("axe_core_python", reason="no axe-core: pip install '.[browser]'")
-    page.evaluate(Path(package.__file__).with_name("axe.min.js").read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run(document.querySelector('.dl')).then((result) => result.violations)")
-    return [(one["id"], [node["html"][:100] for node in one["nodes"][:3]]) for one in found]
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 400, 800, 1440, 1600])
 def test_every_width_and_theme_is_whole_and_axe_finds_nothing(opened, width, scheme):
@@ -446,7 +406,7 @@ def test_every_width_and_theme_is_whole_and_axe_finds_nothing(opened, width, sch
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("document.querySelector('.dl').dataset.theme") == scheme
     page.screenshot(path=PICTURES / f"lab-{width}-{scheme}.png", full_page=True)
-    assert axe(page) == []
+    assert axe(page, ".dl") == []
 
 
 def test_the_whole_way_by_keyboard_alone(opened):

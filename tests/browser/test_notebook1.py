@@ -4,28 +4,10 @@ An exception in the kernel's side of a widget is swallowed by the front end and 
 button does nothing. Screenshots go to build/browser, to be looked at. The front end alone: test_decoding_lab.py.
 """
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-PICTURES = ROOT / "build" / "browser"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
-RUN_SECONDS = 600  # for all cells, on a machine that does other work too
-
-if CHROMIUM is None:
-    pytest.skip("no Chromium on this machine: apt install chromium", allow_module_level=True)
-sync = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install '.[browser]'")
+from browser import CODE, ROOT, axe, opened, picture, serving, until, window
 
 
 @pytest.fixture(scope="module")
@@ -43,77 +25,11 @@ def lab(home):
         yield address
 
 
-@contextmanager
-def serving(home):
-    """The address of a JupyterLab in a folder, as long as it is needed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    paths = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    paths |= {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    quiet = home / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
-    quiet.mkdir(parents=True, exist_ok=True)
-    (quiet / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    setting = {"LAB_PROFILE": "smoke", "LAB_MODEL": "mini-pythia-8m", "LAB_CORPUS": "miniwoz"}
-    setting |= {"LAB_HOME": str(home / "results"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--port-retries=0"]
-    command += ["--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={home}"]
-    with open(home / "server.log", "wb") as log:
-        server = subprocess.Popen(command, cwd=home, env={**os.environ, **paths, **setting}, stdout=log, stderr=log)
-    try:
-        yield _answering(f"http://127.0.0.1:{port}", server, home / "server.log")
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
-def _answering(address, server, log, seconds=120):
-    for _ in range(seconds):
-        try:
-            urllib.request.urlopen(f"{address}/api", timeout=5).close()
-            return address
-        except OSError:
-            assert server.poll() is None, log.read_text()[-2000:]
-            time.sleep(1)
-    raise TimeoutError(log.read_text()[-2000:])
-
-
 @pytest.fixture(scope="module")
-def page(lab):
+def page(lab, browser):
     """The notebook, open in a window, with all of its cells run."""
-    with opened(f"{lab}/lab/tree/notebook1.ipynb") as page:
+    with opened(f"{lab}/lab/tree/notebook1.ipynb", browser) as page:
         yield page
-
-
-@contextmanager
-def opened(address):
-    """A window on a notebook with all of its cells run."""
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    with sync.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = window(browser, address)
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        page.wait_for_function(f"{CODE}.every(cell => cell.execution_count)", timeout=RUN_SECONDS * 1000)
-        yield page
-        browser.close()
-
-
-def window(browser, address):
-    """A window on a notebook as it was saved."""
-    page = browser.new_page(viewport={"width": 1500, "height": 1700})
-    page.set_default_timeout(60_000)
-    page.goto(address)
-    page.wait_for_selector(".jp-Notebook .jp-Cell")
-    page.wait_for_function("jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status == 'idle'")
-    return page
-
-
-CODE = "jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON().cells.filter(c => c.cell_type == 'code')"
-
-
-def picture(page, name):
-    page.screenshot(path=PICTURES / f"{name}.png")
 
 
 @pytest.fixture(scope="module")
@@ -154,16 +70,6 @@ def written(page):
     until(page, lambda: state(page, "replies.B.end") and not state(page, "writing"), "the end of the reply")
 
 
-def until(page, condition, what, seconds=60):
-    """Wait until `condition()` is true."""
-    for _ in range(seconds * 20):
-        if value := condition():
-            return value
-        page.wait_for_timeout(50)
-    picture(page, "failed")
-    raise AssertionError(f"{what}: not within {seconds} s")
-
-
 def test_all_cells_run_without_an_error(page):
     """JupyterLab goes on drawing whatever failed; an error is in the outputs only."""
     picture(page, "1-all-cells-run")
@@ -171,6 +77,20 @@ def test_all_cells_run_without_an_error(page):
     errors = [(cell["id"], out["evalue"]) for cell in cells for out in cell["outputs"] if out["output_type"] == "error"]
     assert not errors
     assert any("READY" in str(out) for out in cells[0]["outputs"])
+
+
+def test_printed_lines_break_between_words(page):
+    """JupyterLab broke them anywhere: "max_new_t okens"."""
+    word_break = """() => {
+        const output = document.createElement("div");
+        output.className = "jp-OutputArea";
+        output.innerHTML = '<div class="jp-OutputArea-output"><pre>a line</pre></div>';
+        document.body.append(output);
+        const found = getComputedStyle(output.querySelector("pre")).wordBreak;
+        output.remove();
+        return found;
+    }"""
+    assert page.evaluate(word_break) == "normal"
 
 
 def test_a_dial_changes_the_bars_at_once(page, widget):
@@ -264,20 +184,17 @@ def test_another_turn_an_instruction_and_what_does_not_fit(page, widget):
 
 
 def test_axe_finds_nothing_in_the_notebook(page, widget):
-    package = pytest.importorskip("axe_core_python", reason="no axe-core: pip install '.[browser]'")
-    page.evaluate(Path(package.__file__).with_name("axe.min.js").read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run(document.querySelector('.dl')).then((result) => result.violations)")
-    assert [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found] == []
+    assert axe(page, ".dl") == []
 
 
-def test_a_notebook_opened_again_without_its_kernel_shows_the_recorded_lab_and_no_error(page, widget, lab, home):
+def test_a_notebook_opened_again_without_its_kernel_shows_the_recorded_lab_and_no_error(page, widget, browser, home):
     """It said "Error displaying widget: model not found" where the sliders had been. Last: it ends the first kernel."""
     page.evaluate("jupyterapp.commands.execute('docmanager:save')")
     until(page, lambda: "data-twin-of" in (home / "notebook1.ipynb").read_text(), "a saved notebook")
     page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     page.wait_for_timeout(1000)
     with serving(home) as address:
-        again = window(page.context.browser, f"{address}/lab/tree/notebook1.ipynb")
+        again = window(browser, f"{address}/lab/tree/notebook1.ipynb")
         show_explorer(again)
         twin = again.locator("[data-twin-of] .dl")
         twin.wait_for()

@@ -6,7 +6,7 @@ Pages are files; nothing is asked of a network or of a Jupyter server.
 import numpy as np
 import pandas
 import pytest
-from test_notebook1 import CHROMIUM, FLAGS, PICTURES, sync
+from browser import PICTURES
 
 from labkit import structure
 from labkit.corpora.types import Dialogue, Turn
@@ -17,14 +17,11 @@ N = 12  # turns of a dialogue: more than its list shows at once
 
 
 @pytest.fixture(scope="module")
-def page():
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    with sync.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1100, "height": 900})
-        page.on("pageerror", lambda error: pytest.fail(f"an error in the page: {error}"))
-        yield page
-        browser.close()
+def page(browser):
+    page = browser.new_page(viewport={"width": 1100, "height": 900})
+    page.on("pageerror", lambda error: pytest.fail(f"an error in the page: {error}"))
+    yield page
+    page.close()
 
 
 def opened(page, folder, html):

@@ -1,12 +1,16 @@
 """Right and wrong answers to the exercises of notebook 1; test_proofs.py judges them all."""
 
+import math
+from collections import Counter
 from fractions import Fraction
 
 import numpy as np
 import torch
+from sacrebleu import corpus_bleu
 
 from labkit.corpora.slots import placeholder
 from labkit.notebook.exercises.notebook1 import contrast
+from labkit.notebook.exercises.scores_by_hand import _mistaken_bleu
 
 
 def softmax(z):
@@ -137,6 +141,73 @@ def delexicalise_everywhere(text, spans):
     return text
 
 
+def inform_by_loop(turns, goal, find):
+    offered = set()
+    for reply, state in turns:
+        if "_name]" in reply:
+            found = find(state)
+            if not offered or not offered <= found:
+                offered = found
+    return len(offered) > 0 and offered <= find(goal)
+
+
+def inform_backwards(turns, goal, find):
+    """From the last offer back, as long as the one before it was narrower."""
+    offers = [find(state) for reply, state in turns if reply.count("[restaurant_name]")]
+    offer = offers.pop() if offers else set()
+    while offers and (before := offers.pop()) and before <= offer:
+        offer = before
+    return np.bool_(offer and offer.issubset(find(goal)))
+
+
+def inform_by(reduce=None, opens="_name]", keeps_wide=True, of_nothing=False, meets=set.__le__):
+    """Other readings of Inform."""
+
+    def variant(turns, goal, find):
+        offered = set()
+        for reply, state in turns:
+            found = find(state)
+            if opens in reply and not (keeps_wide and offered and offered <= found):
+                offered = reduce(offered, found) if reduce else found
+        return meets(offered, find(goal)) if offered else of_nothing
+
+    return variant
+
+
+def first_offer(turns, goal, find):
+    offers = [find(state) for reply, state in turns if "_name]" in reply]
+    return bool(offers and offers[0]) and offers[0] <= find(goal)
+
+
+def grams(tokens, n):
+    return Counter(zip(*(tokens[i:] for i in range(n)), strict=False))
+
+
+def own_bleu(hypotheses, references):
+    precisions = []
+    for n in (1, 2, 3, 4):
+        pairs = [(grams(h, n), grams(r, n)) for h, r in zip(hypotheses, references, strict=True)]
+        right = sum((said & gold).total() for said, gold in pairs)
+        precisions.append(right / max(1, sum(said.total() for said, _ in pairs)))
+    if 0 in precisions:
+        return 0
+    lengths = [sum(map(len, texts)) for texts in (hypotheses, references)]
+    return 100 * math.prod(precisions) ** 0.25 * min(1, math.exp(1 - lengths[1] / lengths[0]))
+
+
+def sacrebleus(hypotheses, references):
+    texts = [[" ".join(tokens) for tokens in side] for side in (hypotheses, references)]
+    return corpus_bleu(texts[0], [texts[1]], smooth_method="none").score
+
+
+def bleu_with(mistake):
+    def variant(hypotheses, references):
+        found = own_bleu(hypotheses, references)
+        return _mistaken_bleu(hypotheses, references, mistake) if found else 0
+
+    return variant
+
+
 RIGHT = {
     "1.1": ["b", "B", "B.", "[b]"],
     "1.2": [delexicalise_right_to_left, delexicalise_in_pieces],
@@ -155,6 +226,8 @@ RIGHT = {
         lambda *case: Fraction(int(contrast(*case).argmax())),
     ],
     "1.7": [sampler(own_generator), sample_by_gumbel],
+    "1.8": [inform_by_loop, inform_backwards, inform_by()],
+    "1.9": [own_bleu, sacrebleus, lambda h, r: torch.tensor(round(own_bleu(h, r), 2))],
 }
 WRONG = {  # (answer, words of the message that it must get)
     "1.1": [("a", "constant_predictions"), ("c", "gold replies"), ("d", "drawn")],
@@ -202,5 +275,27 @@ WRONG = {  # (answer, words of the message that it must get)
         (sample_uniformly_after_the_first, "each later token depend on"),
         (lambda prompts, next_logits, n, seed: [[None] * n for _ in prompts], "could not read what you returned"),
         (lambda prompts, next_logits, n, seed: [[1] * (n - 1) for _ in prompts], "lists of 6 tokens"),
+    ],
+    "1.8": [
+        (inform_by(of_nothing=True), "nothing was offered"),
+        (inform_by(meets=lambda offered, wanted: bool(offered & wanted)), "all must meet the goal"),
+        (inform_by(meets=lambda offered, wanted: offered == wanted), "need not be all"),
+        (first_offer, "the last offer counts"),
+        (inform_by(keeps_wide=False), "such a wider search takes nothing back"),
+        (inform_by(reduce=set.union), "the last offer counts"),
+        (inform_by(opens="["), "the second reply offers nothing"),
+        (lambda turns, goal, find: 50.0, "Return True or False"),
+        (lambda turns, goal, find: {"True": find(goal)}, "Return True or False"),
+    ],
+    "1.9": [
+        (bleu_with("not clipped"), "clipped means"),
+        (bleu_with("no penalty"), "too short must lose"),
+        (bleu_with("always penalised"), "never above 1"),
+        (bleu_with("upside down"), "wrong way round"),
+        (bleu_with("arithmetic"), "geometric mean"),
+        (bleu_with("mean of replies"), "divide once"),
+        (lambda h, r: own_bleu(h, r) / 100, "Per cent, please"),
+        (lambda h, r: own_bleu(r, h), "BLEU is"),
+        (lambda h, r: [own_bleu(h, r)], "BLEU should be a number"),
     ],
 }

@@ -48,6 +48,98 @@ def lens_row_by_row(hidden, norm, head):
     return [softmax(head @ norm(state)).tolist() for state in hidden]
 
 
+def bytes_of(kept="num_key_value_heads", pair=2, layers="num_hidden_layers"):
+    def count(config, size):
+        heads = config["num_attention_heads"]
+        width = config.get("head_dim") or config["hidden_size"] // heads
+        return pair * config.get(layers, 1) * config.get(kept, heads) * width * size
+
+    return count
+
+
+def bytes_by_loop(config, size):
+    heads = config["num_attention_heads"]
+    total = 0
+    for _ in range(config["num_hidden_layers"]):
+        for _ in ("keys", "values"):
+            width = config["head_dim"] if "head_dim" in config else config["hidden_size"] / heads
+            total += config.get("num_key_value_heads", heads) * width * size
+    return np.float64(total)
+
+
+def written(forward, ids, n):
+    reply, new, past = [], ids, None
+    for _ in range(n):
+        logits, past = forward(new, past)
+        reply.append(int(np.argmax(logits)))
+        new = reply[-1:]
+    return reply
+
+
+def written_by_recursion(forward, ids, n, past=None):
+    logits, past = forward(np.array(ids), past)
+    token = torch.tensor(logits).argmax()
+    return [token, *(written_by_recursion(forward, [int(token)], n - 1, past) if n > 1 else [])]
+
+
+def written_and_read_to_the_end(forward, ids, n):
+    logits, past = forward(ids, None)
+    for _ in range(n):
+        token = int(np.argmax(logits))
+        logits, past = forward([token], past)
+        yield token
+
+
+def written_without(forward, ids, n):
+    known = list(ids)
+    for _ in range(n):
+        known.append(int(np.argmax(forward(known, None)[0])))
+    return known[len(ids) :]
+
+
+def written_twice(forward, ids, n):
+    known, past = list(ids), None
+    for _ in range(n):
+        logits, past = forward(known, past)
+        known.append(int(np.argmax(logits)))
+    return known[len(ids) :]
+
+
+def written_without_past(forward, ids, n):
+    new, reply = ids, []
+    for _ in range(n):
+        new = [int(np.argmax(forward(new, None)[0]))]
+        reply += new
+    return reply
+
+
+def bootstrapped(a, b, score, draws):
+    found = score(b) - score(a)
+    drawn = np.array([score(b[row]) - score(a[row]) for row in draws])
+    return (1 + (abs(drawn - drawn.mean()) >= abs(found)).sum()) / (1 + len(draws))
+
+
+def bootstrapped_by_loop(a, b, score, draws):
+    drawn = [score(np.array([b[i] for i in row])) - score(np.array([a[i] for i in row])) for row in draws]
+    middle, count = sum(drawn) / len(drawn), 1
+    for difference in drawn:
+        count += abs(difference - middle) >= abs(score(b) - score(a))
+    return torch.tensor(count / (len(drawn) + 1), dtype=torch.float64)
+
+
+def bootstrapped_with(extreme, more=1):
+    def variant(a, b, score, draws):
+        found = score(b) - score(a)
+        drawn = np.array([score(b[row]) - score(a[row]) for row in draws])
+        return (more + extreme(drawn, found).sum()) / (more + len(draws))
+
+    return variant
+
+
+def unpaired(a, b, score, draws):
+    return bootstrapped_with(lambda drawn, found: abs(drawn - drawn.mean()) >= abs(found))(a, b[::-1], score, draws)
+
+
 RIGHT = {
     "3.1": [
         lambda lp: torch.tensor(math.exp(-sum(lp) / len(lp))),
@@ -64,6 +156,9 @@ RIGHT = {
         (SWEEP[:1], set()),
     ],
     "3.4": [lambda hidden, norm, head: softmax(norm(hidden) @ head.T), lens_row_by_row],
+    "3.5": [bytes_of(), bytes_by_loop],
+    "3.6": [written, written_by_recursion, written_and_read_to_the_end],
+    "3.7": [bootstrapped, bootstrapped_by_loop],
 }
 WRONG = {  # (answer, words of the message that it must get)
     "3.1": [
@@ -99,5 +194,31 @@ WRONG = {  # (answer, words of the message that it must get)
             lambda hidden, norm, head: softmax(norm(hidden) @ head.T)[-1],
             "an array of shape (4, 9); yours has shape (9,)",
         ),
+    ],
+    "3.5": [
+        (bytes_of(pair=1), "A layer keeps keys and values"),
+        (bytes_of(kept="num_attention_heads"), "as many heads as there are heads of keys and values"),
+        (bytes_of(layers="none"), "Every layer has a cache of its own"),
+        (lambda config, size: bytes_of()({**config, "head_dim": 64}, size), "How wide is one head"),
+        (lambda config, size: 8 * bytes_of()(config, size), "How wide is one head"),
+        (lambda config, size: config, "should be a number"),
+    ],
+    "3.6": [
+        (written_without, "the reply is right, but the model read"),
+        (written_twice, "read it twice"),
+        (written_without_past, "without its past"),
+        (lambda forward, ids, n: written(forward, ids[-1:], n), "First the model reads the whole prompt"),
+        (lambda forward, ids, n: written(lambda *a: (-forward(*a)[0], ()), ids, n), "the likeliest token"),
+        (lambda forward, ids, n: written(forward, ids, n + 1), "the reply is"),
+        (lambda forward, ids, n: written(forward, ids, 60), "more than 40 times"),
+    ],
+    "3.7": [
+        (bootstrapped_with(lambda drawn, found: abs(drawn - drawn.mean()) >= abs(found), more=0), "one more resample"),
+        (bootstrapped_with(lambda drawn, found: abs(drawn) >= abs(found)), "Take their mean away first"),
+        (bootstrapped_with(lambda drawn, found: drawn - drawn.mean() >= found), "compare absolute values"),
+        (bootstrapped_with(lambda drawn, found: drawn * np.sign(found) <= 0), "how often the difference vanishes"),
+        (unpaired, "the same dialogues of both systems"),
+        (lambda a, b, score, draws: 100 * bootstrapped(a, b, score, draws), "A p is a share"),
+        (lambda a, b, score, draws: score(b) - score(a), "; yours is"),
     ],
 }

@@ -9,7 +9,8 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).parents[2]
-QUESTIONS = tomllib.loads((ROOT / "labkit/course/questions.toml").read_text(encoding="utf-8"))["question"]
+MAP = tomllib.loads((ROOT / "labkit/course/questions.toml").read_text(encoding="utf-8"))
+QUESTIONS, LEFT_OUT = MAP["question"], MAP["left_out"]
 
 
 def notebook(number):
@@ -38,7 +39,8 @@ def table():
         file = notebook(number).name if notebook(number) else f"{number}"
         cell = f"[{number}](notebooks/{file})"
         lines.append(f"| {question['task']} | {question['ask']} | {cell} | {', '.join(where)} | {question['as']} |")
-    return "\n".join(lines)
+    left = [f"{left['ask']}: {left['why']}." for left in LEFT_OUT]
+    return "\n".join([*lines, "", "Not here: " + " ".join(left)])
 
 
 if __name__ == "__main__":

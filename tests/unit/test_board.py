@@ -340,6 +340,22 @@ def test_what_is_the_same_in_all_rows_takes_no_column_and_what_differs_is_in_sig
     assert visible.count("stand-in") == 2  # once above the table, once in its caption
 
 
+def test_what_most_rows_have_is_said_once_and_not_in_every_row(tmp_path):
+    """Each row spelt out twenty settings, four lines high: the one that mattered was cut off in the figure's label."""
+    board = Board(tmp_path)
+    for number in range(6):
+        wanted = {"strategy": "sample", "top_p": 0.9 if number == 3 else 1.0, "max_new_tokens": 64}
+        board.add(
+            row(task=f"grid {number}", decoding=wanted, dialogues=2 if number == 4 else 30, dialogue_ids=str(number))
+        )
+    page = board.html().html.split("<details>")[0]
+    assert page.count("top_p=1.0") == page.count("dialogues=30") == 1 and "Where nothing else is said" in page
+    assert ">top_p=0.9<" in page and ">dialogues=2<" in page and "dialogue_ids" not in page
+    assert page.index("what differs") < page.index("BLEU")
+    labels = board.figure().data[0].y
+    assert labels[3] == "grid 3, top_p=0.9" and labels[4] == "grid 4, dialogues=2" and labels[5] == "grid 5"
+
+
 def test_the_table_is_sorted_downwards_with_an_arrow(tmp_path):
     board = Board(tmp_path)
     for success in (10.0, 30.0, 20.0):

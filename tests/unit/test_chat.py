@@ -1,13 +1,18 @@
 """Chat: a conversation without widgets, the same in a browser's place, and inputs that nobody should type."""
 
+import json
+import threading
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
 
 from labkit.decoding.config import DecodingConfig
+from labkit.decoding.streamed import AnswerSoFar
 from labkit.errors import LabError
 from labkit.notebook import chat
 from labkit.notebook.chat import LONGEST, Conversation
+from labkit.notebook.chat_box import answers, files
 from labkit.notebook.view import filled, matching
 
 EVIL = "<script>alert(1)</script>"
@@ -26,7 +31,7 @@ ITALIAN = {"restaurant": {"food": "italian"}}
 def conversation(tiny_lm, monkeypatch):
     """A model that believes ITALIAN and offers a venue; `heard` holds the dialogues it was asked about."""
 
-    def answer(lm, dialogue, config, state=None):
+    def answer(lm, dialogue, config, state=None, **how):
         heard.append(dialogue)
         return {
             "response": "[restaurant_choice] found, [restaurant_name], call [restaurant_phone]",
@@ -54,6 +59,20 @@ def test_the_history_holds_placeholders_and_the_models_own_states(conversation):
     turns = conversation.heard[1].turns
     assert [turn.utterance for turn in turns[::2]] == ["hello", "and the phone?"]
     assert turns[1].utterance.startswith("[restaurant_choice]") and turns[0].state == ITALIAN
+
+
+def test_a_bot_that_looks_things_up_is_asked_with_the_database(tiny_lm, monkeypatch):
+    asked = []
+
+    def answer(lm, dialogue, config, state, *, format, database):
+        asked.append((format, database.count({**ITALIAN, "taxi": {"leaveat": "12:00"}})))
+        return {"response": "hello", "state": {}}
+
+    monkeypatch.setattr(chat, "answer", answer)
+    Conversation(tiny_lm, DATABASE, format="db").say("italian food")
+    assert asked == [("db", {"restaurant": 2})]
+    with pytest.raises(LabError, match="no database"):
+        Conversation(tiny_lm, {}, format="db")
 
 
 def test_a_tracker_gets_the_state_before_and_the_turn(conversation):
@@ -158,8 +177,6 @@ def test_my_own_line_is_there_while_the_bot_writes(conversation, monkeypatch):
 
 def test_no_thread_touches_the_chat(conversation, monkeypatch):
     """Colab does not redraw a widget that a thread changes."""
-    import threading
-
     monkeypatch.setattr(threading.Thread, "start", lambda *_: pytest.fail("a thread was started"))
     above, row = conversation.box().children
     row.children[0].value = "italian food"
@@ -187,3 +204,139 @@ def test_a_tracked_state_stands_in_the_prompt(tiny_lm, monkeypatch):
     talk = Conversation(tiny_lm, DATABASE, track=lambda *_: ITALIAN)
     talk.say("italian food")
     assert tiny_lm.tokenizer.decode(read[0]) == "user> italian food\nstate> restaurant food=italian\nbot>"
+
+
+# --- written token by token -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slow(tiny_lm, monkeypatch):
+    """A conversation whose answers come in four parts; `asked` counts those that were asked for."""
+    parts = [AnswerSoFar({}), AnswerSoFar(ITALIAN), AnswerSoFar(ITALIAN, ""), AnswerSoFar(ITALIAN, "[restaurant_name]")]
+
+    def stream_answer(lm, dialogue, config, state=None, **how):
+        for part in parts:
+            asked.append(dialogue)
+            yield part
+
+    asked = []
+    monkeypatch.setattr(chat, "stream_answer", stream_answer)
+    monkeypatch.setattr(answers, "BREATH", 0)  # one part for a question
+    talk = Conversation(tiny_lm, DATABASE)
+    talk.asked = asked
+    return talk
+
+
+def ask(front, question, **given):
+    """An answer as the front end gets it: through JSON."""
+    return json.loads(json.dumps(front.answer({"ask": question, "id": "1", **given})))
+
+
+@pytest.mark.parametrize("decoding", [DecodingConfig(), DecodingConfig("sample", seed=3), DecodingConfig("beam")])
+@pytest.mark.parametrize("track", [None, lambda state, text: ITALIAN])
+def test_a_streamed_reply_is_the_one_that_say_gives(tiny_lm, decoding, track, monkeypatch):
+    monkeypatch.setattr(import_module("labkit.decoding.predict"), "STATE_TOKENS", 8)
+    decoding = replace(decoding, max_new_tokens=6, num_beams=2 if decoding.strategy == "beam" else 1)
+    at_once, streamed = (Conversation(tiny_lm, DATABASE, decoding, track) for _ in range(2))
+    for text in ("a cheap hotel", "book it"):
+        said = at_once.say(text)
+        *_, last = streamed.write(text)
+        assert last == said and streamed.answers == at_once.answers
+
+
+def test_nothing_is_written_that_is_not_asked_for(slow):
+    """Stop was impossible: the whole reply was written in one event."""
+    front = answers.ChatAnswers(slow)
+    assert ask(front, "say", text="italian") == {"at": 0} and slow.asked == []
+    parts = [ask(front, "more") for _ in range(3)]
+    assert len(slow.asked) == 3 and not any(part["exchange"]["finished"] for part in parts)
+    assert "empty" in parts[0]["exchange"]["facts"][0] and "food=italian" in parts[1]["exchange"]["facts"][0]
+    rest = [ask(front, "more")["exchange"] for _ in range(2)]
+    assert [one["finished"] for one in rest] == [False, True] and rest[1]["text"] == "bella tavola"
+    assert "nothing is being written" in ask(front, "more")["error"] and len(slow.answers) == 1
+
+
+def test_a_stopped_reply_stays_and_one_without_a_word_is_forgotten(slow):
+    front = answers.ChatAnswers(slow)
+    ask(front, "say", text="italian")
+    for _ in range(4):
+        ask(front, "more")
+    assert [one["finished"] for one in ask(front, "all")["exchanges"]] == [False], "this is what Stop leaves"
+    assert ask(front, "say", text="hello")["at"] == 1 and ask(front, "more")["at"] == 1
+    assert ask(front, "say", text="hello again")["at"] == 1, "nothing was said to the first hello"
+    ask(front, "more")
+    assert [turn.utterance for turn in slow.asked[-1].turns] == ["italian", "[restaurant_name]", "hello again", ""]
+    assert slow.asked[-1].turns[1].state == ITALIAN
+    assert ask(front, "restart") == {"exchanges": []} and slow.answers == []
+
+
+@pytest.mark.parametrize(("text", "words"), [("", "nothing"), (" \n", "nothing"), ("x" * (LONGEST + 1), "401 char")])
+def test_the_front_end_hears_what_cannot_be_answered(slow, text, words):
+    front = answers.ChatAnswers(slow)
+    refused = ask(front, "say", text=text)
+    assert words in refused["error"] and refused["exchanges"] == [] and not slow.asked
+
+
+def test_an_error_while_writing_is_heard_and_leaves_no_half_turn(slow, monkeypatch):
+    def broken(*_):
+        yield AnswerSoFar(ITALIAN, "well")
+        raise RuntimeError("the model fell over")
+
+    front = answers.ChatAnswers(slow)
+    monkeypatch.setattr(chat, "stream_answer", broken)
+    ask(front, "say", text="hello")
+    assert ask(front, "more")["exchange"]["text"] == "well"
+    failed = ask(front, "more")
+    assert "the model fell over" in failed["error"] and failed["exchanges"] == [] and slow.answers == []
+    assert "unknown question" in ask(front, "what")["error"]
+
+
+def test_the_widget_answers_with_the_id_of_the_question_and_without_a_thread(slow, monkeypatch):
+    live = pytest.importorskip("labkit.notebook.chat_box.live")
+    sent = []
+    widget = live.ChatBox(answers.ChatAnswers(slow), "here")
+    monkeypatch.setattr(widget, "send", lambda content, buffers=None: sent.append(content))
+    monkeypatch.setattr(threading.Thread, "start", lambda *_: pytest.fail("a thread was started"))
+    for number, question in enumerate([{"ask": "say", "text": "italian"}, *[{"ask": "more"}] * 4]):
+        widget.hear(widget, {**question, "id": f"view-{number}"}, [])
+    assert [one["id"] for one in sent] == [f"view-{number}" for number in range(5)]
+    assert sent[4]["exchange"]["text"] == "bella tavola"
+
+
+def test_the_twin_in_the_notebook_has_the_conversation(slow, monkeypatch):
+    """A notebook that is opened again showed an empty chat: what was said came after the output was written."""
+    display = import_module("labkit.notebook.chat_box.display")
+    shown, twins = [], []
+
+    class Handle:
+        update = staticmethod(lambda data, raw: twins.append(data["text/html"]))
+
+    def displayed(data, raw=True, display_id=None):
+        shown.append(data)
+        return Handle() if display_id else None
+
+    monkeypatch.setattr("IPython.display.display", displayed)
+    created = []
+    monkeypatch.setattr(display, "ChatAnswers", lambda talk: created.append(answers.ChatAnswers(talk)) or created[0])
+    slow._ipython_display_()
+    view, twin = shown
+    assert "application/vnd.jupyter.widget-view+json" in view and view["text/html"] == ""
+    assert "Nothing was said" in twin["text/html"] and "data-twin-of" in twin["text/html"]
+    ask(created[0], "say", text=EVIL)
+    for _ in range(5):
+        ask(created[0], "more")
+    assert len(twins) == 1 and "bella tavola" in twins[0] and "<script>alert" not in twins[0]
+
+
+def test_without_anywidget_core_widgets_are_displayed(slow, monkeypatch):
+    monkeypatch.setenv("LAB_WIDGETS", "core")
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    slow._ipython_display_()
+    assert len(shown) == 2 and "Nothing was said" in shown[1]["text/html"]
+
+
+def test_the_modules_of_the_chat_are_one_file():
+    """A widget's module has no neighbours to import from."""
+    text = files.module()
+    assert "import {" not in text and text.count("export default") == 1 and "class Asking" in text

@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -63,9 +63,57 @@ def rows():
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def test_conversations_are_scored_kept_and_read_back(shipped, capsys):
+    """`labkit converse`: a row of the board, and a file that --corpus reads; stopped, the same command goes on."""
+    from labkit.corpora import load_corpus
+    from labkit.interaction import bots
+
+    flags = ["--model", "mini-pythia", "--corpus", "miniwoz", "--dialogues", "2", "--states", "user", "--patience", "1"]
+    command = ["converse", *flags, "--max-new-tokens", "2", "--json", "talks.json"]
+    real, asked = bots.ModelBot.reply, []
+
+    def interrupted(self, talks):
+        asked.append(len(talks))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return real(self, talks)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bots.ModelBot, "reply", interrupted)
+        assert main(command) == 130 and not rows()
+        assert len(json.loads(Path("talks.json.partial").read_text())["replies"]) == 2
+        assert main(command) == 0
+    (row,) = rows()
+    assert row["task"] == "conversations, states user" and row["conversation"]["n"] == 2
+    assert "states user" in capsys.readouterr().out and not Path("talks.json.partial").exists()
+    assert len(load_corpus("talks.json")["test"]) == 2
+    first = Path("talks.json").read_text()
+    assert main(command) == 0
+    before, after = (json.loads(text)["splits"] for text in (first, Path("talks.json").read_text()))
+    assert before == after
+
+
+def test_states_that_a_format_cannot_have_are_refused(shipped, capsys):
+    flags = ["--model", "mini-pythia", "--corpus", "miniwoz", "--states", "own", "--format", "turns"]
+    assert main(["converse", *flags, "--json", "talks.json"]) == 2
+    assert "writes no states of its own" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "command",
-    ["doctor", "generate", "evaluate", "finetune", "merge", "pretrain", "data-card", "bench", "release", "preflight"],
+    [
+        "doctor",
+        "generate",
+        "evaluate",
+        "converse",
+        "finetune",
+        "merge",
+        "pretrain",
+        "data-card",
+        "bench",
+        "release",
+        "preflight",
+    ],
 )
 def test_every_subcommand_has_help(command, capsys):
     with pytest.raises(SystemExit, match="0"):
@@ -162,6 +210,16 @@ def test_a_limit_counts_whole_dialogues(shipped, corpus):
     assert {key: len(turns) for key, turns in predictions.items()} == wanted
     assert all(isinstance(turn["response"], str) for turns in predictions.values() for turn in turns)
     assert sorted(path.name for path in Path().glob("predictions*")) == ["predictions.json", "predictions.run.json"]
+
+
+def test_states_are_looked_up_in_the_corpus_that_is_named(shipped, corpus, monkeypatch, capsys):
+    assert generate("--limit", "1", "--format", "db") == 0
+    (turns,) = json.loads(Path("predictions.json").read_text()).values()
+    assert all("state" in turn for turn in turns)
+    assert json.loads(Path("predictions.run.json").read_text())["prompt"]["format"] == "db"
+    monkeypatch.setattr("labkit.corpora.load_corpus", lambda *_, **__: replace(corpus, database={}))
+    assert generate("--limit", "1", "--format", "db", "--out", "other.json") == 2
+    assert "no database" in capsys.readouterr().err and not Path("other.json").exists()
 
 
 def test_an_interrupted_generation_goes_on_where_it_stopped(shipped, monkeypatch):

@@ -472,16 +472,20 @@ def dialogue(name: str, n: int) -> Dialogue:
 DIALOGUES = [dialogue("MUL1", 4), dialogue("SNG22", 1), dialogue("PMUL333", 6)]
 
 
-@pytest.mark.parametrize("format", ["turns", "state"])
+HOTELS = {"hotel": [{"name": "a", "area": "north", "stars": "4"}, {"name": "b", "area": "north", "stars": "3"}]}
+
+
+@pytest.mark.parametrize("format", ["turns", "state", "db"])
 def test_predict_answers_every_turn_whatever_the_batch(lm, format):
     config = DecodingConfig("sample", max_new_tokens=6, batch_size=2)
     parts = []
-    predictions = predict(lm, DIALOGUES, config, format=format, on_batch=parts.append)
+    predictions = predict(lm, DIALOGUES, config, format=format, database=HOTELS, on_batch=parts.append)
     assert {key: len(turns) for key, turns in predictions.items()} == {"mul1": 4, "sng22": 1, "pmul333": 6}
     assert list(predictions) == ["mul1", "sng22", "pmul333"], "in the order of the corpus"
     assert {key: turns for part in parts for key, turns in part.items()} == predictions
-    assert all(("state" in turn) == (format == "state") for turns in predictions.values() for turn in turns)
-    assert predict(lm, DIALOGUES[::-1], DecodingConfig("sample", 6, batch_size=64), format=format) == predictions
+    assert all(("state" in turn) == (format != "turns") for turns in predictions.values() for turn in turns)
+    other = DecodingConfig("sample", 6, batch_size=64)
+    assert predict(lm, DIALOGUES[::-1], other, format=format, database=HOTELS) == predictions
 
 
 @pytest.mark.parametrize("max_length", [0, -1])
@@ -517,6 +521,41 @@ def test_no_annotated_state_is_in_the_history_of_a_predicted_one(tiny_lm, monkey
     read.clear()
     predict(lm, DIALOGUES, format="state", own_states=False)
     assert max(prompt.count("state> hotel area=north") for prompt in read) == 5
+
+
+@pytest.mark.parametrize("own_states", [True, False])
+def test_what_the_written_state_finds_stands_before_the_reply(tiny_lm, monkeypatch, own_states):
+    """The look-up of the annotated state would tell the bot what it did not understand."""
+    lm, read = tiny_lm, []
+    written = lm.codec.encode(" hotel stars=4")
+
+    def generate(lm, prompts, config, *, keys, on_batch=None):
+        read.extend(lm.tokenizer.decode(ids) for key, ids in zip(keys, prompts, strict=True) if "state" not in key)
+        return [written if key.endswith("state") else lm.codec.encode(" ok") for key in keys]
+
+    monkeypatch.setattr(import_module("labkit.decoding.predict"), "generate", generate)
+    predict(lm, DIALOGUES, format="db", database=HOTELS, own_states=own_states)
+    assert len(read) == 11
+    for prompt in read:
+        *history, last = prompt.split("user> ")[1:]
+        assert last.endswith("\nstate> hotel stars=4\ndb> hotel 1\nbot>")
+        expected = "state> hotel stars=4\ndb> hotel 1\n" if own_states else "state> hotel area=north\ndb> hotel 2\n"
+        assert all(expected in earlier for earlier in history)
+
+
+def test_a_tracked_state_is_looked_up_too(tiny_lm, monkeypatch):
+    read = []
+    module = import_module("labkit.decoding.predict")
+    monkeypatch.setattr(module, "generate", lambda lm, prompts, config: read.extend(prompts) or [[]])
+    answer(tiny_lm, DIALOGUES[0], state={"hotel": {"area": "south"}}, format="db", database=HOTELS)
+    assert tiny_lm.tokenizer.decode(read[0]).endswith("state> hotel area=south\ndb> hotel 0\nbot>")
+
+
+@pytest.mark.parametrize("database", [None, {}])
+def test_a_bot_that_looks_things_up_needs_a_database(tiny_lm, database):
+    for ask in (lambda **how: predict(tiny_lm, DIALOGUES, **how), lambda **how: answer(tiny_lm, DIALOGUES[0], **how)):
+        with pytest.raises(LabError, match=r"db format .* no database"):
+            ask(format="db", database=database)
 
 
 def test_worked_examples_stand_before_the_history_and_are_not_cut(lm):

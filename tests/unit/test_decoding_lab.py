@@ -310,7 +310,9 @@ def test_without_anywidget_core_widgets_are_displayed(explorer, monkeypatch):
     monkeypatch.setattr("IPython.display.display", lambda bundle, raw: shown.append(bundle))
     monkeypatch.setenv("LAB_WIDGETS", "core")
     explorer._ipython_display_()
-    assert len(shown) == 1 and "<table" in shown[0]["text/html"]
+    widget, twin = shown  # two outputs: of one, JupyterLab draws the widget's error box where no kernel is
+    assert widget["application/vnd.jupyter.widget-view+json"]["model_id"] and widget["text/html"] == ""
+    assert "<table" in twin["text/html"] and "data-twin-of" in twin["text/html"]
 
 
 def test_play_asks_for_the_next_token_until_the_reply_ends(explorer, tiny_lm):

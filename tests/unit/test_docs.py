@@ -55,6 +55,8 @@ def test_every_command_can_be_run(command, tmp_path, monkeypatch, capsys):
     if program == "make":
         run = subprocess.run(["make", "-n", *rest], cwd=ROOT, capture_output=True, text=True)
         return _passed(run.returncode == 0, run.stderr)
+    if program == "git":
+        return _passed(rest[0] == "clone", "only a clone is asked for")
     if program == "conda":
         return _passed((ROOT / rest[-1]).is_file(), f"no {rest[-1]}")
     assert program == "labkit", f"{COMMANDS[command]}: how is this tested? {command}"

@@ -11,6 +11,7 @@ import torch
 from tiny_training import SHAPE, TINY, plain_dialogue, tiny_lm
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from labkit.corpora.search import VenueDatabase
 from labkit.corpora.types import Corpus
 from labkit.decoding.generate import next_token_logits
 from labkit.errors import LabError
@@ -19,6 +20,7 @@ from labkit.models import attach_adapter, load_adapter, load_model, merge, save_
 from labkit.models.likelihood import target_loss
 from labkit.prompts.build import examples
 from labkit.prompts.sequences import Example
+from labkit.storage import read_json
 from labkit.training.advice import smaller
 from labkit.training.config import FinetuneConfig
 from labkit.training.data import Collator, split_dialogues
@@ -365,6 +367,27 @@ def test_a_run_killed_after_its_early_stop_does_not_train_on(corpus: Corpus, tmp
     (tmp_path / "result.json").unlink()
     assert finetune(tiny_lm(), corpus, config, tmp_path).history == first.history
     assert (tmp_path / "adapter_model.safetensors").read_bytes() == before
+
+
+def test_a_bot_learns_with_what_its_states_find(corpus: Corpus, tmp_path: Path) -> None:
+    """The look-up is read and never learnt; without a database the run does not begin."""
+    from labkit.training.data import dataset_of
+
+    config = replace(TINY, format="db", max_steps=2, eval_steps=2, score_dialogues=1)
+    with pytest.raises(LabError, match="no database"):
+        finetune(tiny_lm(), corpus, config, tmp_path)
+    assert not list(tmp_path.iterdir())
+    hotels = {"hotel": [{"name": "a", "area": "north"}]}
+    result = finetune(tiny_lm(), replace(corpus, database=hotels), config, tmp_path)
+    assert read_json(tmp_path / "run.json")["format"] == "db"
+    assert "eval_bleu" in result.history[-1]
+    said = plain_dialogue("a", 1)
+    said.turns[0].state = {"hotel": {"area": "north"}}
+    (row,) = dataset_of([said], tiny_lm().codec, config, VenueDatabase(hotels))
+    learnt = [token for token in row["labels"] if token != -100]
+    text = tiny_lm().tokenizer.decode(row["input_ids"])
+    assert text.startswith("user> question 0 of a\nstate> hotel area=north\ndb> hotel 1\nbot> answer 0")
+    assert tiny_lm().tokenizer.decode(learnt) == " hotel area=north\n answer 0\n<end>"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from labkit.notebook.exercises import every_exercise
 
 
 def test_every_function_exercise_has_a_solution_and_random_inputs():
-    functions = {id for id, task in every_exercise().items() if task.kind == "function"}
+    functions = {id for id, task in every_exercise().items() if task.kind == "function" and not task.is_open}
     assert functions == {solution.id for solution in mutants.solutions()}
     assert functions <= set(mutants.INPUTS), "mutants.INPUTS needs a function draw -> arguments for these exercises"
 

@@ -12,7 +12,7 @@ from labkit.notebook.exercises import every_exercise
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "solutions").glob("*.ipynb"))
 STUDENT = sorted((ROOT / "notebooks").glob("*.ipynb"))
-CHECK = re.compile(r'\bcheck\(\s*"([\d.]+)"')
+CHECK = re.compile(r'\bcheck\(\s*"([\w.]+)"')
 
 each_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 each = pytest.mark.parametrize("path", [*SOURCES, *STUDENT], ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -82,6 +82,21 @@ def test_every_exercise_has_a_check_a_solution_and_a_place_for_the_answer(path):
     assert len(expected) >= 2 and set(checked) == expected
     student = "\n".join(code(ROOT / "notebooks" / path.name))
     assert student.count("your code here") >= len(expected)
+
+
+@each_source
+def test_exercises_have_the_order_and_the_level_of_the_catalogue(path):
+    """`Next: …` leads through a notebook from the top to the end; a grape a level stands in the heading."""
+    number = path.name[0]
+    tasks = {id: task for id, task in every_exercise().items() if task.notebook == number}
+    assert CHECK.findall("\n".join(code(path))) == list(tasks)
+    headings = re.findall(r"^### (?:Exercise|Your turn) ([\w.]+) · .*?(🍇.*)$", "\n".join(markdown(path)), re.MULTILINE)
+    assert headings == [(id, task.grapes) for id, task in tasks.items()]
+
+
+@each_source
+def test_a_notebook_says_how_long_it_takes_in_minutes(path):
+    assert re.search(r"\*\*Time\*\* \(an estimate\): \d+ minutes", markdown(path)[0])
 
 
 @each_source

@@ -114,6 +114,17 @@ def test_a_page_shows_a_widget_by_its_static_twin():
     assert "<table>twin</table>" in page and "0%|" not in page
 
 
+def test_formulas_are_drawn_without_a_network():
+    """They stayed raw TeX: MathJax came from an address outside."""
+    text = "The gain is $\\frac{1-\\alpha}{c}$ and $$P(j \\mid i) = \\sum_k p_k$$ but `$HOME` costs 5 $ or 6."
+    unknown = "$\\begin{nothing} & <b>$"
+    cells = [nbformat.v4.new_markdown_cell(one) for one in (text, unknown)]
+    page = notebook_page(nbformat.v4.new_notebook(cells=cells), "a notebook")
+    assert page.count("<math") == 2 and "<mfrac>" in page and 'display="block"' in page
+    assert "\\frac" not in page and "<code>$HOME</code>" in page and "costs 5 $ or 6" in page
+    assert "mathjax" not in page.lower() and 'src="http' not in page and "&lt;b&gt;" in page
+
+
 BAD = {
     "missing.ipynb": None,
     "empty.ipynb": "",

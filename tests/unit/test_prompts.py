@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from labkit.corpora.search import VenueDatabase
 from labkit.corpora.slots import CLASS_OF
 from labkit.corpora.types import BOT, USER, Dialogue, Span, Turn
 from labkit.errors import LabError
@@ -18,6 +19,7 @@ from labkit.prompts.text import delexicalise, lexicalise, parse_state, state_tex
 
 PHRASE = "i want an italian place in the centre of town for two people on friday please how about this one ?"
 WORDS = PHRASE.split()
+DATABASE = VenueDatabase({"restaurant": [{"food": "italian", "area": a} for a in ("centre", "centre", "north")]})
 STATE = {"restaurant": {"food": "italian", "area": "centre"}, "train": {"leaveat": "17:15"}}
 
 
@@ -100,11 +102,34 @@ def test_state_prompt_goes_on_to_the_reply(codec):
         assert set(whole.labels[len(ids) - len(codec.encode("bot>")) : len(ids)]) == {IGNORED}
 
 
+def test_database_prompt_goes_on_to_the_reply(codec):
+    """The same with the look-up between state and reply: it is read, and neither written nor learnt."""
+    asked = prompts(make_dialogue(), codec, "db", 9999, database=DATABASE)
+    for loss in (False, True):
+        (whole,) = examples(make_dialogue(), codec, "db", max_length=9999, database=DATABASE, train_on_source=loss)
+        for prompt, user in zip(asked, make_dialogue().turns[::2], strict=True):
+            found = " restaurant 2" if user.state else " "  # a train is no entity of this database
+            looked_up = codec.encode(f"db>{found}\n")
+            before = prompt.input_ids + codec.encode(f" {state_text(user.state)}\n")
+            ids = before + looked_up + codec.encode("bot>")
+            assert whole.input_ids[: len(ids)] == ids
+            assert whole.labels[len(prompt.input_ids)] != IGNORED
+            assert set(whole.labels[len(before) : len(before) + len(looked_up)]) == {IGNORED}
+            assert codec.tokenizer.decode(prompt.input_ids).endswith("state>")
+
+
+@pytest.mark.parametrize("database", [None, {}])
+def test_a_look_up_without_a_database_is_one_line(codec, database):
+    for build in (prompts, examples, prompt_of_turn):
+        with pytest.raises(LabError, match=r"db format .* no database"):
+            build(make_dialogue(), codec, "db", database=database)
+
+
 @pytest.mark.parametrize("recipe", ["dialogues", "turns"])
 def test_end_token_once_after_the_last_turn(codec, recipe):
     """A length-capped dialogue of 2023 had no end, so a model never learnt to stop."""
     for format in FORMATS:
-        found = examples(make_dialogue(), codec, format, recipe, max_length=200)
+        found = examples(make_dialogue(), codec, format, recipe, max_length=200, database=DATABASE)
         ends = [example.input_ids.count(codec.end[0]) for example in found]
         assert ends == [0] * (len(found) - 1) + [1]
         assert found[-1].input_ids[-1] == found[-1].labels[-1] == codec.end[0]
@@ -115,10 +140,10 @@ def test_end_token_once_after_the_last_turn(codec, recipe):
 def test_each_reply_has_its_loss_once_whatever_max_length(codec, format, recipe):
     """B1 and B2 of 2023: history inside the target; replies cut out of it. Holds from the longest exchange upwards."""
     dialogue = make_dialogue()
-    (whole,) = examples(dialogue, codec, format, max_length=9999)
+    (whole,) = examples(dialogue, codec, format, max_length=9999, database=DATABASE)
     expected, longest_exchange = loss_text(whole, codec), max(map(len, _pieces(dialogue, codec, format)))
     for max_length in range(len(codec.prefix) + longest_exchange + 1, len(whole.input_ids) + 20, 7):
-        found = examples(dialogue, codec, format, recipe, max_length)
+        found = examples(dialogue, codec, format, recipe, max_length, database=DATABASE)
         assert [line for example in found for line in loss_text(example, codec)] == expected
         assert max(len(example.input_ids) for example in found) <= max_length
         assert all(len(example.input_ids) == len(example.labels) for example in found)
@@ -126,7 +151,8 @@ def test_each_reply_has_its_loss_once_whatever_max_length(codec, format, recipe)
 
 
 def _pieces(dialogue: Dialogue, codec: TextCodec, format: str) -> list[list[int]]:
-    return [[i for part in exchange for i in codec.encode(part.text)] for exchange in exchanges(dialogue, format)]
+    made = exchanges(dialogue, format, database=DATABASE)
+    return [[i for part in exchange for i in codec.encode(part.text)] for exchange in made]
 
 
 def test_exchange_longer_than_the_room_keeps_the_end_of_its_reply(codec):
@@ -140,12 +166,11 @@ def test_exchange_longer_than_the_room_keeps_the_end_of_its_reply(codec):
 def test_truncation_drops_the_oldest_exchanges_never_the_last_user_turn(codec, format):
     """B2 of 2023 kept the oldest. What stays begins with `user>`, as in training, and is a tail of the history."""
     dialogue = make_dialogue()
-    full = prompts(dialogue, codec, format, max_length=9999)
+    full = prompts(dialogue, codec, format, max_length=9999, database=DATABASE)
     seen = set()
     for max_length in range(1, len(full[-1].input_ids) + 5, 5):
-        for short, long, user in zip(
-            prompts(dialogue, codec, format, max_length), full, dialogue.turns[::2], strict=True
-        ):
+        cut = prompts(dialogue, codec, format, max_length, database=DATABASE)
+        for short, long, user in zip(cut, full, dialogue.turns[::2], strict=True):
             kept = short.input_ids[len(codec.prefix) :]
             text = " ".join(codec.tokenizer.decode(kept).split())
             assert long.input_ids[-len(kept) :] == kept
@@ -161,14 +186,15 @@ def test_the_prompt_of_one_turn_is_the_one_among_all(codec, format):
     for tail in (False, True):
         dialogue = make_dialogue(6, tail=tail)
         for max_length in (1, 40, 90, 9999):
-            among_all = prompts(dialogue, codec, format, max_length)
-            alone = [prompt_of_turn(dialogue, codec, format, max_length, turn=turn) for turn in range(6)]
+            among_all = prompts(dialogue, codec, format, max_length, database=DATABASE)
+            how = {"max_length": max_length, "database": DATABASE}
+            alone = [prompt_of_turn(dialogue, codec, format, turn=turn, **how) for turn in range(6)]
             assert alone == among_all
-    last = prompt_of_turn(make_dialogue(2, tail=True), codec, format)
+    last = prompt_of_turn(make_dialogue(2, tail=True), codec, format, database=DATABASE)
     text = " ".join(codec.tokenizer.decode(last.input_ids).split())
     assert last.turn == 2 and "user> bye" in text
     with pytest.raises(LabError, match="no such user turn"):
-        prompt_of_turn(make_dialogue(2), codec, format, turn=2)
+        prompt_of_turn(make_dialogue(2), codec, format, turn=2, database=DATABASE)
 
 
 @pytest.mark.parametrize("max_length", [0, -1])

@@ -10,8 +10,9 @@ import pytest
 from proofs import RIGHT_ANSWERS, WRONG_ANSWERS
 
 from labkit.notebook.exercises import BLANK, RAISED, RIGHT, WRONG, every_exercise, judge
+from labkit.notebook.exercises.catalogue import retired_exercises
 
-EXERCISES = every_exercise()
+EXERCISES = every_exercise() | retired_exercises()  # an earlier version's notebooks still check the latter
 FUNCTIONS = [id for id, task in EXERCISES.items() if task.kind == "function"]
 
 every = pytest.mark.parametrize("id", EXERCISES)
@@ -37,6 +38,7 @@ def test_no_table_proves_an_exercise_that_is_gone():
 def test_right(id, answer):
     verdict = judge(id, answer)
     assert verdict.outcome == RIGHT and verdict.message, verdict
+    assert "in place" not in verdict.message  # a checker's own object may look changed: a copied method is another one
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -110,19 +110,29 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_newest_checkpoint_is_passed_over_and_the_one_before_it_taken(damage, corpus, tmp_path):
-    lm = tiny_lm()
-    finetune(lm, corpus, EPOCHS, tmp_path / "whole")
-    out = tmp_path / "damaged"
+@pytest.fixture(scope="module")
+def whole_and_stopped(corpus, tmp_path_factory) -> tuple[Path, Path]:
+    """The folders of a run that nobody stopped and of one that was stopped at step 7."""
+    folder, lm = tmp_path_factory.mktemp("runs"), tiny_lm()
+    finetune(lm, corpus, EPOCHS, folder / "whole")
     with pytest.raises(Interrupted):
-        finetune(lm, corpus, EPOCHS, out, watch=stop_at(7))
+        finetune(lm, corpus, EPOCHS, folder / "stopped", watch=stop_at(7))
+    return folder / "whole", folder / "stopped"
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_newest_checkpoint_is_passed_over_and_the_one_before_it_taken(
+    damage, corpus, whole_and_stopped, tmp_path
+):
+    whole, stopped = whole_and_stopped
+    out = tmp_path / "damaged"
+    shutil.copytree(stopped, out)
     newest = Path(last_checkpoint(out / "checkpoints"))
     DAMAGES[damage](newest)
     (out / "checkpoints" / "checkpoint-x").mkdir()
     assert Path(last_checkpoint(out / "checkpoints")) != newest
-    finetune(lm, corpus, EPOCHS, out)
-    assert weights(out) == weights(tmp_path / "whole")
+    finetune(tiny_lm(), corpus, EPOCHS, out)
+    assert weights(out) == weights(whole)
 
 
 def test_the_order_of_an_epoch_is_a_function_of_seed_and_epoch():

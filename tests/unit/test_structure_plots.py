@@ -81,6 +81,18 @@ def test_a_slider_lays_each_setting_out_once_from_the_neighbours_that_are_there(
     assert "<b>" not in shown.value and shown.value.count("<title>") == len(table)
 
 
+def test_the_sliders_leave_their_map_in_the_notebook(table, monkeypatch):
+    """A notebook that was opened again without its kernel had an error box where the map had been."""
+    monkeypatch.setattr(maps, "umap_map", lambda vectors, *_: vectors[:, :2])
+    outputs = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: outputs.append(data))
+    vectors = np.random.default_rng(0).normal(size=(len(table), 4))
+    plots.map_sliders(vectors, table, structure.neighbours(vectors, 12))._ipython_display_()
+    widget, twin = outputs
+    assert "application/vnd.jupyter.widget-view+json" in widget and widget["text/html"] == ""
+    assert "<svg" in twin["text/html"] and "data-twin-of" in twin["text/html"]
+
+
 def test_cards_say_words_shares_and_utterances_and_are_escaped(table):
     labels = np.arange(len(table)) % 2
     words = {0: [("north", 0.4), ("<i>", 0.1)], 1: [("bye", 0.3)]}

@@ -58,11 +58,25 @@ class Task:
         for slot in self.requests:
             if slot in REQUESTS:
                 requestable.append(REQUESTS[slot])
-        return {
+        wishes: Json = {
             "informable": informable,
             "requestable": requestable,
             "booking": dict(self.booking) or [],  # an empty list, as in mwzeval's file
         }
+        return wishes | self._alternatives()
+
+    def _alternatives(self) -> Json:
+        """What is wished at first and given up, under MultiWOZ's own names for it; mwzeval does not read them.
+
+        A slot of "fail_info" that the constraints do not have may have any value in the end. A slip of the tongue is
+        no wish.
+        """
+        alternatives: Json = {}
+        if self.first and not self.slip:
+            alternatives["fail_info"] = dict(self.first)
+        if self.unlucky:
+            alternatives["fail_book"] = dict(self.unlucky)
+        return alternatives
 
 
 Tasks = list[Task]

@@ -342,7 +342,7 @@ export function summary(settings) {
 // --- questions to the other side -------------------------------------------------------------------------------------
 
 /* Sends one question at a time and waits for its answer; `send` and `msg:custom` are anywidget's. */
-class Asking {
+export class Asking {
     constructor(model, onSlow) {
         this.model = model;
         this.onSlow = onSlow;
@@ -446,7 +446,7 @@ export function recordedAnswers(answers) {
 // --- small tools for the page ----------------------------------------------------------------------------------------
 
 /* An element with properties, listeners ({onclick: …}) and children. */
-function h(tag, given = {}, ...children) {
+export function h(tag, given = {}, ...children) {
     const element = document.createElement(tag);
     for (const [name, value] of Object.entries(given)) {
         if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
@@ -458,7 +458,7 @@ function h(tag, given = {}, ...children) {
 }
 
 /* Text is only written where it changed: less to draw, and nothing for a screen reader to say twice. */
-function write(element, text) {
+export function write(element, text) {
     if (element.textContent !== text) element.textContent = text;
 }
 
@@ -489,7 +489,7 @@ function visible(text) {
 }
 
 /* A text with its [placeholders] marked. */
-function marked(text) {
+export function marked(text) {
     const parts = text.split(/(\[[\w ]+\])/);
     return parts.map((part, index) => (index % 2 ? h("mark", {}, part) : part));
 }
@@ -522,7 +522,7 @@ function roving(container) {
 }
 
 /* A notebook takes arrow keys and letters for itself, unless it is told that they are for the widget. */
-function keepKeys(element) {
+export function keepKeys(element) {
     element.dataset.lmSuppressShortcuts = "true"; // JupyterLab and Notebook 7
     window.Jupyter?.keyboard_manager?.register_events(element); // the classic notebook
     element.addEventListener("keydown", (event) => event.stopPropagation());
@@ -537,6 +537,23 @@ function themeOf(element) {
         if (alpha > 0.5) return 0.299 * red + 0.587 * green + 0.114 * blue < 128 ? "dark" : "light";
     }
     return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+}
+
+/* Keep `data-theme` of an element up to date; what is returned ends that. */
+export function watchTheme(root) {
+    const look = () => (root.dataset.theme = themeOf(root));
+    const themes = new MutationObserver(look);
+    for (const node of [document.documentElement, document.body]) themes.observe(node, { attributes: true });
+    const darkness = matchMedia("(prefers-color-scheme: dark)");
+    darkness.addEventListener("change", look);
+    const sizes = new ResizeObserver(look); // a front end may draw first and put it on the page then
+    sizes.observe(root);
+    look();
+    return () => {
+        themes.disconnect();
+        sizes.disconnect();
+        darkness.removeEventListener("change", look);
+    };
 }
 
 const NUMBER = new Intl.NumberFormat("en"); // made once: it is slow to make
@@ -850,7 +867,6 @@ class Lab {
     build() {
         const { root } = this;
         root.className = "dl";
-        root.dataset.theme = themeOf(root);
         keepKeys(root);
         root.replaceChildren(
             h(
@@ -862,24 +878,9 @@ class Lab {
                 this.buildCode(),
             ),
         );
-        this.watchTheme();
+        this.closeTheme = watchTheme(root);
         this.syncDials();
         this.drawButtons();
-    }
-
-    watchTheme() {
-        const look = () => (this.root.dataset.theme = themeOf(this.root));
-        this.themes = new MutationObserver(look);
-        for (const node of [document.documentElement, document.body]) this.themes.observe(node, { attributes: true });
-        this.darkness = matchMedia("(prefers-color-scheme: dark)");
-        this.darkness.addEventListener("change", look);
-        this.sizes = new ResizeObserver(look); // a front end may draw first and put it on the page then
-        this.sizes.observe(this.root);
-        this.closeTheme = () => {
-            this.themes.disconnect();
-            this.sizes.disconnect();
-            this.darkness.removeEventListener("change", look);
-        };
     }
 
     numberField(label, value, min, max, onchange, step = 1) {
@@ -1154,7 +1155,8 @@ class Lab {
         this.code = h("pre", { tabindex: 0, role: "region", "aria-label": "the settings as Python" });
         this.useButton = h("button", { type: "button", onclick: () => this.use() }, "Use these settings");
         const copy = h("button", { type: "button", onclick: () => this.copy() }, "Copy");
-        const row = h("div", { class: "dl-row" }, this.start.recorded ? null : this.useButton, copy);
+        const noNotebook = this.start.recorded || this.start.live; // there is nobody to use them
+        const row = h("div", { class: "dl-row" }, noNotebook ? null : this.useButton, copy);
         return h(
             "details",
             { class: "dl-code", open: true },

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from labkit.notebook.decoding_lab.files import MODULE, STYLE
 from labkit.notebook.decoding_lab.recording import opening_answers, recorded_answers
+from labkit.notebook.stand_in import stand_in
 from labkit.shown import Shown
 
 if TYPE_CHECKING:
@@ -107,11 +108,20 @@ def display_live(explorer: "Answers") -> None:
 
 
 def display_with_twin(box: "Widget", twin: Shown) -> None:
-    """A widget, and for where no kernel is (a code host, the HTML report), the same as HTML."""
+    """A widget, and for where it cannot come up (no kernel, a code host, the HTML report), the same as HTML.
+
+    A front end draws the first kind of an output that it knows, and an error box where that fails: so the HTML is an
+    output of its own, hidden behind the widget.
+    """
     from IPython.display import display
 
     view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
     kinds = {WIDGET_VIEW: view, "text/plain": twin.text}
-    if "google.colab" not in sys.modules:  # which of the two Colab would prefer is not known
-        kinds["text/html"] = twin.html
+    if "google.colab" in sys.modules:  # what it does with two outputs, or with two kinds of one, is not known
+        display(kinds, raw=True)
+        return
+    kinds["text/html"] = ""  # an untrusted notebook shows HTML in place of a widget
     display(kinds, raw=True)
+    if twin.html:
+        name = uuid.uuid4().hex[:12]
+        display({"text/html": stand_in(twin.html, name), "text/plain": ""}, raw=True)

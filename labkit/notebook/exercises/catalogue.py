@@ -10,6 +10,7 @@ from labkit.errors import LabError
 from labkit.notebook.exercises.answers import Wrong, letter
 from labkit.notebook.exercises.texts import texts
 
+GRAPE = "🍇"
 Checker = Callable[..., str | None]  # from an answer to what is worth knowing about the right one; raises Wrong
 
 
@@ -25,6 +26,16 @@ class Exercise:
     choices: Mapping[str, str] | None = None  # {letter: text}
     explanations: Mapping[str, str] | None = None  # {letter: why it is right or wrong}
     right: str = ""  # the letter
+    level: int = 1  # 1: one idea, 2: a few steps, 3: think first
+    bonus: bool = False  # of the bonus tier: nothing later needs it
+    is_open: bool = False  # any idea may do: the check says whether it can be used as it is meant
+    retired: bool = False  # in no notebook any more; older ones still check it
+
+    @property
+    def grapes(self) -> str:
+        """The level as the notebook shows it: a grape a level, as the 2023 lab gave them for its questions."""
+        tier = " bonus" if self.bonus else ""
+        return GRAPE * self.level + tier
 
     @property
     def notebook(self) -> str:
@@ -59,39 +70,48 @@ def chosen(task: Exercise, answer: object) -> str:
 
 @cache
 def every_exercise() -> dict[str, Exercise]:
-    """All exercises of all notebooks by id, in order."""
-    exercises = []
-    for id, said in texts().items():
-        if "choices" in said:
-            exercises.append(_choice(id, said))
-        else:
-            kind = said.get("kind", "function")
-            exercises.append(Exercise(id, said["title"], said["hints"], kind))
-    exercises.sort(key=lambda task: order(task.id))
-    return {task.id: task for task in exercises}
+    """The exercises of all notebooks by id, in the order in which the notebooks have them (that of exercises.toml)."""
+    return {id: task for id, task in _with_retired().items() if not task.retired}
 
 
-def _choice(id: str, said: Mapping[str, Any]) -> Exercise:  # Any: TOML
-    choices = {}
-    explanations = {}
-    for key, (text, why) in said["choices"].items():
-        choices[key] = text
-        explanations[key] = why
+@cache
+def retired_exercises() -> dict[str, Exercise]:
+    """Those that only an earlier version's notebooks have: still checked there, no longer counted."""
+    return {id: task for id, task in _with_retired().items() if task.retired}
+
+
+@cache
+def _with_retired() -> dict[str, Exercise]:
+    return {id: _exercise(id, said) for id, said in texts().items()}
+
+
+def _exercise(id: str, said: Mapping[str, Any]) -> Exercise:  # Any: TOML
+    choices = None
+    explanations = None
+    kind = said.get("kind", "function")
+    if "choices" in said:
+        kind = "choice"
+        choices = {key: text for key, (text, _) in said["choices"].items()}
+        explanations = {key: why for key, (_, why) in said["choices"].items()}
     return Exercise(
         id=id,
         title=said["title"],
         hints=said["hints"],
-        kind="choice",
-        question=said["question"],
+        kind=kind,
+        question=said.get("question", ""),
         choices=choices,
         explanations=explanations,
-        right=said["right"],
+        right=said.get("right", ""),
+        level=said["level"],
+        bonus=said.get("bonus", False),
+        is_open=said.get("open", False),
+        retired=said.get("retired", False),
     )
 
 
-def order(id: str) -> list[int]:
-    """Exercises are sorted by this: 1.2 comes before 1.10."""
-    return [int(part) for part in id.split(".")]
+def order(id: str) -> int:
+    """The place of an exercise in the course: 5.b comes between 5.1 and 5.2."""
+    return list(_with_retired()).index(id)
 
 
 def find(id: object) -> Exercise:
@@ -100,7 +120,7 @@ def find(id: object) -> Exercise:
     Raises:
         LabError: there is no such exercise.
     """
-    tasks = every_exercise()
+    tasks = _with_retired()
     if type(id) is float:
         id = str(id)
     if type(id) is not str:  # no other type is asked anything: it may be a student's own

@@ -8,6 +8,7 @@ import torch
 from transformers.generation import logits_process
 
 from labkit.corpora.types import BOT, Span, Turn
+from labkit.notebook.exercises import scores_by_hand
 from labkit.notebook.exercises.answers import Wrong, array, shown, times, whole_number
 from labkit.notebook.exercises.texts import cases
 from labkit.prompts.text import delexicalise as reference_delexicalise
@@ -351,4 +352,6 @@ CHECKERS = {
     "1.5": top_p_filter,
     "1.6": contrastive_step,
     "1.7": repeatable,
+    "1.8": scores_by_hand.inform,
+    "1.9": scores_by_hand.bleu,
 }

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from labkit.notebook.exercises import training_by_hand
 from labkit.notebook.exercises.answers import Wrong, array, number, shown
 from labkit.notebook.exercises.texts import cases
 
@@ -229,4 +230,7 @@ CHECKERS = {
     "2.3": quantise,
     "2.5": bits_per_weight,
     "2.6": best_setting,
+    "2.7": training_by_hand.lora_layer,
+    "2.8": training_by_hand.codebook,
+    "2.9": training_by_hand.step_memory,
 }

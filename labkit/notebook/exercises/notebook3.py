@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from labkit.notebook.exercises import cache_by_hand, scores_by_hand
 from labkit.notebook.exercises.answers import Wrong, array, shown, times
 from labkit.notebook.exercises.attempt import ReturnedNone
 from labkit.notebook.exercises.texts import cases, texts
@@ -170,4 +171,7 @@ CHECKERS = {
     "3.2": largest_that_fits,
     "3.3": bigger,
     "3.4": logit_lens,
+    "3.5": cache_by_hand.cache_bytes,
+    "3.6": cache_by_hand.write_with_cache,
+    "3.7": scores_by_hand.paired_bootstrap,
 }

@@ -6,9 +6,10 @@ import numpy as np
 
 from labkit.corpora.types import Span
 from labkit.metrics import spans
+from labkit.notebook.exercises import scores_by_hand, training_by_hand, your_turns
 from labkit.notebook.exercises.answers import Wrong, number, shown, times, whole_number
 from labkit.notebook.exercises.texts import cases
-from labkit.prompts.format import dialogue_header
+from labkit.prompts.format import BOT_MARK, USER_MARK, dialogue_header
 
 _ROUNDED = 0.0501  # F1 to one decimal is right
 
@@ -157,7 +158,7 @@ def _right_conversation(n: int) -> tuple[list[str], list[str]]:
     text = dialogue_header(n)
     for turn in range(1, n + 1):
         is_user = turn % 2 == 1
-        speaker = "user>" if is_user else "bot>"
+        speaker = USER_MARK if is_user else BOT_MARK
         line = f"{speaker} line {turn}"
         read.append(text + speaker)
         lines.append(line)
@@ -166,8 +167,15 @@ def _right_conversation(n: int) -> tuple[list[str], list[str]]:
 
 
 CHECKERS = {
+    "5.a": your_turns.shots,
     "5.1": early_stopping,
+    "5.1b": training_by_hand.callback,
+    "5.b": your_turns.own_score,
+    "5.c": your_turns.change,
     "5.2": bio,
     "5.3": f1,
+    "5.d": your_turns.features,
+    "5.e": your_turns.tracker,
     "5.5": conversation,
+    "5.7": scores_by_hand.joint_accuracy,
 }

@@ -36,6 +36,7 @@ def progress(save: Path | str | None = None) -> Shown:
     label = f"{solved} of {total} exercises solved"
     for waiting in _what_waits(done):
         label += f". {waiting}"
+    label += f". {_grapes(done)}"
     bar = f'<label>{escape(label)} <progress value="{solved}" max="{total}"></progress></label>'
     rows_of_html = table.to_html(index=False, justify="left")
     folded = f"<details><summary>all exercises</summary>{rows_of_html}</details>"
@@ -43,7 +44,7 @@ def progress(save: Path | str | None = None) -> Shown:
 
 
 def after_a_right_answer(task: Exercise) -> str:
-    """ "3 of 7 in this notebook are right. Next: 1.4 · Top-k filter" """
+    """ "3 of 7 in this notebook are right. Next: 1.4 · Top-k filter 🍇" """
     done = recorded()
     total = 0
     before = []  # unsolved exercises of this notebook
@@ -61,7 +62,20 @@ def after_a_right_answer(task: Exercise) -> str:
     if not waiting:
         return counted
     following = waiting[0]
-    return f"{counted} Next: {following.id} · {following.title}"
+    return f"{counted} Next: {following.id} · {following.title} {following.grapes}"
+
+
+def _grapes(done: Mapping[str, Entry]) -> str:
+    """What was won so far: an exercise is worth a grape a level, and those of the bonus tier come on top."""
+    won = {False: 0, True: 0}  # by whether it is a bonus
+    offered = {False: 0, True: 0}
+    for task in every_exercise().values():
+        offered[task.bonus] += task.level
+        if _is_solved(done, task.id):
+            won[task.bonus] += task.level
+    main = f"{won[False]} of {offered[False]}"
+    bonus = f"{won[True]} of {offered[True]}"
+    return f"Grapes: {main}, and {bonus} in the bonus tier"
 
 
 def _is_solved(done: Mapping[str, Entry], id: str) -> bool:

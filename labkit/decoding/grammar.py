@@ -1,0 +1,170 @@
+"""A grammar as a filter: only tokens that go on towards a valid belief state keep their score.
+
+The state line is a regular language over letters (`labkit.prompts.state_language`), and a tokenizer cuts it in its own
+way. So both are walked together: the vocabulary as a trie of letters, the language along its tries; where a token ends
+and the language still holds, the token is allowed (Willard & Louf 2023, "Efficient Guided Generation for LLMs").
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from labkit.corpora.types import Corpus, Dialogue
+from labkit.decoding.rows import OwnFilter, Written
+from labkit.errors import LabError
+from labkit.prompts.codec import TextCodec
+from labkit.prompts.state_language import Place, Slots, StateLanguage, slots_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+REMEMBERED = 20_000  # places whose tokens are kept
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # the text of a token that is a part of a letter
+
+
+class TokenTrie:
+    """The texts of a vocabulary's tokens as a trie: each place has the tokens that end there."""
+
+    __slots__ = ("children", "tokens")
+
+    def __init__(self) -> None:
+        self.children: dict[str, TokenTrie] = {}
+        self.tokens: list[int] = []
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> "TokenTrie":
+        """The trie of texts [V]; tokens without a text that can be read are in it nowhere."""
+        root = cls()
+        for token, text in enumerate(texts):
+            if not text or UNREADABLE in text:
+                continue
+            node = root
+            for letter in text:
+                node = node.children.setdefault(letter, cls())
+            node.tokens.append(token)
+        return root
+
+
+def token_texts(codec: TextCodec) -> list[str]:
+    """The text of every token [V] inside a line: with its space, which some decoders drop at a beginning.
+
+    Special tokens have none, as in a reply that is read.
+    """
+    tokenizer = codec.tokenizer
+    before = tokenizer.encode("a", add_special_tokens=False)
+    start = tokenizer.decode(before)
+    longer = [[*before, token] for token in range(len(tokenizer))]
+    texts = tokenizer.batch_decode(longer, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return [text.removeprefix(start) for text in texts]
+
+
+class StateGrammar:
+    """The belief states of a corpus, for `predict(…, grammar=…)` or as a filter of `generate`."""
+
+    def __init__(self, slots: Slots, *, from_database: bool = True):
+        self.slots = slots
+        self.from_database = from_database
+        self._tokens: dict[int, _Tokens] = {}
+
+    def language(self, said: Sequence[str] = ()) -> StateLanguage:
+        """The state lines of a dialogue in which the texts were said."""
+        return StateLanguage(self.slots, from_database=self.from_database).hearing(said)
+
+    def filter(self, codec: TextCodec, said: Sequence[Sequence[str]]) -> OwnFilter:
+        """A filter of `generate` for prompts that end in `state>`; `said`: what was said before each of them."""
+        tokens = self._tokens_of(codec)
+        languages = [tokens.language.hearing(texts) for texts in said]
+
+        def state_grammar(scores: "np.ndarray", written: Written) -> "np.ndarray":
+            allowed = tokens.allowed(languages[written.index], written.reply)
+            return only(scores, allowed)
+
+        return state_grammar
+
+    def _tokens_of(self, codec: TextCodec) -> "_Tokens":
+        key = id(codec)  # it is kept by what is kept under the number, so no other one gets it
+        if key not in self._tokens:
+            self._tokens[key] = _Tokens(codec, self)
+        return self._tokens[key]
+
+
+def only(scores: "np.ndarray", allowed: Sequence[int]) -> "np.ndarray":
+    """Scores [V], those of all other tokens at -inf."""
+    import numpy as np
+
+    filtered = np.full_like(scores, -np.inf)
+    index = np.asarray(allowed, dtype=int)
+    filtered[index] = scores[index]
+    return filtered
+
+
+class _Tokens:
+    """Which tokens of a vocabulary go on towards a state."""
+
+    def __init__(self, codec: TextCodec, grammar: StateGrammar):
+        self.codec = codec
+        self.texts = token_texts(codec)
+        self.vocabulary = TokenTrie.of(self.texts)
+        lead = "".join(self.texts[token] for token in codec.encode(" a")).removesuffix("a")  # sentencepiece: two spaces
+        letters = frozenset(text for text in self.texts if len(text) == 1)
+        _check_letters(codec, grammar.slots, letters)
+        self.language = StateLanguage(
+            grammar.slots,
+            from_database=grammar.from_database,
+            lead=lead,
+            letters=letters,
+        )
+        self.known: dict[Place, list[int]] = {}
+
+    def allowed(self, language: StateLanguage, reply: Sequence[int]) -> list[int]:
+        """The tokens that may come after those of a reply; none where it is no beginning of a state."""
+        text = "".join(self.texts[token] for token in reply)
+        place = language.place_after(text)
+        if place is None:
+            return []
+        if place not in self.known:
+            if len(self.known) >= REMEMBERED:
+                self.known.clear()
+            self.known[place] = allowed_tokens(language, place, self.vocabulary)
+        return self.known[place]
+
+
+def _check_letters(codec: TextCodec, slots: Slots, letters: frozenset[str]) -> None:
+    """Raises LabError where a tokenizer lacks a letter that every state needs."""
+    needed = set(" =;|\n")
+    for domain, names in slots.items():
+        needed.update(domain, *names)
+    missing = "".join(sorted(needed - letters))
+    if missing:
+        what = f"{type(codec.tokenizer).__name__} has no token for {missing!r} alone"
+        raise LabError("no grammar with this tokenizer", what, "generate without a grammar, or use another model")
+
+
+def allowed_tokens(language: StateLanguage, place: Place, vocabulary: TokenTrie) -> list[int]:
+    """The tokens whose whole text can be read from a place on, sorted."""
+    allowed: list[int] = []
+    waiting = [(vocabulary, place)]
+    while waiting:
+        node, at = waiting.pop()
+        allowed.extend(node.tokens)
+        for letter, longer in node.children.items():
+            after = language.read(at, letter)
+            if after is not None:
+                waiting.append((longer, after))
+    return sorted(allowed)
+
+
+def state_grammar(corpus: Corpus, *, from_database: bool = True) -> StateGrammar:
+    """The belief states of a corpus: the domains and slots of its schema, values of schema, database and dialogue.
+
+    With `from_database=False` a value of an open slot (a name, a food, a time) has to have been said: a small model
+    then has nothing to confuse it with.
+
+    Raises:
+        LabError: the corpus has no schema.
+    """
+    return StateGrammar(slots_of(corpus), from_database=from_database)
+
+
+def said_before(dialogue: Dialogue, turn: int) -> list[str]:
+    """What both have said up to a user turn, that turn included."""
+    return [said.utterance for said in dialogue.turns[: 2 * turn + 1]]

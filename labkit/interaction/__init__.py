@@ -1,0 +1,45 @@
+"""Does it work for a user? A simulated user, whole conversations with a bot, and their scores."""
+
+from labkit.interaction.acts import ActClassifier, Heard
+from labkit.interaction.agenda import Agenda
+from labkit.interaction.bots import STATES, Bot, ModelBot, Talk
+from labkit.interaction.converse import converse, model_bot
+from labkit.interaction.noise import Noise
+from labkit.interaction.play import Conversation, play
+from labkit.interaction.policies import ConstantPolicy, EagerPolicy, EveryPlaceholderPolicy, RandomPolicy, RulePolicy
+from labkit.interaction.progress import UserAct
+from labkit.interaction.scores import Account, ConversationScores, Share
+from labkit.interaction.tracker import Tracker
+from labkit.interaction.user import SimulatedUser, UserConfig, users_for
+from labkit.interaction.wishes import Wish, playable, wishes_of
+
+__all__ = [
+    "STATES",
+    "Account",
+    "ActClassifier",
+    "Agenda",
+    "Bot",
+    "ConstantPolicy",
+    "Conversation",
+    "ConversationScores",
+    "EagerPolicy",
+    "EveryPlaceholderPolicy",
+    "Heard",
+    "ModelBot",
+    "Noise",
+    "RandomPolicy",
+    "RulePolicy",
+    "Share",
+    "SimulatedUser",
+    "Talk",
+    "Tracker",
+    "UserAct",
+    "UserConfig",
+    "Wish",
+    "converse",
+    "model_bot",
+    "play",
+    "playable",
+    "users_for",
+    "wishes_of",
+]

@@ -1,0 +1,182 @@
+"""A grammar as a filter: every state that is written is one of the corpus, whatever model, tokenizer and batch."""
+
+from dataclasses import replace
+
+import pytest
+import tiny_models
+from tokenizers import Tokenizer, decoders, models, normalizers
+from transformers import PreTrainedTokenizerFast
+
+from labkit.corpora.types import BOT, USER, Corpus, Dialogue, Turn
+from labkit.decoding.config import DecodingConfig
+from labkit.decoding.generate import generate
+from labkit.decoding.grammar import allowed_tokens, said_before, state_grammar
+from labkit.decoding.predict import predict
+from labkit.errors import LabError
+from labkit.models import LanguageModel
+from labkit.prompts.codec import TextCodec
+from labkit.prompts.text import parse_state, state_text
+
+SCHEMA = [
+    {
+        "service_name": "hotel",
+        "slots": [
+            {"name": "hotel-area", "is_categorical": True, "possible_values": ["north", "south"]},
+            {"name": "hotel-name", "is_categorical": False, "possible_values": []},
+            {"name": "hotel-phone", "is_categorical": False},
+        ],
+    },
+    {"service_name": "train", "slots": [{"name": "train-leaveAt"}, {"name": "train-day", "possible_values": []}]},
+    {"service_name": "police", "slots": [{"name": "police-phone"}]},
+]
+CORPUS = Corpus("small", {}, "test", schema=SCHEMA, database={"hotel": [{"name": "Acorn House", "area": "north"}]})
+SAID = ["i want The Gilded Swan, please.", "a train after 17:15"]
+
+
+def test_the_annotated_states_are_states_of_the_grammar(miniwoz):
+    """A grammar that forbids the truth makes a good model worse; one that allows everything is none."""
+    for from_database in (True, False):
+        grammar = state_grammar(miniwoz, from_database=from_database)
+        for one in miniwoz["dev"][:40]:
+            for turn, user in enumerate(one.turns[::2]):
+                language = grammar.language(said_before(one, turn))
+                line = f" {state_text(user.state)}\n"
+                assert line in language
+                assert line[:-1] not in language and line + " " not in language
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        " \n",
+        " hotel area=north\n",
+        " hotel area=dontcare; name=acorn house\n",
+        " hotel name=the gilded swan | train leaveat=17:15\n",
+        " hotel name=gilded\n",
+        " train day=train; leaveat=dontcare\n",
+    ],
+)
+def test_what_the_schema_the_database_and_the_dialogue_know_is_a_state(line):
+    assert line in state_grammar(CORPUS).language(SAID)
+    state = parse_state(line)
+    assert f" {state_text(state)}\n" == line, "what is written is what is read"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "\n",
+        " hotel\n",
+        " hotel area=\n",
+        " hotel area=west\n",
+        " hotel area=the gilded swan\n",  # said, but the schema lists all areas
+        " hotel name=bella tavola\n",
+        " hotel name=gilded the swan\n",
+        " hotel phone=dontcare\n",
+        " police phone=dontcare\n",
+        " hotel name=gilded; area=north\n",
+        " hotel area=north; area=south\n",
+        " train day=dontcare | hotel area=north\n",
+        " hotel area=north;\n",
+        " hotel area=north |\n",
+        " hotel area=north\n\n",
+    ],
+)
+def test_what_nobody_knows_and_what_would_not_be_read_back_is_no_state(line):
+    assert line not in state_grammar(CORPUS).language(SAID)
+
+
+def test_a_grammar_without_the_database_has_what_was_said_only():
+    language = state_grammar(CORPUS, from_database=False).language(SAID)
+    assert " hotel name=acorn house\n" not in language
+    assert " hotel area=north; name=the gilded swan\n" in language
+    assert " hotel name=dontcare\n" in language
+
+
+def test_a_corpus_without_a_schema_is_one_line():
+    with pytest.raises(LabError, match="no schema"):
+        state_grammar(replace(CORPUS, schema=[]))
+
+
+def sentencepiece_like() -> LanguageModel:
+    """A Llama whose tokenizer puts a space before every text, and whose decoder drops it again."""
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *map(chr, range(33, 127))]
+    merges = [("a", "r"), ("e", "a"), ("ar", "ea"), ("▁", "area"), ("n", "o"), ("=", "no")]
+    vocabulary = {token: number for number, token in enumerate([*tokens, *(a + b for a, b in merges)])}
+    bpe = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True))
+    bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    bpe.decoder = decoders.Sequence(parts)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    model, _ = tiny_models.build("llama", vocab_size=len(tokenizer))
+    return LanguageModel("tiny", model, tokenizer, TextCodec(tokenizer), 32, "float32", "cpu", True)
+
+
+@pytest.fixture(scope="module", params=["neox", "llama"])
+def lm(request):
+    if request.param == "llama":
+        return sentencepiece_like()
+    return tiny_models.language_model("neox")
+
+
+def test_the_tokens_allowed_are_those_whose_text_goes_on(lm):
+    """Compared with the definition, token by token: a token may end anywhere, in a value or two slots further."""
+    grammar = state_grammar(CORPUS)
+    tokens = grammar._tokens_of(lm.codec)
+    language = tokens.language.hearing(SAID)
+    lead = tokens.language.lead
+    for beginning in ("", lead, f"{lead}hotel a", f"{lead}hotel area=north", f"{lead}hotel name=the g"):
+        place = language.place_after(beginning)
+        expected = [
+            token
+            for token, text in enumerate(tokens.texts)
+            if text and "\N{REPLACEMENT CHARACTER}" not in text and language.place_after(beginning + text) is not None
+        ]
+        assert allowed_tokens(language, place, tokens.vocabulary) == expected != []
+
+
+def test_a_tokenizer_that_lacks_a_letter_is_one_line():
+    """It marks its bytes as special tokens, so that no equals sign can be read back."""
+    lm = tiny_models.language_model("llama")
+    with pytest.raises(LabError, match=r"no grammar with this tokenizer: .*="):
+        state_grammar(CORPUS).filter(lm.codec, [SAID])
+
+
+def asked_for(n: int) -> tuple[list[Dialogue], list[list[str]]]:
+    """Dialogues in each of which another name was said."""
+    said = [[f"i want a room in the house {number}{number}"] for number in range(n)]
+    return [Dialogue(f"D{i}", (), [Turn(USER, one), Turn(BOT, "ok")]) for i, (one,) in enumerate(said)], said
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
+def test_each_prompt_of_a_batch_has_the_values_of_its_own_dialogue(lm, strategy):
+    """An untuned model writes anything; with the grammar it writes states, the same in every batch."""
+    grammar = state_grammar(CORPUS, from_database=False)
+    dialogues, said = asked_for(6)
+    prompts = [lm.codec.encode(f"user> {texts[0]}\nstate>") for texts in said]
+    settings = {"temperature": 1.5} if strategy == "sample" else {}
+    config = DecodingConfig(strategy, max_new_tokens=100, **settings)
+    written = generate(lm, prompts, config, filters=[grammar.filter(lm.codec, said)])
+    lines = [f" {lm.codec.decode(ids)}\n" for ids in written]
+    for texts, line, ids in zip(said, lines, written, strict=True):
+        assert line in grammar.language(texts) or len(ids) == 100
+    for number in (0, 5):
+        only_filter = grammar.filter(lm.codec, said[number : number + 1])
+        assert generate(lm, prompts[number : number + 1], config, filters=[only_filter]) == [written[number]]
+    states = predict(lm, dialogues, config, format="state", grammar=grammar)
+    for one, texts in zip(dialogues, said, strict=True):
+        (reply,) = states[one.key]
+        assert f" {state_text(reply['state'])}\n" in grammar.language(texts)
+
+
+def test_own_states_of_a_whole_dialogue_are_valid_at_every_turn(miniwoz, lm):
+    grammar = state_grammar(miniwoz)
+    some = [one for one in miniwoz["dev"] if len(one.turns) <= 6][:2]
+    predicted = predict(lm, some, DecodingConfig("sample", max_new_tokens=2), format="state", grammar=grammar)
+    for one in some:
+        for turn, reply in enumerate(predicted[one.key]):
+            assert f" {state_text(reply['state'])}\n" in grammar.language(said_before(one, turn))
+    assert (
+        predict(lm, some[::-1], DecodingConfig("sample", 2, batch_size=1), format="state", grammar=grammar) == predicted
+    )
