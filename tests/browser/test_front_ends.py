@@ -142,6 +142,7 @@ def test_the_classic_notebook_with_colabs_versions_draws_the_lab_and_the_chat(br
         page.set_default_timeout(60_000)
         page.goto(f"{address}/notebooks/{notebook(tmp_path, SETUP, LAB, CHAT)}")
         page.wait_for_function("window.Jupyter?.notebook?.kernel?.is_connected()")
+        page.wait_for_timeout(5000)  # the widget manager asks the kernel for its widgets, which must not cross new ones
         page.evaluate("Jupyter.notebook.execute_all_cells()")
         finished = "Jupyter.notebook.get_cells().every((cell) => cell.input_prompt_number > 0)"
         page.wait_for_function(finished, timeout=300_000)

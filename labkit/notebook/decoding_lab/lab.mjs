@@ -523,7 +523,10 @@ function roving(container) {
 
 /* A notebook takes arrow keys and letters for itself, unless it is told that they are for the widget. */
 export function keepKeys(element) {
-    element.dataset.lmSuppressShortcuts = "true"; // JupyterLab and Notebook 7
+    // JupyterLab and Notebook 7 look at what has the focus first: arrow keys moved the cells, and no dial
+    const keep = (one) => (one.dataset.lmSuppressShortcuts = "true");
+    keep(element);
+    element.addEventListener("focusin", (event) => keep(event.target));
     window.Jupyter?.keyboard_manager?.register_events(element); // the classic notebook
     element.addEventListener("keydown", (event) => event.stopPropagation());
 }
