@@ -5,6 +5,7 @@ What is published was made beside its target, forced to the disk (fsync), and th
 """
 
 import errno
+import gc
 import gzip
 import hashlib
 import json
@@ -45,6 +46,7 @@ __all__ = [
     "atomic_path",
     "claim",
     "foreign_files",
+    "gc_paused",
     "last_checkpoint",
     "listed_files",
     "read_json",
@@ -372,6 +374,18 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def gc_paused() -> Iterator[None]:
+    """Garbage collection off: its passes over millions of new objects take up to three quarters of the reading time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def read_json(path: Path | str, **options: object) -> Any:  # options of json.load; whatever the file holds

@@ -13,7 +13,7 @@ import labkit
 from labkit import lab as decisions
 from labkit.corpora.search import Database
 from labkit.corpora.types import Dialogue, Predictions
-from labkit.errors import LabError
+from labkit.errors import Interrupted, LabError
 from labkit.machine.hardware import hardware
 from labkit.machine.paths import clone_root
 from labkit.shown import readable
@@ -321,7 +321,11 @@ def grade(*, folder: Path, csv_file: Path, html: Path, seconds: float, profile: 
     """Run a class's notebooks again, judge every check anew, and write who solved what as CSV and HTML."""
     from labkit.course.grade import grade
 
-    graded = grade(folder, csv_file, html, seconds=seconds, profile=profile)
+    try:
+        graded = grade(folder, csv_file, html, seconds=seconds, profile=profile)
+    except KeyboardInterrupt as stop:
+        done = f"what was graded by then is in {csv_file} and {html}"
+        raise Interrupted("interrupted", done, "the same command begins anew") from stop
     for remark in graded.remarks:
         say(remark)
     say(f"{len(graded.grades)} grades written to {csv_file} and {html}")

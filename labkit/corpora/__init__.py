@@ -7,6 +7,7 @@ from pathlib import Path
 
 from labkit.corpora.types import SPLIT_ALIASES, Corpus, Dialogue, Span, Turn
 from labkit.errors import LabError
+from labkit.storage import gc_paused
 
 __all__ = ["Corpus", "Dialogue", "Span", "Turn", "load_corpus"]
 
@@ -52,7 +53,7 @@ def _load(
         from labkit.corpora.miniwoz import generate
 
         source = f"generated, seed {seed}"
-        with multiwoz.gc_paused():
+        with gc_paused():
             raw = generate(seed, sizes)
             return multiwoz.from_raw(raw, "miniwoz", source, stand_in=True)
     if name == "multiwoz22":

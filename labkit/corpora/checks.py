@@ -34,6 +34,8 @@ def typed(value: object, kind: type[T], place: str, what: str) -> T:
     Raises:
         LabError: it is of another type; `place` and `what` begin the message.
     """
+    if type(value) is kind and (kind is not str or value.isascii()):
+        return value  # nearly all
     is_kind = isinstance(value, kind)
     if isinstance(value, bool):
         is_kind = kind is bool
@@ -106,8 +108,8 @@ def member(raw: object, name: str, kind: type[T], place: str) -> T:
     if name not in raw:
         refuse(place, f"the field {name!r} is missing")
     value = raw[name]
-    if type(value) is kind and kind is not str:  # nothing to say: most fields, so no message is put together
-        return value
+    if type(value) is kind and (kind is not str or value.isascii()):
+        return value  # nothing to say: most fields, so no message is put together
     return typed(value, kind, place, f"the field {name!r}")
 
 

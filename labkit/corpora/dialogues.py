@@ -5,7 +5,7 @@ frame holds a service's belief state and the slots that the utterance names. dia
 acts and better spans: {turn_id: {"dialog_act": {act: [[slot, value]]}, "span_info": [[act, slot, value, start, end]]}}.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from labkit.corpora.checks import brief, member, members, refuse, text, texts, typed
 from labkit.corpora.types import BOT, USER, Acts, Dialogue, Span, State, Turn
@@ -14,6 +14,11 @@ from labkit.storage import Json
 SPEAKERS = {"USER": USER, "SYSTEM": BOT}
 PAIR = "the field 'dialog_act'"
 SPAN = "the field 'span_info'"
+SLOT_OF_PAIR = f"a slot in {PAIR}"
+VALUE_OF_PAIR = f"a value in {PAIR}"
+ACT_OF_SPAN = f"an act in {SPAN}"
+SLOT_OF_SPAN = f"a slot in {SPAN}"
+VALUE_OF_SPAN = f"a value in {SPAN}"
 Raw = Json  # an object of a JSON file, before it is checked
 RawSpan = list[object]  # [act, slot, value, start, end], as span_info has it
 
@@ -103,14 +108,26 @@ def _state(frames: list[Raw], place: str) -> State:
         slot_values = member(raw_state, "slot_values", dict, place)
         for name, values in slot_values.items():
             text(name, place, "a name in the field 'slot_values'")
-            what = f"{brief(name)!r} in the field 'slot_values'"
-            if typed(values, list, place, what):
-                lower = name.lower()
-                domain, _, slot = lower.partition("-")
-                first = values[0]
-                slots = state.setdefault(domain, {})
-                slots[slot] = _value(first, place, what)
+            first = _first(values)
+            if first is None:  # most are a list of texts: a message is put together for the others alone
+                what = f"{brief(name)!r} in the field 'slot_values'"
+                if not typed(values, list, place, what):
+                    continue
+                first = _value(values[0], place, what)
+            lower = name.lower()
+            domain, _, slot = lower.partition("-")
+            slots = state.setdefault(domain, {})
+            slots[slot] = first
     return state
+
+
+def _first(values: object) -> str | None:
+    """The first of a list of texts, if there is nothing to check about it."""
+    if type(values) is list and values:
+        first = values[0]
+        if type(first) is str and first.isascii():
+            return first
+    return None
 
 
 def _acts(raw: object, place: str) -> Acts:
@@ -121,11 +138,7 @@ def _acts(raw: object, place: str) -> Acts:
         if not isinstance(raw_pairs, list):
             found = brief(repr(raw_pairs))
             refuse(place, f"{PAIR} holds {found}, not [[slot, value]]")
-        pairs = []
-        for raw_pair in raw_pairs:
-            pair = _pair(raw_pair, place)
-            pairs.append(pair)
-        acts[act] = pairs
+        acts[act] = [_pair(raw_pair, place) for raw_pair in raw_pairs]
     return acts
 
 
@@ -135,8 +148,8 @@ def _pair(raw: object, place: str) -> tuple[str, str]:
         found = brief(repr(raw))
         refuse(place, f"{PAIR} holds {found}, not [slot, value]")
     raw_slot, raw_value = raw
-    slot = _value(raw_slot, place, what=f"a slot in {PAIR}")
-    value = _value(raw_value, place, what=f"a value in {PAIR}")
+    slot = _value(raw_slot, place, SLOT_OF_PAIR)
+    value = _value(raw_value, place, VALUE_OF_PAIR)
     name = slot.lower()
     return name, value
 
@@ -167,9 +180,9 @@ def _frame_spans(frames: list[Raw], place: str) -> list[RawSpan]:
 def _span(raw: object, utterance: str, place: str) -> Span:
     _check_kinds(raw, place)
     act, slot, raw_value, first, second = raw
-    text(act, place, f"an act in {SPAN}")
-    text(slot, place, f"a slot in {SPAN}")
-    value = _value(raw_value, place, f"a value in {SPAN}")
+    text(act, place, ACT_OF_SPAN)
+    text(slot, place, SLOT_OF_SPAN)
+    value = _value(raw_value, place, VALUE_OF_SPAN)
     start = min(first, second)  # some copies of the corpus have them swapped
     end = max(first, second)
     length = len(utterance)
@@ -186,20 +199,24 @@ def _span(raw: object, utterance: str, place: str) -> Span:
     )
 
 
+SPAN_KINDS = [str, str, object, int, int]
+
+
 def _check_kinds(raw: object, place: str) -> None:
     """Refuse what is not [text, text, anything, whole number, whole number]."""
-    kinds = []
+    kinds: list[object] = []
     if isinstance(raw, list | tuple):
-        kinds = [type(item) for item in raw]
-    any_kind = kinds[2:3]
-    expected = [str, str, *any_kind, int, int]
-    if kinds != expected:
+        kinds = [*map(type, raw)]
+        kinds[2:3] = [object]  # of any type
+    if kinds != SPAN_KINDS:
         found = brief(repr(raw))
         refuse(place, f"{SPAN} holds {found}, not [act, slot, value, start, end]")
 
 
-def _in_order(spans: Iterable[Span]) -> tuple[Span, ...]:
+def _in_order(spans: Sequence[Span]) -> tuple[Span, ...]:
     """By start; of two that overlap the first one stays, on a tie the one first in the file; an empty one goes."""
+    if not spans:
+        return ()
     kept: list[Span] = []
     last_end = 0
     for span in sorted(spans, key=lambda span: span.start):
@@ -213,6 +230,8 @@ def _in_order(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 def _value(raw: object, place: str, what: str) -> str:
     """A value as text. A number is written out; of a list, the first item counts (others are other spellings)."""
+    if type(raw) is str and raw.isascii():
+        return raw
     if isinstance(raw, list) and raw:
         raw = raw[0]
     if type(raw) in (int, float):

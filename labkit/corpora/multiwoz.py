@@ -4,9 +4,8 @@ A folder holds train/dialogues_*.json, dev/…, test/…, or one train.json, dev
 dialog_acts, goals, booked_domains, schema (.json) and db/{domain}_db.json. All may be gzipped (.json.gz).
 """
 
-import gc
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -15,14 +14,13 @@ from labkit.corpora.checks import brief, member, members, typed
 from labkit.corpora.dialogues import SPEAKERS, Raw, parse_dialogue
 from labkit.corpora.types import Booked, Corpus, Dialogue, Entity, dialogue_key
 from labkit.errors import LabError
-from labkit.storage import read_json
+from labkit.storage import gc_paused, read_json
 
 __all__ = [
     "SPEAKERS",
     "SPLITS",
     "LazySplits",
     "from_raw",
-    "gc_paused",
     "has_dialogues",
     "is_corpus_file",
     "parse_dialogue",
@@ -131,18 +129,6 @@ def read_file(path: Path | str) -> Corpus:
         )
 
 
-@contextmanager
-def gc_paused() -> Iterator[None]:
-    """Garbage collection off: its passes over millions of new objects take up to three quarters of the loading time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
 def has_dialogues(folder: Path | str) -> bool:
     """Whether there is such a folder (`~` is the home folder) with files in MultiWOZ's layout; they are not read."""
     with suppress(OSError, RuntimeError, ValueError):  # a name that is too long, no home folder, a NUL character
@@ -202,14 +188,17 @@ class LazySplits(Mapping[str, list[Dialogue]]):
         dialogues: list[Dialogue] = []
         with gc_paused():
             for path in self._files[split]:
-                file = str(path)
-                items = read_json(path)
-                found = _parse_all(items, self._acts, file, self._booked)
-                _add_keys(found, file, seen)
+                found = self._read_file(path)
+                _add_keys(found, str(path), seen)
                 dialogues += found
         own = list(seen.items())[others:]
         self._keys[split] = dict(own)
         return dialogues
+
+    def _read_file(self, path: Path) -> list[Dialogue]:
+        """The file's dialogues. Its JSON is gone when this returns: garbage collection would look at all of it."""
+        items = read_json(path)
+        return _parse_all(items, self._acts, str(path), self._booked)
 
     def _keys_in(self, split: str) -> dict[str, str]:
         """{Dialogue.key: file} of a split, without parsing it if it has not been read."""
@@ -224,13 +213,18 @@ class LazySplits(Mapping[str, list[Dialogue]]):
 def _keys_of(path: Path) -> dict[str, str]:
     """{Dialogue.key: file} of a file; what is wrong in it is said when its own split is read."""
     keys: dict[str, str] = {}
-    with suppress(LabError), gc_paused():
-        items = typed(read_json(path), list, "", "")
-        for raw in items:
-            dialogue_id = member(raw, "dialogue_id", str, "")
-            key = dialogue_key(dialogue_id)
-            keys[key] = str(path)
+    with gc_paused():
+        for dialogue_id in _ids_of(path):
+            keys[dialogue_key(dialogue_id)] = str(path)
     return keys
+
+
+def _ids_of(path: Path) -> list[str]:
+    ids: list[str] = []
+    with suppress(LabError):
+        for raw in typed(read_json(path), list, "", ""):
+            ids.append(member(raw, "dialogue_id", str, ""))
+    return ids
 
 
 def _parse_all(items: object, acts: Raw, file: str, booked: Booked) -> list[Dialogue]:

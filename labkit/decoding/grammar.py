@@ -8,11 +8,12 @@ and the language still holds, the token is allowed (Willard & Louf 2023, "Effici
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from labkit.corpora.types import Corpus, Dialogue
+from labkit.corpora.types import Corpus
 from labkit.decoding.rows import OwnFilter, Written
 from labkit.errors import LabError
 from labkit.prompts.codec import TextCodec
-from labkit.prompts.state_language import Place, Slots, StateLanguage, slots_of
+from labkit.prompts.state_language import Place, StateLanguage
+from labkit.prompts.state_values import Heard, Slots, said_slots, slots_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,19 +61,26 @@ def token_texts(codec: TextCodec) -> list[str]:
 class StateGrammar:
     """The belief states of a corpus, for `predict(…, grammar=…)` or as a filter of `generate`."""
 
-    def __init__(self, slots: Slots, *, from_database: bool = True):
+    def __init__(self, slots: Slots, *, only_said: bool = False):
         self.slots = slots
-        self.from_database = from_database
+        self.only_said = only_said
+        self._language = StateLanguage(slots)
         self._tokens: dict[int, _Tokens] = {}
 
-    def language(self, said: Sequence[str] = ()) -> StateLanguage:
-        """The state lines of a dialogue in which the texts were said."""
-        return StateLanguage(self.slots, from_database=self.from_database).hearing(said)
+    def language(self, heard: Heard, *, changes: bool = False) -> StateLanguage:
+        """The state lines, or those of `changes`, of a dialogue in which something was heard."""
+        return self._heard_in(self._language, heard, changes)
 
-    def filter(self, codec: TextCodec, said: Sequence[Sequence[str]]) -> OwnFilter:
-        """A filter of `generate` for prompts that end in `state>`; `said`: what was said before each of them."""
+    def filter(self, codec: TextCodec, heard: Sequence[Heard], *, changes: bool = False) -> OwnFilter:
+        """A filter of `generate` for prompts that end in `state>`; `heard`: what was heard before each of them.
+
+        `changes`: what is written changes a state, as in the formats `changes` and `changes-db`.
+
+        Raises:
+            LabError: the tokenizer lacks a letter that every state needs.
+        """
         tokens = self._tokens_of(codec)
-        languages = [tokens.language.hearing(texts) for texts in said]
+        languages = [self._heard_in(tokens.language, one, changes) for one in heard]
 
         def state_grammar(scores: "np.ndarray", written: Written) -> "np.ndarray":
             allowed = tokens.allowed(languages[written.index], written.reply)
@@ -80,10 +88,16 @@ class StateGrammar:
 
         return state_grammar
 
+    def _heard_in(self, language: StateLanguage, heard: Heard, changes: bool) -> StateLanguage:
+        if not self.only_said:
+            return language.hearing(heard, changes=changes)
+        slots = said_slots(self.slots, heard, changes=changes)
+        return StateLanguage(slots, lead=language.lead, letters=language.letters)
+
     def _tokens_of(self, codec: TextCodec) -> "_Tokens":
         key = id(codec)  # it is kept by what is kept under the number, so no other one gets it
         if key not in self._tokens:
-            self._tokens[key] = _Tokens(codec, self)
+            self._tokens[key] = _Tokens(codec, self.slots)
         return self._tokens[key]
 
 
@@ -100,19 +114,14 @@ def only(scores: "np.ndarray", allowed: Sequence[int]) -> "np.ndarray":
 class _Tokens:
     """Which tokens of a vocabulary go on towards a state."""
 
-    def __init__(self, codec: TextCodec, grammar: StateGrammar):
+    def __init__(self, codec: TextCodec, slots: Slots):
         self.codec = codec
         self.texts = token_texts(codec)
         self.vocabulary = TokenTrie.of(self.texts)
         lead = "".join(self.texts[token] for token in codec.encode(" a")).removesuffix("a")  # sentencepiece: two spaces
         letters = frozenset(text for text in self.texts if len(text) == 1)
-        _check_letters(codec, grammar.slots, letters)
-        self.language = StateLanguage(
-            grammar.slots,
-            from_database=grammar.from_database,
-            lead=lead,
-            letters=letters,
-        )
+        _check_letters(codec, slots, letters)
+        self.language = StateLanguage(slots, lead=lead, letters=letters)
         self.known: dict[Place, list[int]] = {}
 
     def allowed(self, language: StateLanguage, reply: Sequence[int]) -> list[int]:
@@ -153,18 +162,13 @@ def allowed_tokens(language: StateLanguage, place: Place, vocabulary: TokenTrie)
     return sorted(allowed)
 
 
-def state_grammar(corpus: Corpus, *, from_database: bool = True) -> StateGrammar:
+def state_grammar(corpus: Corpus, *, only_said: bool = False) -> StateGrammar:
     """The belief states of a corpus: the domains and slots of its schema, values of schema, database and dialogue.
 
-    With `from_database=False` a value of an open slot (a name, a food, a time) has to have been said: a small model
-    then has nothing to confuse it with.
+    With `only_said` there is less to confuse, which a small model needs: a name, a food, a time, a day or a number has
+    to have been said (`labkit.prompts.state_values.said_slots`). What the database does not know is then no value.
 
     Raises:
         LabError: the corpus has no schema.
     """
-    return StateGrammar(slots_of(corpus), from_database=from_database)
-
-
-def said_before(dialogue: Dialogue, turn: int) -> list[str]:
-    """What both have said up to a user turn, that turn included."""
-    return [said.utterance for said in dialogue.turns[: 2 * turn + 1]]
+    return StateGrammar(slots_of(corpus), only_said=only_said)

@@ -9,12 +9,22 @@ from labkit.corpora.types import Dialogue, Predictions, Reply, State
 from labkit.decoding.batches import packed
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.generate import generate
-from labkit.decoding.grammar import StateGrammar, said_before
+from labkit.decoding.grammar import StateGrammar
 from labkit.models import LanguageModel
 from labkit.prompts.build import check_length, prompt_of_turn, prompts
 from labkit.prompts.codec import TextCodec
-from labkit.prompts.format import BOT_MARK, STATEFUL, database_line, searched_in, state_line
-from labkit.prompts.text import parse_state
+from labkit.prompts.format import (
+    BOT_MARK,
+    CHANGING,
+    LOOKING_UP,
+    STATEFUL,
+    database_line,
+    read_state,
+    searched_in,
+    state_before,
+    state_line,
+)
+from labkit.prompts.state_values import Heard
 
 STATE_TOKENS = 192  # room for a belief state, which is longer than a reply; rows leave at its newline
 STATE_ENDING = 8  # room for the tokens of a newline and `bot>` after it, in whatever tokenizer
@@ -60,7 +70,7 @@ class Asker:
         needed = self.config.max_new_tokens
         if self.writes_states:
             needed += STATE_TOKENS + STATE_ENDING
-        if self.format == "db":
+        if self.format in LOOKING_UP:
             needed += DATABASE_TOKENS
         return max(1, min(self.max_length, self.lm.context_length - needed))
 
@@ -91,15 +101,17 @@ class Asker:
         return Question(dialogue, asked.turn, asked.input_ids)
 
     def after_state(self, state: State) -> list[int]:
-        """What stands between a state's line and the reply: `bot>`, and in `db` before it what the state finds."""
+        """What stands between a state's line and the reply: `bot>`, and where it is looked up what the state finds."""
         mark = self.lm.codec.encode(BOT_MARK)
-        if self.format == "db":
+        if self.format in LOOKING_UP:
             return self.lm.codec.encode(database_line(state, self.database)) + mark
         return mark
 
     def with_state(self, question: Question, state: State) -> list[int]:
         """A prompt that ends in `state>`, with the state that something else has tracked."""
-        return question.prompt + self.lm.codec.encode(state_line(state)) + self.after_state(state)
+        before = state_before(question.dialogue, question.turn)
+        line = state_line(self.format, state, before)
+        return question.prompt + self.lm.codec.encode(line) + self.after_state(state)
 
 
 def predict(
@@ -117,11 +129,11 @@ def predict(
     grammar: StateGrammar | None = None,
     on_batch: Callable[[Predictions], None] | None = None,
 ) -> Predictions:
-    """The model's reply to every user turn, each from its gold history; in `state` and `db` with the state it wrote.
+    """The model's reply to every user turn, each from its gold history; in formats with a state with the one it wrote.
 
     There the history holds the states that the model wrote at earlier turns. With `own_states=False` it holds the
     annotated ones: a state is then mostly copied from the one before, and its accuracy says little.
-    In the `db` format the written state is looked up in `database` (`corpus.database`), and the reply reads the result.
+    In `db` and `changes-db` that state is looked up in `database` (`corpus.database`), and the reply reads the result.
     With a `grammar` (`labkit.state_grammar(corpus)`) every state is one that the corpus can have.
     A history too long for `max_length` or the model loses its oldest turns. `on_batch` gets the predictions of whole
     dialogues as they are done: what an interrupted run can keep. `instruction` and the worked examples `shots` are text
@@ -165,8 +177,8 @@ def answer(
 ) -> Reply:
     """State and reply to the last user turn of a dialogue, {"response", "state"}; the bot turn after it is not read.
 
-    A `state` that something else has tracked stands where the model would have written its own. In the `db` format
-    either is looked up in `database`. `grammar` as in `predict`.
+    A `state` that something else has tracked stands where the model would have written its own. In `db` and
+    `changes-db` either is looked up in `database`. `grammar` as in `predict`.
     """
     config = config or DecodingConfig()
     ask = Asker(lm, config, format, database=searched_in(format, database), grammar=grammar)
@@ -259,15 +271,16 @@ def _write_states(ask: Asker, questions: Sequence[Question]) -> tuple[list[State
     prompts = [question.prompt for question in questions]
     how = {}
     if ask.grammar:
-        said = [said_before(question.dialogue, question.turn) for question in questions]
-        how["filters"] = [ask.grammar.filter(codec, said)]
+        heard = [Heard.of(question.dialogue, question.turn) for question in questions]
+        how["filters"] = [ask.grammar.filter(codec, heard, changes=ask.format in CHANGING)]
     written = generate(ask.lm, prompts, longer, keys=names, **how)
     if ask.grammar:
         written = [_whole(ids, codec) for ids in written]
     states = []
     goes_on = []
     for question, ids in zip(questions, written, strict=True):
-        state = parse_state(codec.decode(ids))
+        before = state_before(question.dialogue, question.turn)
+        state = read_state(ask.format, codec.decode(ids), before)
         states.append(state)
         goes_on.append(question.prompt + ids + codec.encode("\n") + ask.after_state(state))
     return states, goes_on

@@ -9,8 +9,7 @@ from labkit.decoding.config import DecodingConfig
 from labkit.decoding.generate import stream
 from labkit.decoding.predict import STATE_TOKENS, Asker, answer
 from labkit.models import LanguageModel
-from labkit.prompts.format import searched_in
-from labkit.prompts.text import parse_state
+from labkit.prompts.format import read_state, searched_in, state_before
 
 
 @dataclass(frozen=True)
@@ -45,14 +44,15 @@ def stream_answer(
     if state is not None:
         yield from _stream_reply(ask, ask.with_state(question, state), state)
         return
+    before = state_before(dialogue, question.turn)
     longer = replace(config, max_new_tokens=STATE_TOKENS)
     written: list[int] = []
     for token in stream(lm, question.prompt, longer, key=f"{question.name}/state"):
         if token not in codec.stop_ids:
             written.append(token)
         text = codec.decode(written)
-        yield AnswerSoFar(parse_state(text))
-    state = parse_state(codec.decode(written))
+        yield AnswerSoFar(read_state(format, text, before))
+    state = read_state(format, codec.decode(written), before)
     prompt = question.prompt + written + codec.encode("\n") + ask.after_state(state)
     yield from _stream_reply(ask, prompt, state, key=question.name)
 

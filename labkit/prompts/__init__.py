@@ -3,6 +3,7 @@
     turns    user> i want a cheap place to eat\\nbot> how about [restaurant_name] ?\\n
     state    the same, with `state> restaurant food=italian; area=centre\\n` before each reply
     db       the same, with `db> restaurant 3\\n` between the two: so many entities that the state finds
+    changes  as state, but only what the turn changed: `state> restaurant area=north\\n`; changes-db with the look-up
     dialogs  `turns> 8\\n` and then the whole dialogue, all of it target
 
 Text is tokenised segment by segment and the ids are joined, so no token ever spans the border between a prompt and its

@@ -14,7 +14,7 @@ from labkit.prompts.text import one_line
 
 RECIPES = ("dialogues", "turns")
 # segments that the model has to write and what stands between them: state, (db line,) `bot>` and reply, or the reply
-WRITTEN = {"state": 3, "db": 4}
+WRITTEN = {"state": 3, "changes": 3, "db": 4, "changes-db": 4}
 
 
 def prompts(
@@ -31,8 +31,8 @@ def prompts(
 ) -> list[Prompt]:
     """The prompt of every bot turn in at most `max_length` tokens: the oldest whole turns go, the last user turn stays.
 
-    In the `state` and `db` formats a prompt ends in `state>`. When the state is written, append a newline, in `db` what
-    `labkit.prompts.format.database_line` looks up in the `database`, and `codec.encode("bot>")`, and go on.
+    In formats with a state a prompt ends in `state>`. When the state is written, append a newline, in `db` and
+    `changes-db` the line `labkit.prompts.format.database_line`, and `codec.encode("bot>")`, and go on.
     Before the history come `instruction` (one line of text) and `shots`, whole dialogues as worked examples (Brown et
     al. 2020); neither is truncated. `chat` puts all of it into the tokenizer's chat template, which is how an
     instruction-tuned model was taught to be asked; the instruction is then the system's message.

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from labkit.corpora.search import Database, VenueDatabase
 from labkit.corpora.types import BOT, Dialogue, State, Turn
 from labkit.errors import LabError
-from labkit.prompts.text import delexicalise, one_line, state_text
+from labkit.prompts.text import changed_state, delexicalise, one_line, parse_state, state_changes, state_text
 
-FORMATS = ("turns", "state", "dialogs", "db")
-STATEFUL = ("state", "db")  # formats in which a belief state stands before each reply
+FORMATS = ("turns", "state", "dialogs", "db", "changes", "changes-db")
+STATEFUL = ("state", "db", "changes", "changes-db")  # formats in which a belief state stands before each reply
+LOOKING_UP = ("db", "changes-db")  # … and after it what the database has for it
+CHANGING = ("changes", "changes-db")  # … in which only what the turn changed is written
 
 USER_MARK = "user>"
 BOT_MARK = "bot>"
@@ -59,7 +61,17 @@ def exchange_at(
     bot = pair[1] if len(pair) == 2 else Turn(BOT, "")
     said, reply = _words(user, bot, lexical)
     if format in STATEFUL:
-        return _with_state(said, user.state, reply, database if format == "db" else None)
+        state = Segment(state_line(format, user.state, state_before(dialogue, index)), target=True)
+        looked_up = []
+        if format in LOOKING_UP:
+            looked_up.append(Segment(database_line(user.state, database), looked_up=True))
+        return [
+            Segment(f"{USER_MARK} {said}\n{STATE_MARK}"),
+            state,
+            *looked_up,
+            Segment(BOT_MARK),
+            Segment(_line(reply), target=True),
+        ]
     if format == "dialogs":
         return _whole_dialogue(dialogue, index, said, reply)
     return [
@@ -82,24 +94,13 @@ def _whole_dialogue(dialogue: Dialogue, index: int, said: str, reply: str) -> Ex
     return segments
 
 
-def _with_state(said: str, state: State, reply: str, database: VenueDatabase | None) -> Exchange:
-    """An exchange with the state before the reply, and between the two what a `database` has for it."""
-    segments = [
-        Segment(f"{USER_MARK} {said}\n{STATE_MARK}"),
-        Segment(state_line(state), target=True),
-    ]
-    if database:
-        segments.append(Segment(database_line(state, database), looked_up=True))
-    return [*segments, Segment(BOT_MARK), Segment(_line(reply), target=True)]
-
-
 def check_format(format: str, database: Database | VenueDatabase | None = None) -> None:
     """Raises LabError where a format is none of FORMATS, or one that looks things up, and there is no database."""
     if format not in FORMATS:
         raise LabError(f"unknown prompt format {format!r}", "", f"choose one of {', '.join(FORMATS)}")
-    if format == "db" and not database:
+    if format in LOOKING_UP and not database:
         action = "give database=corpus.database of a corpus that has one, or use format='state'"
-        raise LabError("the db format looks belief states up", "there is no database", action)
+        raise LabError(f"the {format} format looks belief states up", "there is no database", action)
 
 
 def searched_in(format: str, database: Database | VenueDatabase | None) -> VenueDatabase | None:
@@ -109,7 +110,7 @@ def searched_in(format: str, database: Database | VenueDatabase | None) -> Venue
         LabError: see `check_format`; or an entity has no text where text belongs.
     """
     check_format(format, database)
-    if format != "db":
+    if format not in LOOKING_UP:
         return None
     return database if isinstance(database, VenueDatabase) else VenueDatabase(database)
 
@@ -128,9 +129,21 @@ def dialogue_header(n_turns: int) -> str:
     return f"turns> {n_turns}\n"
 
 
-def state_line(state: State) -> str:
-    """What stands after `state>`: the belief state and the end of its line."""
-    return _line(state_text(state))
+def state_before(dialogue: Dialogue, index: int) -> State:
+    """The belief state before a user turn; nothing before the first."""
+    return dialogue.turns[2 * index - 2].state if index else {}
+
+
+def state_line(format: str, state: State, before: State) -> str:
+    """What stands after `state>`: the belief state, or what changed it, and the end of its line."""
+    written = state_changes(before, state) if format in CHANGING else state
+    return _line(state_text(written))
+
+
+def read_state(format: str, text: str, before: State) -> State:
+    """The belief state that a model means by what it wrote after `state>`."""
+    written = parse_state(text)
+    return changed_state(before, written) if format in CHANGING else written
 
 
 def database_line(state: State, database: VenueDatabase) -> str:

@@ -1,45 +1,16 @@
 """What a belief state may say, letter by letter: the language of the state line of one dialogue.
 
-Domains and slots come from the schema, in the order of `state_text`, each at most once; values come from the schema,
-the database, and what was said. The language is read along tries: at each place, a trie of what may come next.
+Domains and slots come in the order of `state_text`, each at most once, and values from `labkit.prompts.state_values`.
+The language is read along tries: at each place, a trie of what may come next.
 """
 
 import copy
-import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from labkit.corpora.types import Corpus, Entity, Service
-from labkit.errors import LabError
-from labkit.prompts.text import one_line
-
-DONT_CARE = "dontcare"
-REQUESTED = {  # slots of the schema that a user asks for: the bot tells them, and no state has them
-    "address",
-    "phone",
-    "postcode",
-    "ref",
-    "entrancefee",
-    "openhours",
-    "trainid",
-    "price",
-    "duration",
-}
-LONGEST_RUN = 6  # words of a value that was said
-AROUND_WORDS = " .,?!:;\"()[]'"
-SYNTAX = re.compile(r"[;|=]")  # a value that holds one of these could not be read back
-
-
-@dataclass(frozen=True)
-class SlotValues:
-    """The values of a slot that the schema and the database know; of an open slot there may be others."""
-
-    known: frozenset[str]
-    is_open: bool
-
-
-Slots = dict[str, dict[str, SlotValues]]  # {domain: {slot: its values}}
+from labkit.corpora.types import State
+from labkit.prompts.state_values import Heard, Slots, SlotValues, runs_of
+from labkit.prompts.text import NOT_SAID
 
 
 @dataclass(frozen=True)
@@ -82,28 +53,27 @@ class StateLanguage:
     A line is read from `begin()` on, letter by letter, with `read`.
     """
 
-    def __init__(
-        self, slots: Slots, *, from_database: bool = True, lead: str = " ", letters: frozenset[str] | None = None
-    ):
-        """Open slots have the values that the database knows, if `from_database`, and what was said (`hearing`).
-
-        `lead` is what stands before the first word; values that need other `letters` are left out (None: none is).
-        """
+    def __init__(self, slots: Slots, *, lead: str = " ", letters: frozenset[str] | None = None):
+        """`lead` stands before the first word; values that need other `letters` are left out (None: none is)."""
         self.domains = sorted(slots)
         self.slots = [sorted(slots[domain]) for domain in self.domains]
         self.values = slots
-        self.from_database = from_database
         self.lead = lead
         self.letters = letters
-        self._said: tuple[Node, ...] = ()  # the values in each text that was said
+        self._texts: tuple[str, ...] = ()  # what was said
+        self._held: State = {}  # slots that can be taken back
         self._tries: dict[Choice, Node] = {}
         self._endings: dict[Choice, Node] = {}
 
-    def hearing(self, texts: Sequence[str]) -> "StateLanguage":
-        """The same language in a dialogue in which the texts were said: open slots can have their words as values."""
-        heard = copy.copy(self)  # the tries are shared: they are of the corpus
-        heard._said = tuple(_said_values(text, self.letters) for text in texts)
-        return heard
+    def hearing(self, heard: Heard, *, changes: bool = False) -> "StateLanguage":
+        """The same language in a dialogue: open slots can have words that were said as values.
+
+        With `changes` the line says what changes the state before: its slots can be taken back (`none`).
+        """
+        language = copy.copy(self)  # the tries are shared: they are of the corpus
+        language._texts = heard.texts
+        language._held = heard.before if changes else {}
+        return language
 
     def begin(self) -> Place:
         """The place before the first letter."""
@@ -140,8 +110,12 @@ class StateLanguage:
         if choice not in self._tries:
             self._tries[choice] = self._options(choice)
         roots = [self._tries[choice]]
-        if choice.kind == "value" and self._values_of(choice).is_open:
-            roots.extend(self._said)
+        if choice.kind == "value":
+            if self._values_of(choice).is_open:
+                roots.extend(_trie(runs_of(text), self.letters) for text in self._texts)
+            domain = self.domains[choice.domain]
+            if self.slots[choice.domain][choice.slot] in self._held.get(domain, {}):
+                roots.append(_trie((NOT_SAID,), self.letters))
         return tuple((root, choice) for root in roots)
 
     def _options(self, choice: Choice) -> Node:
@@ -158,11 +132,7 @@ class StateLanguage:
             for number in range(choice.slot, len(names)):
                 root.add(f"{names[number]}=").then = Choice("value", choice.domain, number)
         elif choice.kind == "value":
-            values = self._values_of(choice)
-            hidden = values.is_open and not self.from_database
-            for value in {DONT_CARE} if hidden else values.known:
-                if is_spelt(value, self.letters):
-                    root.add(value).is_value = True
+            return _trie(tuple(self._values_of(choice).known), self.letters)
         return root
 
     def _add_domains(self, node: Node, first: int) -> None:
@@ -187,66 +157,11 @@ class StateLanguage:
         return self.values[domain][slot]
 
 
-def slots_of(corpus: Corpus) -> Slots:
-    """The slots that a belief state can have by a corpus' schema, with the values of the schema and the database.
-
-    Raises:
-        LabError: the corpus has no schema.
-    """
-    if not corpus.schema:
-        raise LabError(f"{corpus.name} has no schema", "no grammar without one", "put schema.json into its folder")
-    slots: Slots = {}
-    for service in corpus.schema:
-        domain = str(service["service_name"])
-        entities = corpus.database.get(domain, [])
-        of_domain = _slots_of(service, domain, entities if isinstance(entities, list) else [])
-        if of_domain:
-            slots[domain] = of_domain
-    return slots
-
-
-def _slots_of(service: Service, domain: str, entities: list[Entity]) -> dict[str, SlotValues]:
-    slots = {}
-    for slot in service.get("slots", []):
-        name = str(slot["name"]).partition("-")[2].lower()
-        is_requested = name in REQUESTED or (domain, name) == ("taxi", "type")  # of a taxi, the bot tells the type
-        if is_requested:
-            continue
-        listed = slot.get("possible_values") or []
-        texts = {DONT_CARE, *map(str, listed), *_column(entities, name)}
-        known = frozenset(text for text in texts if is_writable(text))
-        is_open = not (listed and slot.get("is_categorical"))
-        slots[name] = SlotValues(known, is_open)
-    return slots
-
-
-def _column(entities: list[Entity], slot: str) -> Iterator[str]:
-    """The texts in the database's column of a slot, which it may spell `leaveAt` or `price range`."""
-    for entity in entities:
-        for column, value in entity.items():
-            if column.lower().replace(" ", "") == slot and isinstance(value, str):
-                yield one_line(value).lower()
-
-
-def is_writable(value: str) -> bool:
-    """Whether a value, written in a state line, is read back as it was."""
-    return bool(value) and value == one_line(value) and not SYNTAX.search(value)
-
-
-def is_spelt(value: str, letters: frozenset[str] | None) -> bool:
-    """Whether a value needs no other letters."""
-    return letters is None or letters.issuperset(value)
-
-
-@lru_cache(maxsize=2**14)
-def _said_values(text: str, letters: frozenset[str] | None) -> Node:
-    """The runs of words in a text that could be the value of an open slot, in lower case, as a trie."""
-    words = [word.strip(AROUND_WORDS) for word in text.lower().split()]
+@lru_cache(maxsize=2**12)
+def _trie(values: tuple[str, ...], letters: frozenset[str] | None) -> Node:
+    """Values as a trie, without those that need other letters."""
     root = Node()
-    for first in range(len(words)):
-        last = min(first + LONGEST_RUN, len(words))
-        for end in range(first + 1, last + 1):
-            run = one_line(" ".join(words[first:end]))
-            if is_writable(run) and is_spelt(run, letters):
-                root.add(run).is_value = True
+    for value in values:
+        if letters is None or letters.issuperset(value):
+            root.add(value).is_value = True
     return root

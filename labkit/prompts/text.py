@@ -67,6 +67,37 @@ def state_text(state: State) -> str:
     return " | ".join(parts)
 
 
+NOT_SAID = "none"  # what is written for a slot that leaves the state
+
+
+def state_changes(before: State, after: State) -> State:
+    """What a turn changed: the slots that are new or have a new value, and NOT_SAID for those that are gone."""
+    changes: State = {}
+    for domain in {**before, **after}:
+        old = before.get(domain, {})
+        new = after.get(domain, {})
+        changed = {slot: value for slot, value in new.items() if old.get(slot) != value}
+        changed.update({slot: NOT_SAID for slot in old if slot not in new})
+        if changed:
+            changes[domain] = changed
+    return changes
+
+
+def changed_state(before: State, changes: State) -> State:
+    """The state after some changes; `before` stays as it is.
+
+    >>> changed_state({"hotel": {"area": "north", "stars": "4"}}, {"hotel": {"stars": "none", "type": "hotel"}})
+    {'hotel': {'area': 'north', 'type': 'hotel'}}
+    """
+    after: State = {}
+    for domain in {**before, **changes}:
+        slots = {**before.get(domain, {}), **changes.get(domain, {})}
+        kept = {slot: value for slot, value in slots.items() if value != NOT_SAID}
+        if kept:
+            after[domain] = kept
+    return after
+
+
 def parse_state(text: str) -> State:
     """The belief state that a model wrote; what does not parse is left out, since a model may write anything."""
     state: State = {}

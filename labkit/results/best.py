@@ -20,7 +20,8 @@ def same_dialogues(row: Row) -> Group:
     Of a row without a fingerprint (an earlier version's) only the number of its dialogues is known; such rows are
     compared with each other, as they always were, and with no others.
     """
-    return tuple(row.get(name) for name in ("corpus", "split", "dialogues", "dialogue_ids"))
+    get = row.get
+    return get("corpus"), get("split"), get("dialogues"), get("dialogue_ids")
 
 
 def intervals_of(row: Row) -> dict[str, Interval]:
@@ -32,17 +33,24 @@ def intervals_of(row: Row) -> dict[str, Interval]:
     result = {}
     for name, (low, high) in (row.get("intervals") or {}).items():
         score = row.get(name)
-        n = row.get("dialogues")
         if score is None:
             continue
-        has_collapsed = name in SHARES and low == high
-        if has_collapsed and n and 0 <= score <= 100:
-            n_passed = round(score / 100 * n)
-            share_low, share_high = wilson(n_passed, n)
-            low = 100 * share_low
-            high = 100 * share_high
+        if low == high and name in SHARES:
+            low, high = _of_share(row, name)
         result[name] = (low, high)
     return result
+
+
+def _of_share(row: Row, name: str) -> Interval:
+    """Wilson's interval of a share, in per cent; the one that stands in the row if that is no share of dialogues."""
+    n = row.get("dialogues")
+    score = row[name]
+    if not n or not 0 <= score <= 100:
+        low, high = row["intervals"][name]
+        return low, high
+    n_passed = round(score / 100 * n)
+    low, high = wilson(n_passed, n)
+    return 100 * low, 100 * high
 
 
 Best = dict[tuple[Group, str], Row]  # {(same dialogues, score): the row}
@@ -58,12 +66,21 @@ class Ranking:
             group = same_dialogues(row)
             for name in intervals_of(row):
                 self._enter((group, name), row, row[name])
+        self.low_of_best: dict[tuple[Group, str], float] = {}
+        for place, row in self.best.items():
+            low, _ = intervals_of(row)[place[1]]
+            self.low_of_best[place] = low
 
     def _enter(self, place: tuple[Group, str], row: Row, score: float) -> None:
         name = place[1]
-        if place not in self.best or score > self.best[place][name]:
+        best = self.best.get(place)
+        if best is None:
             self.best[place] = row
-        self.lowest[place] = min(score, self.lowest.get(place, score))
+            self.lowest[place] = score
+        elif score > best[name]:
+            self.best[place] = row
+        elif score < self.lowest[place]:
+            self.lowest[place] = score
 
     def near(self, row: Row) -> dict[str, str]:
         """{score: "10.3–12.1 ≈ best"}: the intervals of a row and, where rows differ, how far it is from the best."""
@@ -81,8 +98,7 @@ class Ranking:
             return ""
         if best is row:
             return " best"
-        low_of_best, _ = intervals_of(best)[name]
-        if high >= low_of_best:
+        if high >= self.low_of_best[place]:
             return " ≈ best"
         return ""
 
@@ -117,7 +133,8 @@ def _all_that_lasts(row: Row) -> str:
 
 def _glance(row: Row) -> tuple[object, ...]:
     """Texts and numbers, whatever was in the file: `labkit.results.lines` has seen to it."""
-    return tuple(row.get(name) for name in ("task", "model", "bleu", "inform", "success", "seed"))
+    get = row.get
+    return get("task"), get("model"), get("bleu"), get("inform"), get("success"), get("seed")
 
 
 PASSING = ("time", "seconds", "speed", "versions", "notes")  # what differs when the same run is repeated

@@ -1,6 +1,6 @@
 """The results board: one store for all notebooks and the command line, a row for every evaluated run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,7 +13,7 @@ from labkit.results.page import page, sorting_key
 from labkit.results.report import markdown_table
 from labkit.results.row import SCORES, Row, in_words, is_number, model_name
 from labkit.shown import Shown
-from labkit.storage import writable_file, write_text
+from labkit.storage import gc_paused, writable_file, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +36,8 @@ MEASURED = (
     "time",
 )
 COLUMNS = (*SETTING, *MEASURED)
+SETTINGS = ("decoding", "training")
+SCALARS = (str, int, float)
 CSV = (".csv", ".txt")
 
 
@@ -76,8 +78,14 @@ class Board:
 
         What is no row (a line that a killed writer left unfinished) and values of a wrong type are left out, and said.
         """
+        with gc_paused():
+            return [lines.with_own_settings(row) for row in self._rows(**having)]
+
+    def _rows(self, **having: object) -> list[Row]:
+        """Rows that share settings: nothing may change these."""
         found = lines.read_rows(self.path)
-        found = [row for row in found if all(row.get(name) == value for name, value in having.items())]
+        for name, value in having.items():
+            found = [row for row in found if row.get(name) == value]
         places: dict[str, str] = {}
         for row in found:
             adapter = row.get("adapter")
@@ -99,22 +107,14 @@ class Board:
         """
         import pandas as pd
 
-        rows = self._flat_rows(**having)
-        columns = self._columns(rows)
-        _check_column(sort, columns)
-        told = {name: _settings_in_words([row.get(name) for row in rows]) for name in ("decoding", "training")}
-        ranking = Ranking(rows)
-        shown = []
-        for number, row in enumerate(rows):
-            cells = {name: row.get(name) for name in columns}
-            for name in ("stand_in", "speed"):
-                cells[name] = in_words(cells[name])
-            for name, texts in told.items():
-                cells[name] = texts[number]
-            cells["intervals"] = ", ".join(f"{name} {near}" for name, near in ranking.near(row).items())
-            shown.append(cells)
-        shown.sort(key=lambda cells: sorting_key(cells[sort]), reverse=descending)
-        return pd.DataFrame(shown, columns=columns)
+        with gc_paused():
+            rows = self._flat_rows(**having)
+            columns = self._columns(rows)
+            _check_column(sort, columns)
+            place = columns.index(sort)
+            cells = _cells(rows, columns)
+            cells.sort(key=lambda line: sorting_key(line[place]), reverse=descending)
+            return pd.DataFrame(cells, columns=columns)
 
     def html(self, sort: str = "time") -> Shown:
         """The board to look at, one table a corpus and split; a click on a heading sorts it.
@@ -125,10 +125,11 @@ class Board:
         Raises:
             LabError: there is no such column to sort by.
         """
-        rows = self._flat_rows()
-        columns = [name for name in self._columns(rows) if name != "intervals"]
-        _check_column(sort, columns)
-        return page(rows, columns, sort)
+        with gc_paused():
+            rows = self._flat_rows()
+            columns = [name for name in self._columns(rows) if name != "intervals"]
+            _check_column(sort, columns)
+            return page(rows, columns, sort)
 
     def csv(self, path: Path | str | None = None) -> str | None:
         """All that the rows hold, one column a field (`decoding.top_p`), into a file (whole or not at all) or as text.
@@ -172,21 +173,24 @@ class Board:
 
     def _flat_rows(self, **having: object) -> list[Row]:
         """The rows as views show them: names in place of paths, and scores of other tasks beside the four."""
-        flat = []
+        rows = self._rows(**having)
         places: dict[str, str] = {}
-        for row in self.rows(**having):
-            tracking = row.get("dst") or {}
-            spans = row.get("spans") or {}
-            scores = {"joint_accuracy": tracking.get("joint_accuracy"), "span_f1": spans.get("f1")}
-            scores["interactive"] = _conversation_share(row, "success")
-            scores["strict"] = _conversation_share(row, "strict_success")
+        names: dict[str | None, str | None] = {}
+        for row in rows:
             adapter = row.get("adapter")
             if adapter:
                 if adapter not in places:
                     places[adapter] = self._kept(row)["adapter"]
                 row["adapter"] = places[adapter]
-            flat.append({**row, "model": _name(row), **scores})
-        return flat
+            model = row.get("model")
+            if model not in names:
+                names[model] = _name(row)
+            row["model"] = names[model]
+            row["joint_accuracy"] = (row.get("dst") or {}).get("joint_accuracy")
+            row["span_f1"] = (row.get("spans") or {}).get("f1")
+            row["interactive"] = _conversation_share(row, "success")
+            row["strict"] = _conversation_share(row, "strict_success")
+        return rows
 
     def _columns(self, rows: Sequence[Row]) -> list[str]:
         if any(row.get("failed") for row in rows):
@@ -233,31 +237,55 @@ def _check_column(sort: str, columns: Sequence[str]) -> None:
         raise LabError(f"the board has no column {sort!r}", "", f"choose one of {', '.join(columns)}")
 
 
-def _settings_in_words(column: Sequence[Mapping[str, object] | None]) -> list[object]:
-    """A column of settings as texts. Only those that differ are told: the others would only fill the table.
+def _cells(rows: Sequence[Row], columns: Sequence[str]) -> list[list[object]]:
+    """The table's cells, row by row; in the rows themselves words take the place of settings."""
+    for name in SETTINGS:
+        _tell_settings(rows, name)
+    ranking = Ranking(rows)
+    lines = []
+    for row in rows:
+        near = ranking.near(row)
+        row["intervals"] = ", ".join([f"{name} {words}" for name, words in near.items()])
+        for name in ("stand_in", "speed"):
+            row[name] = in_words(row.get(name))
+        lines.append([row.get(name) for name in columns])
+    return lines
 
-    Most rows share their settings with many others, so that each different one is looked at once.
-    """
-    keys = [str(settings) for settings in column]
-    different = {key: settings for key, settings in zip(keys, column, strict=True) if settings is not None}
-    names = _telling(list(different.values()))
-    texts = {key: in_words(settings, names) for key, settings in different.items()}
-    return [texts.get(key) for key in keys]
+
+def _tell_settings(rows: Iterable[Row], field: str) -> None:
+    """Put words in the place of settings. Rows share them, so that each different one is looked at once."""
+    different = {id(row[field]): row[field] for row in rows if row.get(field) is not None}
+    names = _telling(different.values())
+    words = {number: in_words(settings, names) for number, settings in different.items()}
+    for row in rows:
+        if row.get(field) is not None:
+            row[field] = words[id(row[field])]
 
 
-def _telling(some: Sequence[Mapping[str, object]]) -> set[str]:
-    """Names of the settings that differ, or that only some have."""
-    values: dict[str, set[str]] = {}
-    counts: dict[str, int] = {}
+def _telling(some: Iterable[Row]) -> set[str]:
+    """Names of the settings that differ, or that only some have: the others would only fill the table."""
+    telling = {"strategy"}
+    first: Row | None = None
     for settings in some:
+        if first is None:
+            first = settings
+        if settings.keys() != first.keys():
+            telling |= settings.keys() ^ first.keys()
         for name, value in settings.items():
-            values.setdefault(name, set()).add(value if isinstance(value, str) else repr(value))
-            counts[name] = counts.get(name, 0) + 1
-    names = {"strategy"}
-    for name, seen in values.items():
-        if len(seen) > 1 or counts[name] < len(some):
-            names.add(name)
-    return names
+            if name not in telling and value is not first[name] and not _look_alike(value, first[name]):
+                telling.add(name)
+    return telling
+
+
+def _look_alike(value: object, other: object) -> bool:
+    """Whether both are the same words in a table."""
+    if type(value) is type(other) and type(value) in SCALARS and value == other and value:  # 0.0 == -0.0
+        return True
+    return _text(value) == _text(other)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else repr(value)
 
 
 def _flattened(row: Row, before: str = "") -> Row:

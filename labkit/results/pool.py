@@ -103,7 +103,7 @@ def _rows(path: Path) -> list[Row]:
 def _rows_of_csv(path: Path) -> list[Row]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [json.dumps(_nested(cells)) for cells in csv.DictReader(file)]
+            lines = [json.dumps(_nested(cells)).encode() for cells in csv.DictReader(file)]
     except (OSError, ValueError, csv.Error) as error:
         raise LabError(f"left out {path}", str(error), "ask for the file again") from error
     return checked_rows(lines, path)

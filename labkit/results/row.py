@@ -165,9 +165,11 @@ def _check_recorded(name: str, value: object) -> None:
 
 def is_number(value: object) -> bool:
     """A finite number, and no bool."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) < 1e300  # NaN is not, either
+    kind = type(value)
+    is_plain = kind is float or kind is int  # asked first, since nearly all are
+    if is_plain or (isinstance(value, int | float) and kind is not bool):
+        return -1e300 < value < 1e300  # NaN is not, either
+    return False
 
 
 def settings_of(config: Config) -> Settings | None:
@@ -323,8 +325,7 @@ def _as_json(value: object) -> str:
 def in_words(value: object, names: Iterable[str] | None = None) -> object:
     """Settings in one line, `strategy=sample, top_p=0.9`, with `names` only these; a boolean as a word."""
     if isinstance(value, dict):
-        chosen = value if names is None else [name for name in value if name in names]
-        return ", ".join(f"{name}={value[name]}" for name in chosen)
+        return ", ".join([f"{name}={value[name]}" for name in value if names is None or name in names])
     if isinstance(value, bool):
         return "stand-in" if value else "real"
     return value

@@ -105,7 +105,7 @@ def _check_scores(config: FinetuneConfig, own_score: OwnScore | None) -> None:
     has_no_replies = config.format == "dialogs"
     if (needs_replies and not config.score_dialogues) or (config.score_dialogues and has_no_replies):
         found = f"score_dialogues={config.score_dialogues}, format={config.format!r}"
-        raise LabError("no replies would be scored", found, "set score_dialogues, and format to turns, state or db")
+        raise LabError("no replies would be scored", found, "set score_dialogues, and another format than dialogs")
 
 
 def _check_reporter(name: str) -> None:

@@ -45,7 +45,7 @@ class FinetuneConfig:
     train_embeddings: bool | None = option(None, "train the embeddings, in full; default: of the stand-ins")
     full_finetune: bool = option(False, "train all weights instead of a LoRA")
     reinitialise: bool = option(False, "begin with random weights instead of the pretrained ones")
-    format: str = option("turns", "text format: turns, state, db or dialogs")
+    format: str = option("turns", "text format: turns, state, db, changes, changes-db or dialogs")
     recipe: str = option("dialogues", "one pass per dialogue (dialogues), or one sequence per reply (turns)")
     lexical: bool = option(False, "keep names and numbers; Inform and Success then say nothing")
     train_on_source: bool = option(False, "put the loss on the user's turns as well")

@@ -111,7 +111,7 @@ def test_the_public_names_and_the_live_lab_are_there(opened):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_site_is_whole_at_every_width_and_axe_finds_nothing_in_the_front_page(opened, scheme):
-    for name in ("index", "solutions/1_zero_shot_evaluation", "labkit/course/results"):
+    for name in ("index", "solutions/1_zero_shot_evaluation"):
         page = opened(f"{name}.html", color_scheme=scheme)
         assert page.evaluate("document.documentElement.dataset.theme") == scheme
         for width in (400, 800, 1440):

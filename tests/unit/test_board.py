@@ -470,3 +470,44 @@ def test_time_grows_with_the_rows_and_not_with_their_square(tmp_path):
         spent[size] = process_time() - started
     assert spent[8000] < 24 * spent[1000], spent
     assert board.html().html.count("<tr>") < 500 and "board.csv() has all" in board.html().html
+
+
+READ_WITH_CARE = [
+    b'{"seed": 10000000000000000000000000000000, "dialogues": 18446744073709551616, "own": -9223372036854775809}',
+    b'{"bleu": 0.00012345678901234567, "inform": NaN, "own": [Infinity, -0.0, -0]}',
+    b'{"task": "a \\ud83d b", "model": "\\ud83d\\ude00"}',
+    b'{"task": "\xff \xe2\x80"}',
+    b'{"task": "twice", "task": "second", "decoding": {"seed": 1}, "decoding": {"seed": 2}}',
+    b'{"task": "in a text: , \\"decoding\\": {\\"seed\\": 1}", "decoding": {"seed": 3}}',
+    b'{"sweep": {"which": "x", "decoding": {"seed": 4}}, "decoding": {"seed": 5}}',
+    b'{"sweep": {"which": "x", "decoding": {"seed": 6}}}',
+    b'{"task": "nested", "decoding": {"seed": 7, "own": {"of": [1]}}, "training": {"lora_modules": ["a", "}"]}}',
+    b'{"task": "list", "decoding": [{"seed": 8}], "training": {}}',
+    b'["x", "decoding": {"seed": 9}]',
+    b'{"task": "x", "decoding": {"seed": 10',
+    b'{"task": "x", "decoding": {"seed": 011}}',
+    b'{"a": 1}{"b": 2}',
+    b'{"task":\r"an editor"}',
+    b'{"task": "crlf"}\r',
+    b" ",
+    b'\xef\xbb\xbf{"task": "bom"}',
+]
+
+
+def test_lines_are_read_fast_as_json_reads_them(tmp_path, monkeypatch, capsys):
+    """orjson rounds long numbers, and settings that rows share are parsed once: neither may be seen in a row."""
+    board = Board(tmp_path)
+    board.path.write_bytes(b"\n".join(READ_WITH_CARE * 2))
+    fast = repr(board.rows()), capsys.readouterr().out
+    monkeypatch.setattr(lines, "orjson", None)
+    assert (repr(board.rows()), capsys.readouterr().out) == fast
+    assert "10000000000000000000000000000000" in fast[0] and "unfinished line(s)" in fast[1]
+
+
+def test_settings_of_a_row_may_be_changed_without_changing_another_row(tmp_path):
+    for seed in (1, 2):
+        Board(tmp_path).add(row(seed=seed, decoding={"strategy": "greedy"}, training={"lora_r": 8}))
+    first, second = Board(tmp_path).rows()
+    first["decoding"]["strategy"] = "mine"
+    first["training"]["lora_r"] = 4
+    assert second["decoding"] == {"strategy": "greedy"} and second["training"] == {"lora_r": 8}

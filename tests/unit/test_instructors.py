@@ -121,6 +121,16 @@ def test_what_cannot_be_done_is_one_line_before_any_work(words, said, tmp_path, 
     assert (tmp_path / "thesis.tex").read_text() == "mine"
 
 
+def test_grading_that_is_stopped_does_not_promise_to_go_on(tmp_path, monkeypatch, capsys):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    notebook(tmp_path / "class" / "0_setup.ipynb", "1")
+    monkeypatch.setattr("labkit.course.grade.rerun", stopped)
+    assert main(["grade", "class"]) == 130
+    assert "interrupted: what was graded by then is in grades.csv" in capsys.readouterr().err
+
+
 def test_a_notebook_of_another_name_is_known_by_its_checks(tmp_path):
     from labkit.course.handed_in import exercises_of, read_notebook
 

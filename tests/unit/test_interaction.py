@@ -406,6 +406,24 @@ def test_noise_changes_words_and_not_what_is_meant(miniwoz, played):
         Noise(typos=2)
 
 
+def test_the_users_acts_have_the_shares_of_the_corpus(miniwoz, played):
+    """Trap: a simulated user who only tells, or only asks, measures half of a bot. In points of user turns."""
+    simulated = act_shares(acts_of_conversations(played["rules"]))
+    own = act_shares(turn for dialogue in miniwoz["test"] for turn in dialogue.turns[::2])
+    for act in ("Inform", "Request", "thank"):
+        assert abs(simulated[act] - own[act]) < 6, (act, simulated, own)
+
+
+def act_shares(turns):
+    """{act: per cent of the turns that have it}."""
+    turns = list(turns)
+    counts = {}
+    for turn in turns:
+        for kind in {act.split("-")[1] for act in turn.acts}:
+            counts[kind] = counts.get(kind, 0) + 1
+    return {kind: 100 * count / len(turns) for kind, count in counts.items()}
+
+
 # --- scores and files -------------------------------------------------------------------------------------------------
 
 

@@ -13,9 +13,9 @@ from labkit.corpora.types import BOT, USER, Dialogue, Span, Turn
 from labkit.errors import LabError
 from labkit.prompts.build import examples, prompt_of_turn, prompts
 from labkit.prompts.codec import TextCodec
-from labkit.prompts.format import FORMATS, current_domain, exchanges, spoken, spoken_lines
+from labkit.prompts.format import FORMATS, current_domain, exchanges, read_state, spoken, spoken_lines
 from labkit.prompts.sequences import IGNORED
-from labkit.prompts.text import delexicalise, lexicalise, parse_state, state_text
+from labkit.prompts.text import changed_state, delexicalise, lexicalise, parse_state, state_changes, state_text
 
 PHRASE = "i want an italian place in the centre of town for two people on friday please how about this one ?"
 WORDS = PHRASE.split()
@@ -100,6 +100,44 @@ def test_state_prompt_goes_on_to_the_reply(codec):
         assert whole.input_ids[: len(ids)] == ids
         assert whole.labels[len(prompt.input_ids)] != IGNORED  # the state is learnt
         assert set(whole.labels[len(ids) - len(codec.encode("bot>")) : len(ids)]) == {IGNORED}
+
+
+@pytest.mark.parametrize("format", ["changes", "changes-db"])
+def test_a_prompt_of_changes_goes_on_to_the_reply(codec, format):
+    """The state before and what is written make the state of the turn, and only the new slots are learnt."""
+    dialogue = make_dialogue()
+    dialogue.turns[6].state = dialogue.turns[7].state = {"restaurant": {"area": "north"}}
+    (whole,) = examples(dialogue, codec, format, max_length=9999, database=DATABASE)
+    before = {}
+    texts = []
+    for prompt, user in zip(
+        prompts(dialogue, codec, format, 9999, database=DATABASE), dialogue.turns[::2], strict=True
+    ):
+        texts.append(state_text(state_changes(before, user.state)))
+        ids = prompt.input_ids + codec.encode(f" {texts[-1]}\n")
+        if format == "changes-db":
+            number = DATABASE.count(user.state)
+            ids += codec.encode(f"db> restaurant {number['restaurant']}\n" if number else "db> \n")
+        ids += codec.encode("bot>")
+        assert whole.input_ids[: len(ids)] == ids
+        assert read_state(format, texts[-1], before) == user.state
+        before = user.state
+    assert texts[:4] == ["", state_text(STATE), "", "restaurant area=north; food=none | train leaveat=none"]
+
+
+def test_what_a_turn_changed_makes_the_state_again():
+    states = [
+        {},
+        {"hotel": {"area": "north"}},
+        {"hotel": {"area": "north"}, "taxi": {"leaveat": "9:00"}},
+        {"taxi": {"a": "b"}},
+    ]
+    for before in states:
+        for after in states:
+            changes = state_changes(before, after)
+            kept = copy.deepcopy(before)
+            assert changed_state(before, parse_state(state_text(changes))) == after
+            assert before == kept and (changes == {}) == (before == after)
 
 
 def test_database_prompt_goes_on_to_the_reply(codec):

@@ -73,8 +73,8 @@ def _output(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
     figure = data.pop(PLOTLY, None)
     if figure:
         data["text/html"] = drawn(figure, include_plotlyjs=False)
-    widget = data.pop(WIDGET, None)
-    if widget and not data.get("text/html"):
+    is_widget = data.pop(WIDGET, None) is not None
+    if is_widget and not data.get("text/html"):
         return None  # a progress bar, which would stand there as "0 %"; or a widget with its twin behind it
     return output
 
