@@ -18,7 +18,6 @@ from labkit.prompts.state_values import Heard, Slots, said_slots, slots_of
 if TYPE_CHECKING:
     import numpy as np
 
-REMEMBERED = 20_000  # places whose tokens are kept
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # the text of a token that is a part of a letter
 
 
@@ -81,9 +80,11 @@ class StateGrammar:
         """
         tokens = self._tokens_of(codec)
         languages = [self._heard_in(tokens.language, one, changes) for one in heard]
+        # what may come next is kept for each dialogue: a token can go on into a value that it alone has
+        known: list[dict[Place, list[int]]] = [{} for _ in heard]
 
         def state_grammar(scores: "np.ndarray", written: Written) -> "np.ndarray":
-            allowed = tokens.allowed(languages[written.index], written.reply)
+            allowed = tokens.allowed(languages[written.index], written.reply, known[written.index])
             return only(scores, allowed)
 
         return state_grammar
@@ -122,19 +123,19 @@ class _Tokens:
         letters = frozenset(text for text in self.texts if len(text) == 1)
         _check_letters(codec, slots, letters)
         self.language = StateLanguage(slots, lead=lead, letters=letters)
-        self.known: dict[Place, list[int]] = {}
 
-    def allowed(self, language: StateLanguage, reply: Sequence[int]) -> list[int]:
-        """The tokens that may come after those of a reply; none where it is no beginning of a state."""
+    def allowed(self, language: StateLanguage, reply: Sequence[int], known: dict[Place, list[int]]) -> list[int]:
+        """The tokens that may come after those of a reply; none where it is no beginning of a state.
+
+        `known` keeps those of each place of this language.
+        """
         text = "".join(self.texts[token] for token in reply)
         place = language.place_after(text)
         if place is None:
             return []
-        if place not in self.known:
-            if len(self.known) >= REMEMBERED:
-                self.known.clear()
-            self.known[place] = allowed_tokens(language, place, self.vocabulary)
-        return self.known[place]
+        if place not in known:
+            known[place] = allowed_tokens(language, place, self.vocabulary)
+        return known[place]
 
 
 def _check_letters(codec: TextCodec, slots: Slots, letters: frozenset[str]) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import tiny_models
 from tokenizers import Tokenizer, decoders, models, normalizers
@@ -12,6 +13,7 @@ from labkit.decoding.config import DecodingConfig
 from labkit.decoding.generate import generate
 from labkit.decoding.grammar import allowed_tokens, state_grammar
 from labkit.decoding.predict import predict
+from labkit.decoding.rows import Written
 from labkit.errors import LabError
 from labkit.models import LanguageModel
 from labkit.prompts.codec import TextCodec
@@ -210,6 +212,20 @@ def test_own_states_of_a_whole_dialogue_are_valid_at_every_turn(miniwoz, lm, for
     for one in some:
         for turn, reply in enumerate(predicted[one.key]):
             assert f" {state_text(reply['state'])}\n" in grammar.language(Heard.of(one, turn))
-    assert (
-        predict(lm, some[::-1], DecodingConfig("sample", 2, batch_size=1), format="state", grammar=grammar) == predicted
-    )
+    alone = DecodingConfig("sample", max_new_tokens=2, batch_size=1)
+    assert predict(lm, some[::-1], alone, **how) == predicted
+
+
+def test_what_one_dialogue_allows_is_not_remembered_for_another(lm):
+    """Both say the north, and only one of them a name: a semicolon may come after the area there."""
+    grammar = state_grammar(CORPUS, only_said=True)
+    texts = grammar._tokens_of(lm.codec).texts
+    area = lm.codec.encode(" hotel area=north")
+    heard = [Heard((said,), {}) for said in ("in the north", "acorn house in the north", "in the north")]
+    apply = grammar.filter(lm.codec, heard, changes=True)
+    allowed = []
+    for index in range(3):
+        scores = apply(np.zeros(len(texts), np.float32), Written(index, (), area))
+        allowed.append({texts[token] for token in np.flatnonzero(np.isfinite(scores))})
+    assert ";" in allowed[1] and ";" not in allowed[0] | allowed[2]
+    assert all("\n" in texts_of_row for texts_of_row in allowed)
