@@ -235,7 +235,8 @@ def ask(front, question, **given):
 @pytest.mark.parametrize("decoding", [DecodingConfig(), DecodingConfig("sample", seed=3), DecodingConfig("beam")])
 @pytest.mark.parametrize("track", [None, lambda state, text: ITALIAN])
 def test_a_streamed_reply_is_the_one_that_say_gives(tiny_lm, decoding, track, monkeypatch):
-    monkeypatch.setattr(import_module("labkit.decoding.predict"), "STATE_TOKENS", 8)
+    for module in ("predict", "streamed"):
+        monkeypatch.setattr(import_module(f"labkit.decoding.{module}"), "STATE_TOKENS", 8)
     decoding = replace(decoding, max_new_tokens=6, num_beams=2 if decoding.strategy == "beam" else 1)
     at_once, streamed = (Conversation(tiny_lm, DATABASE, decoding, track) for _ in range(2))
     for text in ("a cheap hotel", "book it"):

@@ -59,6 +59,8 @@ def test_every_command_can_be_run(command, tmp_path, monkeypatch, capsys):
         return _passed(rest[0] == "clone", "only a clone is asked for")
     if program == "conda":
         return _passed((ROOT / rest[-1]).is_file(), f"no {rest[-1]}")
+    if program == "python":
+        return _passed((ROOT / rest[0]).is_file(), f"no {rest[0]}")
     assert program == "labkit", f"{COMMANDS[command]}: how is this tested? {command}"
     assert rest[0] in cli.TABLE["commands"]
     if len(rest) > 1:

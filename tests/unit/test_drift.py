@@ -24,7 +24,7 @@ LIBRARIES = {"transformers", "peft", "bitsandbytes", "datasets", "huggingface_hu
 
 # Methods of objects that no import names: where the method is defined. Keywords must be known to one of these.
 METHODS = {
-    "generate": ["transformers.GenerationMixin"],
+    "generate": ["transformers.GenerationMixin", "labkit"],  # labkit.generate is called in notebooks by this name
     "save_pretrained": ["transformers.PreTrainedModel", "peft.PeftModel", "transformers.PreTrainedTokenizerBase"],
     "merge_and_unload": ["peft.tuners.lora.LoraModel"],
     "get_base_model": ["peft.PeftModel"],

@@ -18,6 +18,7 @@ _VOCABULARY = 11
 
 
 def cache_bytes(own: Callable) -> str:
+    """Check 3.5: bytes that the key-value cache takes."""
     for case in cases("3.5"):
         config = case["config"]
         size = case["bytes"]
@@ -84,6 +85,7 @@ def _logits(known: Past) -> np.ndarray:
 
 
 def write_with_cache(own: Callable) -> str:
+    """Check 3.6: greedy writing with a key-value cache."""
     for case in cases("3.6"):
         ids = case["ids"]
         n = case["n"]

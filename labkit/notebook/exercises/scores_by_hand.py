@@ -24,6 +24,7 @@ _OF_RESAMPLES = 1e-9
 
 
 def inform(own: Callable) -> str:
+    """Check 1.8: Inform for the dialogues of one domain."""
     exercise = texts()["1.8"]
     find = _database(exercise["venues"])
     for case in cases("1.8"):
@@ -70,6 +71,7 @@ def _told(turns: Sequence[Turn], goal: Constraints, find: Find) -> str:
 
 
 def bleu(own: Callable) -> str:
+    """Check 1.9: clipped n-gram precision and the brevity penalty."""
     for case in cases("1.9"):
         hypotheses = [text.split() for text in case["hypotheses"]]
         references = [text.split() for text in case["references"]]
@@ -183,6 +185,7 @@ def _grams(tokens: Tokens, n: int) -> Counter[tuple[str, ...]]:
 
 
 def paired_bootstrap(own: Callable) -> str:
+    """Check 3.7: p of a difference, by resampled dialogues."""
     draw = np.random.default_rng(37)
     for n, shift in ((12, 0.4), (12, -0.4), (30, 0.0), (25, 1.5)):
         a = draw.normal(size=(n, 2))
@@ -245,6 +248,7 @@ def _which_p(got: float, drawn: np.ndarray, found: float) -> str:
 
 
 def joint_accuracy(own: Callable) -> str:
+    """Check 5.7: turns whose whole state is right, `dontcare` left out on both sides."""
     for case in cases("5.7"):
         predicted = case["predicted"]
         annotated = case["annotated"]

@@ -23,6 +23,7 @@ _RELATIVE = 5e-3  # a figure of the plan with two digits after the point
 
 
 def lora_layer(own: Callable) -> str:
+    """Check 2.7: the forward pass of a LoRA layer."""
     draw = np.random.default_rng(27)
     for case in cases("2.7"):
         T = case["T"]
@@ -72,6 +73,7 @@ def _about_correction(got: np.ndarray, right: np.ndarray) -> str:
 
 
 def codebook(own: Callable) -> str:
+    """Check 2.8: the NF4 codebook from quantiles of the normal distribution."""
     _check_codebook(own, _normal, OFFSET, "the quantiles of a normal distribution")
     _check_codebook(own, _normal, 0.9, "the quantiles of a normal distribution")
     _check_codebook(own, _logistic, OFFSET, "the quantiles of a logistic distribution")
@@ -145,6 +147,7 @@ _REASONS = {
 
 
 def step_memory(own: Callable) -> str:
+    """Check 2.9: the memory of a training step."""
     for case in cases("2.9"):
         model = case["model"]
         batch = case["batch"]
@@ -225,6 +228,7 @@ class State:
 
 
 def callback(own: Callable) -> str:
+    """Check 5.1b: a callback that ends a run."""
     for case in cases("5.1b"):
         losses = case["losses"]
         patience = case["patience"]

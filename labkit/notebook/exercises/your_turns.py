@@ -27,6 +27,7 @@ check_config(FinetuneConfig())  # so that what it imports is there already: a ch
 
 
 def shots(own: Callable) -> str:
+    """Check 5.a: worked examples that are chosen for a dialogue."""
     for case in cases("5.a"):
         opening = case["opening"]
         bare = _dialogue(opening, {})
@@ -75,6 +76,7 @@ def _chosen(own: Callable, dialogue: Dialogue) -> list[Dialogue]:
 
 
 def own_score(own: Callable) -> str:
+    """Check 5.b: a score of one's own for replies."""
     scores = {}
     for case in cases("5.b"):
         name = case["name"]
@@ -132,6 +134,7 @@ def change(answer: Mapping[str, object]) -> str:
 
 
 def features(own: Callable) -> str:
+    """Check 5.d: features of words, made of a model's hidden states."""
     draw = np.random.default_rng(54)
     widths = set()
     for n_words in (1, 2, 7):
@@ -176,6 +179,7 @@ def _rows(own: Callable, states: np.ndarray) -> np.ndarray:
 
 
 def tracker(own: Callable) -> str:
+    """Check 5.e: the belief state after a user turn."""
     for case in cases("5.e"):
         text = case["text"]
         before = case["state"]
