@@ -19,8 +19,9 @@ NOTEBOOKS = $(shell ls -S solutions/*.ipynb) $(shell ls -S notebooks/*.ipynb)
 PARALLEL = -n $(JOBS) --maxschedchunk 1
 TESTING = PYTHONDONTWRITEBYTECODE= TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 LAB_PROFILE=smoke LAB_HOME=$(CURDIR)/build/test
 
-.PHONY: install lab test lint ruff test-unit test-slow test-all-unit test-notebooks test-browser test-floors test-latest \
-	test-hub test-device attack classic strip release-check badges push-badges report preflight site picture bench clean
+.PHONY: install lab test lint ruff test-unit test-slow test-all-unit test-long test-notebooks test-students test-browser \
+	test-floors test-latest test-hub test-hub-solutions test-device attack classic strip release-check badges push-badges \
+	report preflight site picture bench clean
 .DEFAULT_GOAL := lab
 
 install: .venv/installed
@@ -39,7 +40,9 @@ lab: install
 	$(BIN)/labkit doctor
 	$(BIN)/jupyter lab $(JUPYTER_FLAGS) notebooks/0_setup.ipynb
 
-test: lint test-all-unit test-notebooks test-hub test-browser
+# Every notebook once from end to end: as handed out on the stand-ins, and solved on the loopback Hub. `make test-notebooks`
+# and `make test-hub` run all of them on either.
+test: lint test-all-unit test-students test-hub-solutions test-browser
 
 lint: install ruff
 	$(BIN)/lint-imports --no-cache
@@ -53,15 +56,23 @@ test-unit: install
 
 # Both at once, as `make test` does: no process waits twice for the other.
 test-all-unit: install
-	$(TESTING) $(BIN)/python -m pytest $(PARALLEL) tests/unit
+	$(TESTING) $(BIN)/python -m pytest $(PARALLEL) -m 'not long' tests/unit
+
+# A minute each: all mutants of all solutions, twenty kills at random moments, two processes, the memory of a process.
+test-long: install
+	$(TESTING) $(BIN)/python -m pytest $(PARALLEL) -m long tests/unit
 
 # Runs that are killed, measured from outside, or made of two processes: a quarter to half a minute each.
 test-slow: install
-	$(TESTING) $(BIN)/python -m pytest $(PARALLEL) -m slow tests/unit
+	$(TESTING) $(BIN)/python -m pytest $(PARALLEL) -m 'slow and not long' tests/unit
 
 test-notebooks: install
 	rm -rf build/test
 	$(TESTING) $(BIN)/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=600 $(NOTEBOOKS)
+
+test-students: install
+	rm -rf build/test
+	$(TESTING) $(BIN)/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=600 $(filter notebooks/%,$(NOTEBOOKS))
 
 # Notebook 1 in JupyterLab, driven in Debian's Chromium; screenshots in build/browser. Without Chromium it says so and skips.
 test-browser: install
@@ -88,6 +99,9 @@ classic: .venv-classic/installed
 # address. Figures: build/hub/measured.json.
 test-hub: install
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python tests/hub/run.py
+
+test-hub-solutions: install
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python tests/hub/run.py $(filter solutions/%,$(NOTEBOOKS))
 
 # On a machine with a GPU, in under 8 minutes on one card: kernels, families, memory plan, speeds, resume, notebooks; the
 # table at the end is for labkit/course/results.md. It installs nothing: there the torch must be the one for the card.

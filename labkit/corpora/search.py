@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from rapidfuzz.distance import Indel, Levenshtein
-
 from labkit.corpora.given import typed
 from labkit.corpora.spelling import normalise_state, slot_name, slot_value
 from labkit.corpora.times import minutes
@@ -41,6 +39,8 @@ def partial_ratio(first: str, second: str) -> int:
     This is fuzzywuzzy's figure (with python-Levenshtein), which the thresholds were set for. rapidfuzz's own tries
     all stretches: "yu garden" is 89 like "curry garden" here and 94 there.
     """
+    from rapidfuzz.distance import Indel, Levenshtein
+
     if first == second:
         return 100
     if not first or not second:

@@ -21,6 +21,7 @@ T4 = 15_800  # MB that a process can have of its 16 GB
 SEVEN = LlamaConfig(hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, intermediate_size=11008)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
 def test_the_plan_is_what_this_cpu_takes():

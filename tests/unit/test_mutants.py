@@ -15,6 +15,7 @@ def test_every_function_exercise_has_a_solution_and_random_inputs():
     assert functions <= set(mutants.INPUTS), "mutants.INPUTS needs a function draw -> arguments for these exercises"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_95_percent_of_the_mutants_that_change_behaviour_are_rejected(capsys):
     with warnings.catch_warnings():

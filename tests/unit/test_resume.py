@@ -37,6 +37,7 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_weights(tmp_path):
 LAUNCHED = {"ddp": "--multi_gpu {} -m labkit", "fsdp": f"{FSDP} {{}} fsdp_on_cpus.py"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("launch", LAUNCHED)
 def test_two_processes_give_the_loss_of_one(launch, tmp_path, miniwoz):

@@ -282,6 +282,7 @@ def test_a_stand_in_trains_is_scored_and_merges_at_any_bits(bits, miniwoz, tmp_p
 # --- killed at random -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_twenty_kills_at_random_moments_over_three_epochs_give_the_same_bytes(corpus, tmp_path):
