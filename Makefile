@@ -82,7 +82,7 @@ test-browser: install
 		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]' || \
 		{ echo "test-browser skipped: playwright cannot be installed"; exit 0; }; \
 	$(SITE_PACKAGES) || echo "the site is not tested: its packages cannot be installed"; \
-	$(BIN)/python -m pytest -rs tests/browser
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -rs tests/browser
 
 # The classic notebook with ipywidgets 7.7 and anywidget 0.9, which is what Colab has, for `make test-browser`; all else is
 # taken from .venv. Without it that test says so and skips.

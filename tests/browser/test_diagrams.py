@@ -1,7 +1,7 @@
 """The course's diagrams as Chromium draws them: words beside each other, inside their boxes, on white and on black."""
 
 import pytest
-from test_notebook1 import CHROMIUM, FLAGS, PICTURES, sync
+from browser import PICTURES
 
 import labkit
 from labkit.notebook.diagrams import names
@@ -25,14 +25,11 @@ WRONG = """() => {
     "scheme, paper, ink", [("light", "#fff", "rgb(34, 34, 34)"), ("dark", "#111", "rgb(238, 238, 238)")]
 )
 @pytest.mark.parametrize("width", [360, 900])
-def test_words_lie_on_nothing_and_can_be_read(width, scheme, paper, ink):
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    with sync.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": width, "height": 700}, color_scheme=scheme)
-        for name in names():
-            page.set_content(f'<body style="margin:0;background:{paper}">{labkit.diagram(name).html}')
-            assert page.evaluate(WRONG) == [], name
-            assert page.evaluate("getComputedStyle(document.querySelector('svg text')).fill") == ink
-            page.locator("svg").screenshot(path=PICTURES / f"diagram_{name}_{width}_{scheme}.png")
-        browser.close()
+def test_words_lie_on_nothing_and_can_be_read(browser, width, scheme, paper, ink):
+    page = browser.new_page(viewport={"width": width, "height": 700}, color_scheme=scheme)
+    for name in names():
+        page.set_content(f'<body style="margin:0;background:{paper}">{labkit.diagram(name).html}')
+        assert page.evaluate(WRONG) == [], name
+        assert page.evaluate("getComputedStyle(document.querySelector('svg text')).fill") == ink
+        page.locator("svg").screenshot(path=PICTURES / f"diagram_{name}_{width}_{scheme}.png")
+    page.close()

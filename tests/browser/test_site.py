@@ -92,7 +92,7 @@ def test_pages_lead_to_one_another_and_to_what_is_searched(opened):
     assert page.locator("main h1").first.inner_text().startswith("1 · Zero-shot")
     page.locator("main").get_by_role("link", name="the command line").first.click()
     assert page.url.endswith("commands.html#two-settings-the-same-cells")
-    assert page.locator("#two-settings-the-same-cells").count() == 1
+    page.locator("#two-settings-the-same-cells").wait_for(state="attached")
     page.goto(page.url.split("/labkit/")[0] + "/search.html?q=BLEU")
     page.wait_for_selector("ul.search li a")
     assert "Zero-shot" in page.locator("ul.search").inner_text()

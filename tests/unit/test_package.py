@@ -16,6 +16,17 @@ def python(*arguments, cwd=ROOT):
     return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
+def test_nothing_imports_a_test():
+    """A script of tests/support took a function from a test; the test moved, and CI failed."""
+    wrong = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            wrong += [f"{path.relative_to(ROOT)}:{node.lineno} {name}" for name in names if name.startswith("test_")]
+    assert not wrong
+
+
 def test_every_public_function_and_class_says_what_it_is_for():
     silent = [
         f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
