@@ -58,7 +58,7 @@ test-unit: install
 test-all-unit: install
 	$(TESTING) $(BIN)/python -m pytest $(PARALLEL) -m 'not long' tests/unit
 
-# A minute each: all mutants of all solutions, twenty kills at random moments, two processes, the memory of a process.
+# Ten seconds to two minutes each: all mutants of all solutions, twenty kills, two processes, the memory of a process …
 test-long: install
 	$(TESTING) $(BIN)/python -m pytest $(PARALLEL) -m long tests/unit
 

@@ -36,6 +36,7 @@ def test_card_in_the_package_is_not_stale(capsys):
     assert set(fresh) <= set(kept) and {name: kept[name][:1] for name in fresh} == fresh
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_like_multiwoz_in_lengths_and_acts(multiwoz_dir):
     """Trap: a stand-in with other lengths or acts, on which what students measure does not carry over."""

@@ -445,6 +445,7 @@ print(len(generate(lm, [[5]], DecodingConfig(max_new_tokens=3, min_new_tokens=3)
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
 def test_memory_that_runs_out_for_real_is_recovered_from():

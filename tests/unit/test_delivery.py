@@ -138,6 +138,7 @@ def own(site):
     return {path.name.split("-")[0].lower() for path in site.glob("*.dist-info")} - {"pip", "setuptools"}
 
 
+@pytest.mark.long
 def test_the_cell_installs_from_attached_files_and_leaves_torch_and_numpy(image, attached):
     stamps = {name: (image.preinstalled / name / "__init__.py").stat().st_mtime for name in ("torch", "numpy")}
     first = image(cell(), LAB_ATTACHED=str(attached))
@@ -152,6 +153,7 @@ def test_the_cell_installs_from_attached_files_and_leaves_torch_and_numpy(image,
     assert not [path for path in image.site.glob("labkit*") if path.stat().st_mtime > before]
 
 
+@pytest.mark.long
 def test_the_cell_says_when_a_restart_is_needed(image, attached):
     """A preinstalled package that is too old, and that the image has imported before the cell runs."""
     fake(image.preinstalled, "sacremoses", "0.0.9")
@@ -206,6 +208,7 @@ def test_the_wheel_holds_what_runs_and_nothing_else(wheel):
     assert not [name for name in names if re.search(r"test|solution|\.ipynb|__pycache__", name)]
 
 
+@pytest.mark.long
 def test_the_wheel_runs_the_lab_outside_the_repository(image, attached, tmp_path):
     wheels = [str(path) for path in sorted(attached.rglob("*.whl"))]
     commands = [

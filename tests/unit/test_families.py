@@ -333,6 +333,7 @@ def test_a_template_that_fails_is_one_line(template):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "template",

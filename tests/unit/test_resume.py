@@ -66,6 +66,7 @@ def test_two_processes_give_the_loss_of_one(launch, tmp_path, miniwoz):
         assert torch.nn.functional.cosine_similarity(weights.flatten(), two[name].flatten(), dim=0) > 0.99, name
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_two_notebooks_that_train_into_one_folder_take_turns(tmp_path):

@@ -238,6 +238,7 @@ def test_the_order_of_a_chain_is_worth_what_its_data_are():
     assert structure.chain_bits([], [[0, 1]], 3, 1) == pytest.approx(2)  # nothing learnt: uniform over 3 states and END
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_map_with_neighbours_found_before_is_the_same_map_and_says_nothing(blobs):
     vectors, gold = blobs
@@ -302,6 +303,7 @@ def test_a_sentence_encoder_that_pools_otherwise_gets_vectors_of_its_own():
     assert mean == again != cls  # the same weights all three
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_map_of_many_equal_utterances_neither_fails_nor_warns():
     vectors = np.repeat(np.eye(8), 20, axis=0)
@@ -310,6 +312,7 @@ def test_a_map_of_many_equal_utterances_neither_fails_nor_warns():
         assert np.isfinite(structure.umap_map(vectors, 10)).all()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_after_a_map_torch_has_the_threads_it_had():
     """numba starts OpenMP with as many threads as it counts cores, and torch takes its number from OpenMP."""
