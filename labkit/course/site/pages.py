@@ -13,10 +13,12 @@ PAGES = (  # of the repository, under the same path in the site: their links to 
     f"{COURSE}/commands.md",
     f"{COURSE}/troubleshooting.md",
     f"{COURSE}/instructors.md",
+    f"{COURSE}/glossary.md",
     f"{COURSE}/results.md",
     f"{COURSE}/front-ends.md",
     "labkit/metrics/README.md",
     "labkit/corpora/miniwoz/README.md",
+    "labkit/interaction/README.md",
     "tests/benchmarks/phenomena.md",
     "CONTRIBUTING.md",
 )
