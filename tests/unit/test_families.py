@@ -155,8 +155,12 @@ def test_a_stream_that_nobody_reads_to_its_end_stops_writing():
     assert "write" not in "".join(thread.name for thread in threading.enumerate())
 
 
+# A third of them in `make test`, all with `make test-long`.
+WHOLE_WAY = [pytest.param(name, marks=pytest.mark.long) if number % 3 else name for number, name in enumerate(CASES)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", WHOLE_WAY)
 def test_a_family_is_loaded_asked_tuned_reloaded_and_merged(name, tmp_path):
     """The whole way of the course, for each family; what one cannot do is in its line of the table."""
     lm = case(name)
