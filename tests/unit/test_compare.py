@@ -7,6 +7,7 @@ from labkit.corpora import load_corpus
 from labkit.metrics import constant_predictions, gold_predictions, write_predictions
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_compare_says_difference_interval_and_p(tmp_path, capsys):
     test = load_corpus("miniwoz")["test"][:20]

@@ -55,6 +55,7 @@ def test_unknown_corpus_is_one_line(capsys):
     assert "miniwos" in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 40])
 def test_limit(limit, capsys):

@@ -50,6 +50,7 @@ def test_weights_adapter_and_optimiser_are_those_of_the_run(tmp_path, miniwoz):
     assert plan["adapter"] == plan["gradients"] == plan["optimiser"] / 2 == pytest.approx(4e-6 * run.trainable)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "billions"), [(SEVEN, 6.7), ("12b", 12.0)])
 def test_large_models_on_a_t4(model, billions):

@@ -162,6 +162,7 @@ def test_a_report_is_written_over_a_home_page_and_results_over_a_folder(tmp_path
     assert mine.exists() and not (tmp_path / "new").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
