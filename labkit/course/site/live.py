@@ -12,9 +12,11 @@ from pathlib import Path
 from jinja2 import Environment
 
 from labkit.corpora.types import Dialogue
+from labkit.decoding.config import DecodingConfig
 from labkit.models.find import WEIGHTS
 from labkit.notebook.decoding_lab.files import MODULE, STYLE
 from labkit.notebook.decoding_lab.tables import LONGEST
+from labkit.notebook.decoding_lab.twin import dials
 from labkit.prompts.format import spoken
 from labkit.storage import read_json, write_text
 
@@ -26,18 +28,6 @@ DIALOGUES = 12  # of MiniWOZ's test split
 EXAMPLES = 2  # whole dialogues that can be put before the history
 OPENING = "hello , i am looking for a hotel in the north"
 CONTEXT = 1024  # tokens that a stand-in reads
-SETTINGS = {
-    "strategy": "sample",
-    "max_new_tokens": 40,
-    "temperature": 1.0,
-    "top_k": 0,
-    "top_p": 1.0,
-    "min_p": 0.0,
-    "typical_p": 1.0,
-    "repetition_penalty": 1.0,
-    "min_new_tokens": 0,
-    "seed": 42,
-}
 Content = dict[str, object]  # as JSON
 
 
@@ -160,5 +150,5 @@ def _start(dialogues: int, examples: int) -> Content:
         "dialogues": dialogues,
         "shots": examples,
         "place": {"dialogue": 0, "turn": 0, "instruction": "", "shots": 0},
-        "config": SETTINGS,
+        "config": dials(DecodingConfig(strategy="sample", max_new_tokens=40)),
     }

@@ -20,25 +20,31 @@ from labkit.shown import Shown
 if TYPE_CHECKING:
     from ipywidgets import Widget
 
+    from labkit.decoding.config import DecodingConfig
     from labkit.notebook.decoding_lab.answers import Answers, Content
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
+def dials(config: "DecodingConfig") -> dict[str, object]:
+    """The settings that the lab has a dial for."""
+    settings = asdict(config)
+    for unused in ("num_beams", "penalty_alpha", "batch_size"):
+        del settings[unused]
+    if settings["strategy"] not in ("sample", "greedy"):
+        settings["strategy"] = "greedy"  # the lab has no beams
+    return settings
+
+
 def start_of(explorer: "Answers", *, recorded: bool = False) -> "Content":
     """What the front end begins with."""
-    config = asdict(explorer.config)
-    for unused in ("num_beams", "penalty_alpha", "batch_size"):
-        del config[unused]
-    if config["strategy"] not in ("sample", "greedy"):
-        config["strategy"] = "greedy"  # the lab has no beams
     return {
         "id": uuid.uuid4().hex[:12],
         "recorded": recorded,
         "dialogues": len(explorer.dialogues),
         "shots": len(explorer.examples),
         "place": asdict(explorer.place),
-        "config": config,
+        "config": dials(explorer.config),
         "stop": explorer.lm.codec.stop_ids,
     }
 
