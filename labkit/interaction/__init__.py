@@ -5,11 +5,13 @@ from labkit.interaction.agenda import Agenda
 from labkit.interaction.bots import STATES, Bot, ModelBot, Talk
 from labkit.interaction.converse import converse, model_bot
 from labkit.interaction.noise import Noise
+from labkit.interaction.paired import compare_conversations
 from labkit.interaction.play import Conversation, play
 from labkit.interaction.policies import ConstantPolicy, EagerPolicy, EveryPlaceholderPolicy, RandomPolicy, RulePolicy
 from labkit.interaction.progress import UserAct
 from labkit.interaction.scores import Account, ConversationScores, Share
 from labkit.interaction.tracker import Tracker
+from labkit.interaction.tries import Lessons, Tried, try_replies
 from labkit.interaction.user import SimulatedUser, UserConfig, users_for
 from labkit.interaction.wishes import Wish, playable, wishes_of
 
@@ -25,6 +27,7 @@ __all__ = [
     "EagerPolicy",
     "EveryPlaceholderPolicy",
     "Heard",
+    "Lessons",
     "ModelBot",
     "Noise",
     "RandomPolicy",
@@ -33,13 +36,16 @@ __all__ = [
     "SimulatedUser",
     "Talk",
     "Tracker",
+    "Tried",
     "UserAct",
     "UserConfig",
     "Wish",
+    "compare_conversations",
     "converse",
     "model_bot",
     "play",
     "playable",
+    "try_replies",
     "users_for",
     "wishes_of",
 ]
