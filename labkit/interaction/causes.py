@@ -23,8 +23,8 @@ CAUSES = (LANGUAGE, STATE, QUESTION, OFFER, BOOKING, REQUEST)
 def cause_of(one: Conversation) -> str:
     """Why a conversation failed, "" where it did not. The first of `CAUSES` that fits: each can lead to those after it.
 
-    It is a reading of the end: the last replies, and the wish that the conversation ended in. What went wrong before, and
-    was forgiven, is in `one.events`.
+    It is a reading of the end: the last replies, and the wish that the conversation ended in. What went wrong before,
+    and was forgiven, is in `one.events`.
     """
     if one.success or not one.replies:
         return ""

@@ -89,7 +89,9 @@ def acts_by_splitting(reply, words):
     return found
 
 
-def acts_with(offers=("name", "trainid"), tells=TELLS, names=False, questions=True, lower=True, parts=False, whole=True):
+def acts_with(
+    offers=("name", "trainid"), tells=TELLS, names=False, questions=True, lower=True, parts=False, whole=True
+):
     """One thing done otherwise."""
 
     def own(reply, words):
@@ -270,6 +272,23 @@ def expected_joint(n_slots, p):
     return 100 * sum((1 - p) ** k for k in n_slots) / len(n_slots)
 
 
+def dpo(chosen, rejected, chosen_reference, rejected_reference, beta):
+    return -torch.nn.functional.logsigmoid(beta * (chosen - chosen_reference - rejected + rejected_reference)).mean()
+
+
+def dpo_by_softplus(chosen, rejected, chosen_reference, rejected_reference, beta):
+    ratios = torch.stack([chosen - rejected, chosen_reference - rejected_reference])
+    return torch.nn.functional.softplus(beta * (ratios[1] - ratios[0])).sum() / len(chosen)
+
+
+def dpo_of(margin, last=lambda margin: -torch.nn.functional.logsigmoid(margin).mean()):
+    return lambda c, r, cr, rr, beta: last(margin(c, r, cr, rr, beta))
+
+
+def margin(c, r, cr, rr, beta):
+    return beta * ((c - cr) - (r - rr))
+
+
 RIGHT = {
     "6.1": [next_act, next_act_by_pops],
     "6.2": [acts, acts_by_splitting, lambda reply, words: frozenset(acts(reply, words))],
@@ -278,6 +297,7 @@ RIGHT = {
     "6.5": [own_wilson, wilson_by_roots, wilson, lambda passed, n: np.round(wilson(passed, n), 3)],
     "6.6": [paired_p, paired_p_by_all_ways],
     "6.7": [allowed, allowed_by_recursion, lambda trie, written: dict.fromkeys(allowed(trie, written))],
+    "6.8": [dpo, dpo_by_softplus],
     "6.7b": [expected_joint, lambda n_slots, p: np.mean([100 * (1 - p) ** k for k in n_slots])],
 }
 
@@ -361,6 +381,18 @@ WRONG = {
         (lambda n_slots, p: 100 * (1 - p), "joint accuracy 81.00"),
         (lambda n_slots, p: expected_joint(n_slots, 1 - p), "joint accuracy 90.00"),
         (lambda n_slots, p: [expected_joint([k], p) for k in n_slots], "should be a number"),
+    ],
+    "6.8": [
+        (dpo_of(lambda c, r, cr, rr, beta: beta * (c - r)), "Nothing has been learnt yet"),
+        (dpo_of(lambda c, r, cr, rr, beta: beta * (c - cr)), "Both have gained"),
+        (dpo_of(lambda c, r, cr, rr, beta: (c - cr) - (r - rr)), "The chosen reply has gained"),
+        (dpo_of(lambda c, r, cr, rr, beta: beta * ((r - rr) - (c - cr))), "The chosen reply has gained"),
+        (dpo_of(margin, lambda m: torch.nn.functional.logsigmoid(m).mean()), "the sign is the other way"),
+        (dpo_of(margin, lambda m: -torch.nn.functional.logsigmoid(m).sum()), "not the sum"),
+        (dpo_of(margin, lambda m: -torch.log(torch.sigmoid(m)).mean()), "logsigmoid in one step"),
+        (dpo_of(margin, lambda m: -torch.nn.functional.logsigmoid(m)), "one number, the mean over the pairs"),
+        (dpo_of(margin, lambda m: -torch.nn.functional.logsigmoid(m).mean().item()), "it has no gradient"),
+        (dpo_of(margin, lambda m: -m.mean()), "Nothing has been learnt yet"),
     ],
 }
 

@@ -1,4 +1,4 @@
-"""Checkers of notebook 6: a user's next act, what a reply says, Success of a conversation, how sure it is, a trie."""
+"""Checkers of notebook 6: a user's next act, what a reply says, Success and how sure it is, a trie, a loss."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -66,7 +66,9 @@ def acts(own: Callable) -> str:
         right = sorted(expected) or "nothing"
         mine = sorted(got) or "nothing"
         raise Wrong(f"{reply!r}. {why}: {right}; yours is {mine}.")
-    return "Placeholders are easy to hear. Questions are not always asked in these words, so the lab's user learns them."
+    return (
+        "Placeholders are easy to hear. Questions are not always asked in these words, so the lab's user learns them."
+    )
 
 
 def _texts_of(answer: object, advice: str) -> set[str]:
@@ -280,6 +282,45 @@ def expected_joint(own: Callable) -> str:
     return "Joint accuracy punishes long states: the more slots, the more chances to miss one."
 
 
+# --- 6.8 --------------------------------------------------------------------------------------------------------------
+
+
+def dpo(own: Callable) -> str:
+    """Check 6.8: the value of the loss, and that it has a gradient."""
+    import torch
+
+    from labkit.training.preferences import dpo_loss
+
+    for case in cases("6.8"):
+        names = ("chosen", "rejected", "chosen_reference", "rejected_reference")
+        tensors = [torch.tensor(case[name], requires_grad=True) for name in names]
+        beta = case["beta"]
+        expected = dpo_loss(*tensors, beta).item()
+        returned = own(*tensors, beta)
+        loss = array(returned, (), "one number, the mean over the pairs")
+        got = float(loss)
+        told = ", ".join(f"{name} {case[name]}" for name in names)
+        if not math.isclose(got, expected, rel_tol=1e-3, abs_tol=1e-4):
+            why = _which_loss(got, case, expected)
+            name = case["name"].capitalize()
+            raise Wrong(f"{name} ({told}, beta {beta}): the loss is {expected:.4f}; yours is {got:.4f}.{why}")
+        if not getattr(returned, "requires_grad", False):
+            raise Wrong("The value is right, but it has no gradient: stay with torch, without .item() and .numpy().")
+    return "The reference keeps the model near what it was: only the gain over it counts, not the likelihood itself."
+
+
+def _which_loss(got: float, case: Mapping[str, Sequence[float]], expected: float) -> str:
+    """The explanation of the one mistake that gives this value; empty where none does."""
+    if not math.isfinite(got):
+        return " Take logsigmoid in one step: the logarithm of a rounded 0 is minus infinity."
+    n = len(case["chosen"])
+    if n > 1 and math.isclose(got, n * expected, rel_tol=1e-3):
+        return " The mean over the pairs, please, not the sum."
+    if math.isclose(got, -expected, rel_tol=1e-3):
+        return " A loss falls when the model gets better: the sign is the other way."
+    return ""
+
+
 CHECKERS = {
     "6.1": next_act,
     "6.2": acts,
@@ -289,4 +330,5 @@ CHECKERS = {
     "6.6": paired_p,
     "6.7": allowed,
     "6.7b": expected_joint,
+    "6.8": dpo,
 }
