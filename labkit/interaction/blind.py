@@ -62,20 +62,28 @@ class BlindTest:
 
     def swap(self) -> "BlindTest":
         """The same pairs, each with its positions swapped: for a second annotator, or a second day."""
-        swapped = tuple(replace(pair, b_is_first=not pair.b_is_first) for pair in self.pairs)
-        return replace(self, pairs=swapped)
+        swapped = []
+        for pair in self.pairs:
+            other_order = not pair.b_is_first
+            swapped.append(replace(pair, b_is_first=other_order))
+        return replace(self, pairs=tuple(swapped))
 
     @property
     def fingerprint(self) -> str:
         """The same for the same pairs, in whatever positions; it does not tell who wrote what."""
-        told = [(pair.id, pair.history, sorted(pair.shown)) for pair in self.pairs]
-        return hashlib.sha256(json.dumps(told).encode("utf-8", "backslashreplace")).hexdigest()[:12]
+        told = []
+        for pair in self.pairs:
+            in_no_order = sorted(pair.shown)
+            told.append((pair.id, pair.history, in_no_order))
+        text = json.dumps(told)  # half a character is an escape in it
+        digest = hashlib.sha256(text.encode())
+        return digest.hexdigest()[:12]
 
     @property
     def is_swapped(self) -> bool:
         """Which of the two orders this is, in a way that does not tell who wrote what."""
-        first = self.pairs[0]
-        return first.shown != tuple(sorted(first.shown))
+        first, second = self.pairs[0].shown
+        return first > second
 
 
 def blind_test(
@@ -105,10 +113,13 @@ def blind_test(
         known = f"{len(dialogues)} dialogues"
         raise LabError("there is nothing to compare", known, "give dialogues that both systems answered differently")
     draw = Random(seed)
-    chosen = draw.sample(found, min(n, len(found)))
-    orders = [number % 2 == 0 for number in range(len(chosen))]
+    n_pairs = min(n, len(found))
+    chosen = draw.sample(found, n_pairs)
+    orders = [number % 2 == 0 for number in range(n_pairs)]
     draw.shuffle(orders)
-    pairs = [replace(pair, b_is_first=order) for pair, order in zip(chosen, orders, strict=True)]
+    pairs = []
+    for pair, b_is_first in zip(chosen, orders, strict=True):
+        pairs.append(replace(pair, b_is_first=b_is_first))
     return BlindTest(names, tuple(pairs))
 
 
@@ -116,17 +127,21 @@ def _pairs(dialogue: Dialogue, a: Predictions, b: Predictions) -> list[Pair]:
     """The turns of a dialogue that both systems answered, in different words."""
     lines = spoken_lines(dialogue, True)
     references = spoken(dialogue, False)[1::2]
-    both = zip(a.get(dialogue.key, ()), b.get(dialogue.key, ()), references, strict=False)
+    by_a = a.get(dialogue.key, ())
+    by_b = b.get(dialogue.key, ())
     result = []
-    for turn, (one, other, reference) in enumerate(both):
-        if one["response"].split() == other["response"].split():
+    for turn, (one, other, reference) in enumerate(zip(by_a, by_b, references, strict=False)):
+        reply_a = one["response"]
+        reply_b = other["response"]
+        if reply_a.split() == reply_b.split():
             continue
         end = 2 * turn + 1
+        begin = max(0, end - HISTORY)
         pair = Pair(
             id=f"{dialogue.key}/{turn}",
-            history=tuple(lines[max(0, end - HISTORY) : end]),
-            a=one["response"],
-            b=other["response"],
+            history=tuple(lines[begin:end]),
+            a=reply_a,
+            b=reply_b,
             reference=reference,
             b_is_first=False,
         )
@@ -148,8 +163,13 @@ class Answers:
     @property
     def first(self) -> Share:
         """How often the reply in the first position was chosen, of all that were not "same"."""
-        decided = [choice for choice in self.choices.values() if choice != SAME]
-        return Share(sum(choice == FIRST for choice in decided), len(decided))
+        chosen = list(self.choices.values())
+        n_first = chosen.count(FIRST)
+        n_second = chosen.count(SECOND)
+        return Share(n_first, n_first + n_second)
+
+
+FIELDS = {"test": str, "swapped": bool, "annotator": str, "choices": dict}  # of a file of answers
 
 
 def record(test: BlindTest, choices: Mapping[str, str], annotator: str) -> dict[str, object]:
@@ -173,9 +193,9 @@ def write_answers(test: BlindTest, choices: Mapping[str, str], path: Path | str,
     if path.exists():
         earlier = read_json(path)
         own = record(test, {}, annotator)
-        differs = [name for name in own if name != "choices" and _field(earlier, name) != own[name]]
-        if differs:
-            raise LabError(f"{path} holds other answers", f"another {differs[0]}", "name a file of your own")
+        for name in ("test", "annotator", "swapped"):
+            if _field(earlier, name) != own[name]:
+                raise LabError(f"{path} holds other answers", f"another {name}", "name a file of your own")
     return write_json(path, record(test, choices, annotator))
 
 
@@ -190,9 +210,9 @@ def read_answers(test: BlindTest, path: Path | str) -> Answers:
         LabError: no such file, not the answers to this test, or choices that cannot be.
     """
     told = read_json(path)
-    expected = {"test": str, "swapped": bool, "annotator": str, "choices": dict}
-    if not all(isinstance(_field(told, name), kind) for name, kind in expected.items()):
-        raise LabError(f"{path} holds no answers", "", "give the file that the form wrote")
+    for name, kind in FIELDS.items():
+        if not isinstance(_field(told, name), kind):
+            raise LabError(f"{path} holds no answers", f"no {name}", "give the file that the form wrote")
     if told["test"] != test.fingerprint:
         found = f"it is of the test {told['test']:.20}, and this one is {test.fingerprint}"
         raise LabError(f"{path} answers another test", found, "make the test from the same dialogues and replies")
@@ -239,9 +259,10 @@ class Verdicts:
         lines = [f"{self.n_pairs} pairs of {a} (a) and {b} (b), blind"]
         for one in self.answers:
             wins_a, wins_b = self.wins(one)
-            n_same = len(one.verdicts) - wins_a - wins_b
+            n_decided = wins_a + wins_b
+            n_same = len(one.verdicts) - n_decided
+            share = Share(wins_b, n_decided)
             p = mcnemar(wins_a, wins_b)  # a sign test: of the decided pairs, as many for a as for b
-            share = Share(wins_b, wins_a + wins_b)
             lines.append(
                 f"{one.annotator}: a {wins_a}, b {wins_b}, same {n_same}; b of the decided {share}; p = {p:.3f}"
             )
@@ -262,8 +283,13 @@ def verdicts(test: BlindTest, *answers: Answers) -> Verdicts:
     changed = None
     if len(answers) > 1:
         one, other = answers[:2]
-        common = [pair.id for pair in test.pairs if pair.id in one.verdicts and pair.id in other.verdicts]
-        agreement = cohens_kappa([one.verdicts[name] for name in common], [other.verdicts[name] for name in common])
+        by_one = []
+        by_other = []
+        for pair in test.pairs:
+            if pair.id in one.verdicts and pair.id in other.verdicts:
+                by_one.append(one.verdicts[pair.id])
+                by_other.append(other.verdicts[pair.id])
+        agreement = cohens_kappa(by_one, by_other)
         changed = changed_verdicts(one, other)
     return Verdicts(test.names, len(test.pairs), tuple(answers), agreement, changed)
 
@@ -274,17 +300,24 @@ def changed_verdicts(one: Answers, other: Answers) -> Share:
     With `test` and `test.swap()` for the same annotator, it is the position bias: who reads the replies chooses the
     same system in either order.
     """
-    decided = []
+    n_decided = 0
+    n_changed = 0
     for name, found in one.verdicts.items():
         again = other.verdicts.get(name, SAME)
-        if SAME not in (found, again):
-            decided.append(found != again)
-    return Share(sum(decided), len(decided))
+        if found != SAME and again != SAME:
+            n_decided += 1
+            n_changed += found != again
+    return Share(n_changed, n_decided)
 
 
 def score_differences(test: BlindTest, score: Callable[[Pair, str], float]) -> dict[str, float]:
     """{id of a pair: score of b's reply - score of a's}; `score` gets the pair, with its reference, and a reply."""
-    return {pair.id: score(pair, pair.b) - score(pair, pair.a) for pair in test.pairs}
+    differences = {}
+    for pair in test.pairs:
+        score_a = score(pair, pair.a)
+        score_b = score(pair, pair.b)
+        differences[pair.id] = score_b - score_a
+    return differences
 
 
 def correlation(answers: Answers, differences: Mapping[str, float]) -> float | None:
@@ -294,5 +327,10 @@ def correlation(answers: Answers, differences: Mapping[str, float]) -> float | N
         LabError: fewer than two pairs have both.
     """
     worth = {"a": -1.0, SAME: 0.0, "b": 1.0}
-    common = [name for name in answers.verdicts if name in differences]
-    return rank_correlation([worth[answers.verdicts[name]] for name in common], [differences[name] for name in common])
+    found = []
+    scores = []
+    for name, verdict in answers.verdicts.items():
+        if name in differences:
+            found.append(worth[verdict])
+            scores.append(differences[name])
+    return rank_correlation(found, scores)

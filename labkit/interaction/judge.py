@@ -44,7 +44,8 @@ class Judgement:
     @property
     def first(self) -> Share:
         """How often the first position won, in both orders together; half of them without a bias."""
-        one, other = self.as_shown.first, self.swapped.first
+        one = self.as_shown.first
+        other = self.swapped.first
         return Share(one.passed + other.passed, one.n + other.n)
 
     @property
@@ -83,31 +84,40 @@ def judge(
     if by not in WAYS:
         raise LabError(f"no judge works by {by!r:.40}", "", f"choose {' or '.join(WAYS)}")
     swapped = test.swap()
-    leads = {}
-    for order in (test, swapped):
-        for pair in order.pairs:
-            if by == "verdict":
-                leads[pair.id, order is swapped] = _first_leads(lm, pair, chat, question)
-            else:
-                leads[pair.id, order is swapped] = _first_is_likelier(lm, pair)
+    leads = [_leads(lm, order, by, chat, question) for order in (test, swapped)]
     margins = {}
     for pair in test.pairs:
-        toward_b = 1 if pair.b_is_first else -1
-        margins[pair.id] = toward_b * (leads[pair.id, False] - leads[pair.id, True]) / 2
+        lead, when_swapped = (order[pair.id] for order in leads)  # of the reply in the first position
+        mean = (lead - when_swapped) / 2  # of the reply that is first in `test`
+        margins[pair.id] = mean if pair.b_is_first else -mean
     return Judgement(
         judge=lm.name,
         stand_in=lm.stand_in,
         by=by,
-        as_shown=_answers(test, {pair.id: leads[pair.id, False] for pair in test.pairs}, lm.name),
-        swapped=_answers(swapped, {pair.id: leads[pair.id, True] for pair in test.pairs}, lm.name),
+        as_shown=_answers(test, leads[0], lm.name),
+        swapped=_answers(swapped, leads[1], lm.name),
         margins=margins,
     )
+
+
+def _leads(lm: LanguageModel, test: BlindTest, by: str, chat: bool, question: str) -> dict[str, float]:
+    """{id of a pair: nats by which the reply in the first position is ahead}."""
+    leads = {}
+    for pair in test.pairs:
+        if by == "verdict":
+            leads[pair.id] = _first_leads(lm, pair, chat, question)
+        else:
+            leads[pair.id] = _first_is_likelier(lm, pair)
+    return leads
 
 
 def _answers(test: BlindTest, leads: Mapping[str, float], name: str) -> Answers:
     choices = {}
     for pair, lead in leads.items():
-        choices[pair] = SAME if lead == 0 else FIRST if lead > 0 else SECOND
+        if lead == 0:
+            choices[pair] = SAME
+        else:
+            choices[pair] = FIRST if lead > 0 else SECOND
     return answers_of(test, choices, name)
 
 
@@ -121,10 +131,13 @@ def _first_leads(lm: LanguageModel, pair: Pair, chat: bool, question: str) -> fl
     """log p("A") - log p("B") after the question, in nats."""
     text = judge_prompt(pair, question)
     if chat:
-        prompt = chat_prompt([], [{"role": "user", "content": text}], lm.codec, lm.context_length)
+        asked = {"role": "user", "content": text}
+        prompt = chat_prompt([], [asked], lm.codec, lm.context_length)
         labels = [lm.codec.encode(label) for label in LABELS]
     else:
-        prompt = lm.codec.prefix + lm.codec.encode(f"{text}\n") + lm.codec.encode("Answer:")
+        prompt = list(lm.codec.prefix)
+        prompt += lm.codec.encode(f"{text}\n")
+        prompt += lm.codec.encode("Answer:")
         labels = [lm.codec.encode(f" {label}") for label in LABELS]
     first, second = (log_probability_of(lm, prompt, label) for label in labels)
     return first - second

@@ -27,9 +27,9 @@ class Agreement:
 
     def __str__(self) -> str:
         counted = f"{self.n} items, the same label for {self.observed:.0%}, by chance for {self.expected:.0%}"
-        if self.kappa is None:
+        if self.kappa is None or self.interval is None:
             return f"kappa – (both chose one label only): {counted}"
-        low, high = self.interval or (self.kappa, self.kappa)
+        low, high = self.interval
         return f"kappa {self.kappa:.2f} [{low:.2f}, {high:.2f}]: {counted}"
 
 
@@ -48,25 +48,43 @@ def cohens_kappa(first: Sequence[str], second: Sequence[str]) -> Agreement:
     if not first:
         raise LabError("there is no agreement about nothing", "0 items", "let both annotators judge the same items")
     pairs = list(zip(first, second, strict=True))
-    observed, expected = _shares(pairs)
-    return Agreement(len(pairs), observed, expected, _kappa(pairs), _interval(pairs))
+    return Agreement(
+        n=len(pairs),
+        observed=_observed(pairs),
+        expected=_expected(pairs),
+        kappa=_kappa(pairs),
+        interval=_interval(pairs),
+    )
 
 
-def _shares(pairs: Sequence[tuple[str, str]]) -> tuple[float, float]:
-    """Observed and expected agreement."""
-    n = len(pairs)
-    same = sum(one == other for one, other in pairs)
-    by_first = Counter(one for one, _ in pairs)
-    by_second = Counter(other for _, other in pairs)
-    by_chance = sum(count * by_second[label] for label, count in by_first.items())
-    return same / n, by_chance / n**2
+def _observed(pairs: Sequence[tuple[str, str]]) -> float:
+    """The share of items with the same label from both."""
+    n_same = 0
+    for one, other in pairs:
+        if one == other:
+            n_same += 1
+    return n_same / len(pairs)
+
+
+def _expected(pairs: Sequence[tuple[str, str]]) -> float:
+    """The share that two annotators would have who choose by lot, each label as often as these two do."""
+    by_first: Counter[str] = Counter()
+    by_second: Counter[str] = Counter()
+    for one, other in pairs:
+        by_first[one] += 1
+        by_second[other] += 1
+    by_chance = 0
+    for label, count in by_first.items():
+        by_chance += count * by_second[label]
+    return by_chance / len(pairs) ** 2
 
 
 def _kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
-    observed, expected = _shares(pairs)
+    expected = _expected(pairs)
     if expected == 1:  # 0 / 0: one label for everything, from both
         return None
-    return (observed - expected) / (1 - expected)
+    beyond_chance = _observed(pairs) - expected
+    return beyond_chance / (1 - expected)
 
 
 def _interval(pairs: Sequence[tuple[str, str]]) -> Interval | None:
@@ -76,9 +94,14 @@ def _interval(pairs: Sequence[tuple[str, str]]) -> Interval | None:
     if _kappa(pairs) is None:
         return None
     n = len(pairs)
-    drawn = np.random.default_rng(SEED).integers(n, size=(SAMPLES, n))  # [samples, items]
-    kappas = [_kappa([pairs[item] for item in row]) for row in drawn]
-    return percentile_interval(np.array([kappa for kappa in kappas if kappa is not None]))
+    draws = np.random.default_rng(SEED).integers(n, size=(SAMPLES, n))  # [samples, items]
+    kappas = []
+    for draw in draws:
+        sample = [pairs[item] for item in draw]
+        kappa = _kappa(sample)
+        if kappa is not None:
+            kappas.append(kappa)
+    return percentile_interval(np.array(kappas))
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -89,13 +112,18 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
     Raises:
         LabError: fewer than two items, not the same number, or a value that is no finite number.
     """
-    if len(first) != len(second) or len(first) < 2:
-        found = f"{len(first)} and {len(second)} values"
+    n_first = len(first)
+    n_second = len(second)
+    if n_first != n_second or n_first < 2:
+        found = f"{n_first} and {n_second} values"
         raise LabError("a correlation is of two scores of the same items", found, "give two values or more of each")
-    if not all(math.isfinite(value) for value in [*first, *second]):
-        raise LabError("a score is no finite number", "", "leave its item out")
+    for value in (*first, *second):
+        if not math.isfinite(value):
+            raise LabError("a score is no finite number", f"{value}", "leave its item out")
     from scipy.stats import kendalltau  # a second to import
 
-    if len(set(first)) == 1 or len(set(second)) == 1:
+    has_one_value = len(set(first)) == 1 or len(set(second)) == 1
+    if has_one_value:
         return None
-    return float(kendalltau(first, second).statistic)
+    found = kendalltau(first, second)
+    return float(found.statistic)
