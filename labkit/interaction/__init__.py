@@ -2,8 +2,10 @@
 
 from labkit.interaction.acts import ActClassifier, Heard
 from labkit.interaction.agenda import Agenda
+from labkit.interaction.blind import Answers, BlindTest, Verdicts, blind_test, read_answers, verdicts, write_answers
 from labkit.interaction.bots import STATES, Bot, ModelBot, Talk
 from labkit.interaction.converse import converse, model_bot
+from labkit.interaction.judge import Judgement, judge
 from labkit.interaction.noise import Noise
 from labkit.interaction.paired import compare_conversations
 from labkit.interaction.play import Conversation, play
@@ -20,6 +22,8 @@ __all__ = [
     "Account",
     "ActClassifier",
     "Agenda",
+    "Answers",
+    "BlindTest",
     "Bot",
     "ConstantPolicy",
     "Conversation",
@@ -27,6 +31,7 @@ __all__ = [
     "EagerPolicy",
     "EveryPlaceholderPolicy",
     "Heard",
+    "Judgement",
     "Lessons",
     "ModelBot",
     "Noise",
@@ -39,13 +44,19 @@ __all__ = [
     "Tried",
     "UserAct",
     "UserConfig",
+    "Verdicts",
     "Wish",
+    "blind_test",
     "compare_conversations",
     "converse",
+    "judge",
     "model_bot",
     "play",
     "playable",
+    "read_answers",
     "try_replies",
     "users_for",
+    "verdicts",
     "wishes_of",
+    "write_answers",
 ]

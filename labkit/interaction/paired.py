@@ -30,7 +30,10 @@ def compare_conversations(a: ConversationScores, b: ConversationScores) -> Compa
         LabError: the two have no goal in common.
     """
     first = {one.key: one for one in a.conversations}
-    pairs = [(first[one.key], one) for one in b.conversations if one.key in first]
+    pairs = []
+    for one in b.conversations:
+        if one.key in first:
+            pairs.append((first[one.key], one))
     if not pairs:
         raise LabError("two bots cannot be compared", "they played no goal in common", "play the same split")
     notes = []
@@ -48,14 +51,21 @@ def compare_conversations(a: ConversationScores, b: ConversationScores) -> Compa
 
 def _difference(pairs: list[tuple[Conversation, Conversation]], passed: Passed) -> Difference:
     n = len(pairs)
-    passed_a = [passed(a) for a, _ in pairs]
-    passed_b = [passed(b) for _, b in pairs]
-    only_a = sum(one and not other for one, other in zip(passed_a, passed_b, strict=True))
-    only_b = sum(other and not one for one, other in zip(passed_a, passed_b, strict=True))
+    passed_a = 0
+    passed_b = 0
+    only_a = 0
+    only_b = 0
+    for a, b in pairs:
+        a_passes = passed(a)
+        b_passes = passed(b)
+        passed_a += a_passes
+        passed_b += b_passes
+        only_a += a_passes and not b_passes
+        only_b += b_passes and not a_passes
     low, high = paired_share_interval(only_a, only_b, n)
     return Difference(
-        a=100 * sum(passed_a) / n,
-        b=100 * sum(passed_b) / n,
+        a=100 * passed_a / n,
+        b=100 * passed_b / n,
         interval=(100 * low, 100 * high),
         p=mcnemar(only_a, only_b),
         test=MCNEMAR,

@@ -124,7 +124,11 @@ class Lessons:
         Raises:
             LabError: there is none.
         """
-        kept = [one for one in self.conversations if (one.strict_success if strict else one.success)]
+        kept = []
+        for one in self.conversations:
+            passed = one.strict_success if strict else one.success
+            if passed:
+                kept.append(one)
         if not kept:
             found = f"none of {len(self.conversations)} conversations"
             raise LabError("there is no success to learn from", found, "play more goals, or take a better bot")
@@ -155,8 +159,12 @@ class Lessons:
     def __str__(self) -> str:
         n_successes = sum(one.success for one in self.conversations)
         n_strict = sum(one.strict_success for one in self.conversations)
-        n_tries = sum(map(len, self.turns))
-        kinds = Counter(kind for tries in self.turns for one in tries for kind in set(one.events))
+        n_tries = 0
+        kinds: Counter[str] = Counter()
+        for tries in self.turns:
+            n_tries += len(tries)
+            for one in tries:
+                kinds.update(set(one.events))
         lines = [f"{len(self.conversations)} conversations: {n_successes} with Success, {n_strict} strictly"]
         lines.append(f"{len(self.turns)} turns, {n_tries} replies that differ")
         lines += [f"{kind:<23s} {count:5d} replies" for kind, count in kinds.most_common()]

@@ -96,6 +96,27 @@ def reply_perplexity(lm: LanguageModel, dialogues: Sequence[Dialogue], max_lengt
     return _perplexity(nats / n_tokens, lm)
 
 
+def log_probability_of(lm: LanguageModel, prompt: Sequence[int], reply: Sequence[int]) -> float:
+    """The log-probability, in nats, of some tokens after a prompt.
+
+    Raises:
+        LabError: no prompt or no tokens, more than the model reads, or logits that are no numbers.
+    """
+    import torch
+
+    n_tokens = len(prompt) + len(reply)
+    if not prompt or not reply or n_tokens > lm.context_length:
+        found = f"{len(prompt)} and {len(reply)} tokens"
+        raise LabError(f"{lm.name} reads up to {lm.context_length} tokens, a prompt and a reply", found, "shorten it")
+    ids = torch.tensor([[*prompt, *reply]], device=lm.base.device)  # [1, T]
+    labels = torch.tensor([[IGNORED] * len(prompt) + list(reply)], device=ids.device)  # [1, T]
+    with torch.inference_mode():
+        found = float(log_probabilities(lm.model, ids, torch.ones_like(ids), labels))
+    if math.isnan(found):
+        raise LabError(f"{lm.name} gives no probability", f"not a number, in {lm.dtype}", "load it with bits=32")
+    return found
+
+
 def turn_perplexities(lm: LanguageModel, dialogue: Dialogue) -> list[float]:
     """Perplexity of every turn, user's and bot's, each read after all before it; one figure a turn.
 

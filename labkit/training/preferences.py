@@ -92,9 +92,7 @@ def prefer(
     pairs = preference_examples(
         preferences, lm.codec, config.format, config.max_length, database=searched_in(config.format, database)
     )
-    told = [asdict(one) for one in preferences]
-    content = hashlib.sha256(json.dumps(told, sort_keys=True).encode("utf-8", "backslashreplace")).hexdigest()
-    what = f"{len(pairs)} pairs {content[:12]}, beta={beta:g}, {fingerprint(loss)}"
+    what = f"{len(pairs)} pairs {_digest(preferences)}, beta={beta:g}, {fingerprint(loss)}"
     run = RunRecord(config, "preferences", own_score=None, preferences=what)
 
     def work() -> FinetuneResult:
@@ -109,6 +107,13 @@ def prefer(
         return take_steps(lm, run, out, make, watch=watch)
 
     return once(out, run, work, watch)
+
+
+def _digest(preferences: Sequence[Preference]) -> str:
+    """A few letters that other preferences would not have."""
+    told = [asdict(one) for one in preferences]
+    text = json.dumps(told, sort_keys=True)  # half a character is an escape in it
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _check(preferences: Sequence[Preference], beta: float) -> None:
@@ -154,19 +159,14 @@ def _likelihoods(lm: LanguageModel, pairs: Sequence[PreferenceExample]) -> list[
     for start in range(0, len(pairs), AT_ONCE):
         rows = []
         for pair in pairs[start : start + AT_ONCE]:
-            rows += [
-                _row(pair.chosen.input_ids, pair.chosen.labels),
-                _row(pair.rejected.input_ids, pair.rejected.labels),
-            ]
+            for example in pair:
+                rows.append({"input_ids": example.input_ids, "labels": example.labels})
         batch = {name: values.to(lm.base.device) for name, values in collate(rows).items()}
         with torch.inference_mode():
             found = log_probabilities(lm.model, **batch).tolist()  # [2B]
-        result += [PairLikelihood(*both) for both in zip(found[::2], found[1::2], strict=True)]
+        for chosen, rejected in zip(found[::2], found[1::2], strict=True):
+            result.append(PairLikelihood(chosen, rejected))
     return result
-
-
-def _row(input_ids: list[int], labels: list[int]) -> dict[str, list[int]]:
-    return {"input_ids": input_ids, "labels": labels}
 
 
 def _dataset(lm: LanguageModel, pairs: Sequence[PreferenceExample]) -> "datasets.Dataset":
