@@ -38,7 +38,7 @@ def share_plot(
             name=plain(measure),
         )
     shown.update_xaxes(tickvals=list(range(len(systems))), ticktext=[plain(name) for name in systems])
-    shown.update_xaxes(range=[-0.5, len(systems) - 0.5], showgrid=False)
+    shown.update_xaxes(range=[-0.5, len(systems) - 0.5], showgrid=False, zeroline=False)
     return shown.update_yaxes(range=[-4, 104])
 
 

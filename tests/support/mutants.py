@@ -286,6 +286,12 @@ def _pairs_of_replies(draw):
     return *(torch.tensor(draw.normal(scale=3, size=3), requires_grad=True) for _ in range(4)), draw.uniform(0.1, 2)
 
 
+def _labels(draw):
+    n = int(draw.integers(1, 7))
+    first, second = ([str(label) for label in draw.choice(["a", "b", "same"], n, p=[0.6, 0.3, 0.1])] for _ in range(2))
+    return first, first if draw.random() < 0.2 else second
+
+
 _GAIN = np.array([0.5, 1.0, 1.5, 2.0])  # with it, and a bias, a norm that is applied twice shows
 
 INPUTS = {
@@ -337,6 +343,7 @@ INPUTS = {
     "6.7": _trie,
     "6.7b": lambda draw: (draw.integers(0, 9, int(draw.integers(1, 6))).tolist(), draw.uniform(0, 1)),
     "6.8": _pairs_of_replies,
+    "6.9": _labels,
 }
 
 

@@ -289,6 +289,39 @@ def margin(c, r, cr, rr, beta):
     return beta * ((c - cr) - (r - rr))
 
 
+def kappa(first, second):
+    n = len(first)
+    observed = sum(a == b for a, b in zip(first, second, strict=True)) / n
+    expected = sum(first.count(x) * second.count(x) for x in {*first, *second}) / n**2
+    return (observed - expected) / (1 - expected) if expected < 1 else float("nan")
+
+
+def kappa_by_table(first, second):
+    labels = sorted({*first, *second})
+    table = np.zeros((len(labels), len(labels)))
+    for a, b in zip(first, second, strict=True):
+        table[labels.index(a), labels.index(b)] += 1 / len(first)
+    by_chance = table.sum(1) @ table.sum(0)
+    return (np.trace(table) - by_chance) / (1 - by_chance)
+
+
+def kappa_of(expected, last=lambda observed, by_chance: (observed - by_chance) / (1 - by_chance)):
+    def own(first, second):
+        observed = sum(a == b for a, b in zip(first, second, strict=True)) / len(first)
+        by_chance = expected(first, second)
+        return last(observed, by_chance) if by_chance < 1 else float("nan")
+
+    return own
+
+
+def by_chance(first, second):
+    return sum(first.count(x) * second.count(x) for x in {*first, *second}) / len(first) ** 2
+
+
+def observed_of(first, second):
+    return sum(a == b for a, b in zip(first, second, strict=True)) / len(first)
+
+
 RIGHT = {
     "6.1": [next_act, next_act_by_pops],
     "6.2": [acts, acts_by_splitting, lambda reply, words: frozenset(acts(reply, words))],
@@ -298,6 +331,7 @@ RIGHT = {
     "6.6": [paired_p, paired_p_by_all_ways],
     "6.7": [allowed, allowed_by_recursion, lambda trie, written: dict.fromkeys(allowed(trie, written))],
     "6.8": [dpo, dpo_by_softplus],
+    "6.9": [kappa, kappa_by_table],
     "6.7b": [expected_joint, lambda n_slots, p: np.mean([100 * (1 - p) ** k for k in n_slots])],
 }
 
@@ -394,6 +428,16 @@ WRONG = {
         (dpo_of(margin, lambda m: -torch.nn.functional.logsigmoid(m).mean().item()), "it has no gradient"),
         (dpo_of(margin, lambda m: -m.mean()), "Nothing has been learnt yet"),
     ],
+    "6.9": [
+        (observed_of, "take off what chance would give"),
+        (kappa_of(lambda first, second: 0.5), "kappa is"),
+        (kappa_of(lambda first, second: 1 / len({*first, *second})), "kappa is"),
+        (kappa_of(by_chance, lambda observed, chance: observed - chance), "kappa is"),
+        (kappa_of(lambda first, second: sum((first.count(x) / len(first)) ** 2 for x in {*first})), "kappa is"),
+        (lambda first, second: kappa(first, second) if first != second else 1, "return NaN; yours is 1"),
+        (lambda first, second: str(kappa(first, second)) + " or so", "kappa should be a number"),
+    ],
 }
+
 
 assert trie_of([["a", "b"], ["a"]]) == {"a": {"b": {}}}

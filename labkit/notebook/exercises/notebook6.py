@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from labkit.metrics import statistics
+from labkit.metrics.agreement import cohens_kappa
 from labkit.notebook.exercises.answers import Unreadable, Wrong, array, number, plain, shown
 from labkit.notebook.exercises.attempt import ReturnedNone
 from labkit.notebook.exercises.texts import cases, texts
@@ -321,6 +322,32 @@ def _which_loss(got: float, case: Mapping[str, Sequence[float]], expected: float
     return ""
 
 
+# --- 6.9 --------------------------------------------------------------------------------------------------------------
+
+
+def kappa(own: Callable) -> str:
+    for case in cases("6.9"):
+        first = list(case["first"])
+        second = list(case["second"])
+        answer = own(first, second)
+        got = number(answer, "kappa")
+        agreement = cohens_kappa(first, second)
+        told = f"first {first}, second {second}"
+        if agreement.kappa is None:
+            if not math.isnan(got):
+                raise Wrong(
+                    f"{told}: chance alone would give 1, so nothing can be said: return NaN; yours is {got:.4g}."
+                )
+            continue
+        if not abs(got - agreement.kappa) <= _ROUNDED:
+            shares = f"observed {agreement.observed:.3f}, expected {agreement.expected:.3f}"
+            why = ""
+            if abs(got - agreement.observed) <= _ROUNDED:
+                why = " That is the observed agreement: take off what chance would give."
+            raise Wrong(f"{told}: kappa is {agreement.kappa:.3f} ({shares}); yours is {got:.4g}.{why}")
+    return "Nine of ten alike can be no agreement at all, where one label is chosen nine times out of ten."
+
+
 CHECKERS = {
     "6.1": next_act,
     "6.2": acts,
@@ -331,4 +358,5 @@ CHECKERS = {
     "6.7": allowed,
     "6.7b": expected_joint,
     "6.8": dpo,
+    "6.9": kappa,
 }
