@@ -1,6 +1,6 @@
 """Figures of whole conversations: shares with their intervals, and where conversations die."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import plotly.graph_objects as go
 
@@ -9,6 +9,7 @@ from labkit.metrics.statistics import Interval, wilson
 from labkit.notebook.look import MARKERS, PATTERNS, figure, plain
 
 Shares = Mapping[str, Share | None]  # {measure: its share}; None where it was not measured
+SPREAD = 0.5  # of the room of a system that its points take, side by side
 
 
 def share_plot(
@@ -19,27 +20,46 @@ def share_plot(
     `interval(passed, n)` gives the ends of the bars, from 0 to 1.
     """
     shown = figure(title, y="% of the goals")
-    measures = list(dict.fromkeys(measure for shares in systems.values() for measure in shares))
-    width = 0.5 / max(1, len(measures))  # the points of a system stand side by side, not on each other
+    measures = _in_order(systems.values())
+    middle = (len(measures) - 1) / 2
     for order, measure in enumerate(measures):
-        known = {}
+        shift = (order - middle) * SPREAD / len(measures)
+        places = []
+        known = []
         for place, shares in enumerate(systems.values()):
             share = shares.get(measure)
             if share is not None and share.n:
-                known[place + (order - (len(measures) - 1) / 2) * width] = share
+                places.append(place + shift)
+                known.append(share)
+        symbol = MARKERS[order % len(MARKERS)]
         shown.add_scatter(
-            x=list(known),
-            y=[share.percent for share in known.values()],
-            error_y=_bars(list(known.values()), interval),
-            text=[f"{share.passed} of {share.n}" for share in known.values()],
+            x=places,
+            y=[share.percent for share in known],
+            error_y=_bars(known, interval),
+            text=[f"{share.passed} of {share.n}" for share in known],
             hovertemplate="%{y:.0f} %, %{text}",
             mode="markers",
-            marker={"symbol": MARKERS[order % len(MARKERS)], "size": 11},
+            marker={"symbol": symbol, "size": 11},
             name=plain(measure),
         )
-    shown.update_xaxes(tickvals=list(range(len(systems))), ticktext=[plain(name) for name in systems])
-    shown.update_xaxes(range=[-0.5, len(systems) - 0.5], showgrid=False, zeroline=False)
+    names = [plain(name) for name in systems]
+    n_systems = len(names)
+    shown.update_xaxes(
+        tickvals=list(range(n_systems)),
+        ticktext=names,
+        range=[-0.5, n_systems - 0.5],
+        showgrid=False,
+        zeroline=False,
+    )
     return shown.update_yaxes(range=[-4, 104])
+
+
+def _in_order(tables: Iterable[Mapping[str, object]]) -> list[str]:
+    """The names that any of the tables has, each once, in the order in which they come."""
+    names: dict[str, None] = {}
+    for table in tables:
+        names.update(dict.fromkeys(table))
+    return list(names)
 
 
 def _bars(shares: Sequence[Share], interval: Callable[[int, int], Interval]) -> dict[str, object]:
@@ -49,19 +69,29 @@ def _bars(shares: Sequence[Share], interval: Callable[[int, int], Interval]) -> 
         low, high = interval(share.passed, share.n)
         above.append(100 * high - share.percent)
         below.append(share.percent - 100 * low)
-    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": above,
+        "arrayminus": below,
+    }
 
 
 def cause_plot(systems: Mapping[str, Mapping[str, int]], title: str) -> go.Figure:
     """Stacked bars of failed conversations: {system: {cause: how many died of it}}; causes without any are left out."""
     shown = figure(title, y="conversations that failed", height=420)
-    names = list(dict.fromkeys(cause for counts in systems.values() for cause in counts))
-    used = [name for name in names if any(counts.get(name) for counts in systems.values())]
-    for order, cause in enumerate(used):
+    names = [plain(system) for system in systems]
+    order = 0
+    for cause in _in_order(systems.values()):
+        counts = [found.get(cause, 0) for found in systems.values()]
+        if not any(counts):
+            continue
+        pattern = PATTERNS[order % len(PATTERNS)]
+        order += 1
         shown.add_bar(
-            x=[plain(system) for system in systems],
-            y=[counts.get(cause, 0) for counts in systems.values()],
+            x=names,
+            y=counts,
             name=plain(cause),
-            marker_pattern_shape=PATTERNS[order % len(PATTERNS)],
+            marker_pattern_shape=pattern,
         )
     return shown.update_layout(barmode="stack")

@@ -283,7 +283,7 @@ def _trie(draw):
 
 
 def _pairs_of_replies(draw):
-    return *(torch.tensor(draw.normal(scale=3, size=3), requires_grad=True) for _ in range(4)), draw.uniform(0.1, 2)
+    return *(torch.tensor(draw.normal(scale=3, size=3)) for _ in range(4)), draw.uniform(0.1, 2)
 
 
 def _labels(draw):

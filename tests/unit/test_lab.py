@@ -148,7 +148,7 @@ def test_profiles_are_sizes_that_grow_and_say_what_they_are():
     smoke, cpu, gpu = (PROFILES[name] for name in ("smoke", "cpu", "gpu"))
     assert all(field.metadata["help"] for field in fields(smoke))
     numbers = [field.name for field in fields(smoke) if isinstance(getattr(smoke, field.name), int)]
-    assert len(numbers) == 11 and all(getattr(smoke, n) < getattr(cpu, n) <= getattr(gpu, n) for n in numbers)
+    assert len(numbers) == 12 and all(getattr(smoke, n) < getattr(cpu, n) <= getattr(gpu, n) for n in numbers)
 
 
 @pytest.mark.parametrize("name", ["smoke", "cpu", "gpu"])
