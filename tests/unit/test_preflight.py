@@ -97,6 +97,11 @@ def test_the_cost_card_in_the_readme_is_current():
     assert {f"solutions/{path.name}" for path in (ROOT / "solutions").glob("*.ipynb")} <= measured
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_the_notebooks_are_read():
+    with pytest.raises(LabError, match="cannot write"):
+        preflight("/dev/null/report", ["missing.ipynb"])
+
+
 def test_nothing_to_run_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("labkit.course.preflight.clone_root", lambda: tmp_path)
     with pytest.raises(LabError, match="no notebooks to run"):
