@@ -179,9 +179,10 @@ def reply_steps(lm: LanguageModel, prompt: list[int], config: DecodingConfig) ->
 
 
 def check_room(lm: LanguageModel, prompts: Sequence[list[int]], new: int) -> None:
-    """Raises LabError where a prompt is no list of token ids, empty, or longer than leaves room for `new` tokens."""
+    """Raises LabError where a prompt is no list of the model's token ids, empty, or longer than leaves room for `new` tokens."""
+    n_tokens = lm.base.get_input_embeddings().num_embeddings
     for prompt in prompts:
-        _check_is_tokens(prompt)
+        _check_is_tokens(prompt, n_tokens)
     longest = max(map(len, prompts), default=1)
     if not all(map(len, prompts)):
         raise LabError("an empty prompt", "", "give at least one token, for instance codec.end")
@@ -190,8 +191,8 @@ def check_room(lm: LanguageModel, prompts: Sequence[list[int]], new: int) -> Non
         raise LabError(f"{lm.name} reads {lm.context_length} tokens", found, "lower max_length or max_new_tokens")
 
 
-def _check_is_tokens(prompt: object) -> None:
-    """Raises LabError for what is no list of numbers: text that was not encoded, None."""
+def _check_is_tokens(prompt: object, n_tokens: int) -> None:
+    """Raises LabError for what is no list of token ids: text that was not encoded, None, another tokenizer's ids."""
     action = "encode text first: lm.codec.encode(text)"
     if not isinstance(prompt, Sized) or isinstance(prompt, str):
         raise LabError("a prompt is a list of token ids", shortened(repr(prompt)), action)
@@ -201,6 +202,8 @@ def _check_is_tokens(prompt: object) -> None:
         except TypeError as error:
             found = f"{shortened(repr(token))} in it"
             raise LabError("a prompt is a list of token ids", found, action) from error
+        if not 0 <= token < n_tokens:
+            raise LabError(f"the model has no such token, only 0 to {n_tokens - 1}", f"{token} in a prompt", action)
 
 
 def _check_candidates(lm: LanguageModel, config: DecodingConfig) -> None:
