@@ -179,7 +179,7 @@ def reply_steps(lm: LanguageModel, prompt: list[int], config: DecodingConfig) ->
 
 
 def check_room(lm: LanguageModel, prompts: Sequence[list[int]], new: int) -> None:
-    """Raises LabError where a prompt is no list of the model's token ids, empty, or longer than leaves room for `new` tokens."""
+    """Raises LabError where a prompt is no list of the model's tokens, empty, or leaves no room for `new` tokens."""
     n_tokens = lm.base.get_input_embeddings().num_embeddings
     for prompt in prompts:
         _check_is_tokens(prompt, n_tokens)
