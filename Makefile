@@ -125,7 +125,7 @@ test-floors: .venv-floors/installed
 
 # Every bad input of tests/support/attacks, with a table; Linux and macOS. Not a part of `make test`: it takes minutes.
 attack: install
-	LAB_ATTACK=1 $(TESTING) $(BIN)/python -m pytest -m slow tests/unit/test_attack.py
+	LAB_ATTACK=1 $(TESTING) $(BIN)/python -m pytest -m slow tests/unit/whole/test_attack.py
 	PYTHONPATH=tests/support $(BIN)/python tests/support/attack.py
 
 # The newest releases within the ranges of pyproject.toml, no pins, in an environment of their own, which is made anew.

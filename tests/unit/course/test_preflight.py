@@ -19,7 +19,7 @@ from labkit.course.report import notebook_page
 from labkit.errors import LabError
 from labkit.storage import read_json
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 FIGURE = """import time, os, plotly.graph_objects as go
 time.sleep(0.2)
