@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import plotly.graph_objects as go
 import pytest
-from browser import PICTURES, axe
+from browser import PICTURES, axe, watched
 
 from labkit.course.accessibility import PLOTLY
 from labkit.course.report import WIDGET
@@ -52,25 +52,14 @@ def site(tmp_path_factory):
 @pytest.fixture
 def opened(browser, site):
     """Opens a page of the site; what fails, or asks for another place, fails the test."""
-    pages, errors, asked = [], [], []
+    with watched(browser, own=site.as_uri()) as new_page:
 
-    def open_page(name, **look):
-        page = browser.new_page(**{"viewport": {"width": 1440, "height": 1000}, **look})
-        page.set_default_timeout(60_000)
-        page.context.set_offline(True)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-        page.on("requestfailed", lambda request: errors.append(f"failed: {request.url[:100]}"))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto((site / name).as_uri())
-        pages.append(page)
-        return page
+        def open_page(name, **look):
+            page = new_page(**look)
+            page.goto((site / name).as_uri())
+            return page
 
-    yield open_page
-    for page in pages:
-        page.close()
-    assert not errors
-    assert not [url[:100] for url in asked if not url.startswith(("data:", "blob:", site.as_uri()))]
+        yield open_page
 
 
 def test_a_notebook_shows_figures_formulas_and_pictures_and_folds_solutions(opened):
