@@ -65,7 +65,8 @@ def opened(browser, site):
 def test_a_notebook_shows_figures_formulas_and_pictures_and_folds_solutions(opened):
     page = opened("solutions/0_setup.html")
     page.wait_for_selector(".js-plotly-plot .main-svg")
-    page.wait_for_selector("mjx-container svg")
+    fraction = page.locator("math mfrac").first.bounding_box()
+    assert fraction["height"] > 15 and fraction["width"] < 15, "numerator above denominator, drawn by the browser"
     assert page.get_by_alt_text("a pixel").evaluate("(image) => image.naturalWidth") == 1
     assert "0 %" not in page.locator("main").inner_text() and str(ROOT) not in page.content()
     solutions = page.locator("details", has_text="Show the solution")
@@ -110,6 +111,19 @@ def test_the_site_is_whole_at_every_width_and_axe_finds_nothing_in_the_front_pag
             page.screenshot(path=PICTURES / f"site-{Path(name).name}-{width}-{scheme}.png")
         if name == "index":
             assert axe(page, "main") == []
+
+
+def test_nothing_is_in_the_folder_twice_or_for_the_theme_s_developers_and_icons_are_drawn(opened, site):
+    """The site was 50 MB: 4 of source maps, 2 of MathJax, icons as a script and as a font, plotly again in a frame."""
+    assert not [path.name for path in site.rglob("*") if path.suffix == ".map" or "fontawesome" in path.name]
+    page = opened("index.html")
+    assert "fontawesome.js" not in page.content()
+    page.wait_for_function(
+        "[...document.fonts].some((font) => /Awesome/.test(font.family) && font.status === 'loaded')"
+    )
+    size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
+    print(f"{size / 1e6:.1f} MB with two notebooks that hold nearly nothing")
+    assert size < 27e6
 
 
 def test_on_paper_a_page_is_its_text(opened):
