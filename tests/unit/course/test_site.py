@@ -3,19 +3,22 @@
 import json
 import re
 from copy import deepcopy
+from html import escape
 from pathlib import Path
 
 import nbformat
 import plotly.graph_objects as go
 import pytest
 
+from labkit.corpora.types import USER, Dialogue, Turn
 from labkit.course.accessibility import PLOTLY
-from labkit.course.report import WIDGET
+from labkit.course.report import WIDGET, notebook_page
 from labkit.course.site import build
 from labkit.course.site.notebooks import launch_line, notebook_for_site
 from labkit.course.site.pages import with_links
 from labkit.course.site.picture import PICTURE, RECORD, shown_files
 from labkit.errors import LabError
+from labkit.notebook.maps import linked_map
 
 ROOT = Path(__file__).parents[3]
 CODE = nbformat.v4.new_code_cell
@@ -89,6 +92,22 @@ def test_a_notebook_needs_no_kernel_and_no_network_on_the_site(tmp_path):
     assert "widgets" not in shown.metadata and title.source == "# A"
 
 
+def test_a_figure_in_a_frame_of_its_own_takes_plotly_from_the_site(tmp_path):
+    """Notebook 4 is a page of 7 MB otherwise, 5 of them a script that stands beside it anyway."""
+    dialogue = Dialogue("A1", (), [Turn(USER, "hello")])
+    figure = go.Figure(go.Scatter(x=[0], y=[0], customdata=[["A1", 0]], name="</script>"))
+    map_and_dialogue = linked_map(figure, [dialogue]).html
+    alone = figure.to_html(full_html=False, include_plotlyjs=True)
+    outputs = [nbformat.v4.new_output("display_data", {"text/html": html}) for html in (map_and_dialogue, alone)]
+    notebook = nbformat.v4.new_notebook(cells=[TEXT("# A"), CODE("map", outputs=outputs)])
+    shown = notebook_for_site(deepcopy(notebook), source(tmp_path), "static/plotly.js").cells[1].outputs
+    framed, whole = (output.data["text/html"] for output in shown)
+    assert len(framed) < 20_000 and len(whole) < 20_000
+    assert escape('<script src="static/plotly.js"></script>') in framed and "hello" in framed
+    assert '<script src="static/plotly.js"></script>' in whole and whole.count("Plotly.newPlot") == 1
+    assert len(notebook_page(notebook, "map")) < 1_000_000, "the report has the script beside its pages, too"
+
+
 def test_a_notebook_says_where_it_opens_once_its_repository_is_known(tmp_path):
     assert launch_line(source(tmp_path)) == ""
     line = launch_line(source(tmp_path, "git+https://github.com/me/lab@main"))
@@ -138,7 +157,6 @@ def test_what_a_page_would_load_from_outside_is_found(tmp_path, text, asks):
 
 def test_what_the_site_needs_is_said_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "PACKAGES", ("no_such_package",))
-    monkeypatch.setattr(build, "MATHJAX", "json")
     with pytest.raises(LabError, match=r"the site needs more packages: no_such_package missing → run `make site`"):
         build.build_site(tmp_path / "site")
     monkeypatch.setattr(build, "PACKAGES", ())

@@ -56,7 +56,7 @@ def _page(folder: Path) -> str:
     rows = board.rows()
     figures = [figure_html(board.figure())] if rows else []
     body = filled(
-        "hand_in.html",
+        "student_page.html",
         exercises=exercises,
         right=sum(one.state == "right" for one in exercises),
         total=len(exercises),
