@@ -24,6 +24,7 @@ _HOME = {  # public name -> the module that defines it
     "plan_memory": "training.memory_plan",
     "FinetuneConfig": "training.config",
     "finetune": "training.run",
+    "prefer": "training.preferences",
     "evaluate": "metrics",
     "converse": "interaction.converse",
     "power": "metrics",

@@ -43,3 +43,10 @@ def test_an_adapter_of_another_model_or_profile_is_not_taken(lab, tiny_lm):
     full = SimpleNamespace(home=lab.home, profile=PROFILES["cpu"], seed=42)
     folders = {relay.own_adapter(lab, tiny_lm), relay.own_adapter(lab, other), relay.own_adapter(full, tiny_lm)}
     assert len(folders) == 3 and {folder.parent for folder in folders} == {lab.home / "adapters"}
+
+
+def test_a_reference_of_more_steps_has_a_folder_of_its_own(lab, tiny_lm, miniwoz, capsys):
+    """Trap: two notebooks want references of different lengths, and a folder belongs to one configuration."""
+    longer = relay.adapter(lab, miniwoz, tiny_lm, steps=3)
+    assert longer.name == "smoke-tiny-random-reference-3-steps" and read_json(longer / "run.json")["max_steps"] == 3
+    assert "from the reference, 3 steps trained here" in capsys.readouterr().out
