@@ -20,9 +20,9 @@ from labkit.storage import read_json, write_json
 from labkit.training.config import FinetuneConfig
 from labkit.training.preferences import pair_likelihoods
 
-GOALS = 300  # of the training split, to learn from
-HELD_OUT = 200  # of test and dev: nothing was trained or chosen on either
-TRIES = 6
+GOALS = 150  # of the training split, to learn from
+HELD_OUT = 100  # of test and dev: nothing was trained or chosen on either
+TRIES = 4
 SAMPLED = labkit.DecodingConfig(strategy="sample", temperature=1.0)
 STEPS = FinetuneConfig(
     max_steps=100, batch_size=8, learning_rate=1e-3, train_embeddings=False, eval_steps=0, max_length=1024
