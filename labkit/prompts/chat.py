@@ -66,4 +66,8 @@ def _rendered(said: Messages, codec: TextCodec, tools: Sequence[Tool] = ()) -> l
         raise LabError("no chat template for these messages", first_line(error), action) from error
     if len(text) > LONGEST:
         raise LabError("the chat template writes too much", f"{len(text):,} characters", action)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:  # half an emoji, which a template may write and no tokenizer takes
+        raise LabError("the chat template writes what is no text", first_line(error), action) from error
     return codec.tokenizer.encode(text, add_special_tokens=False)

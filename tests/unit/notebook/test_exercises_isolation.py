@@ -18,7 +18,7 @@ from labkit.notebook import exercises
 from labkit.notebook.exercises import RAISED, RIGHT, WRONG, check, isolation, judge
 from labkit.notebook.exercises import attempt as limits
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 forks = pytest.mark.skipif(not isolation.FORKS, reason="judged in a thread here: it can be left, not killed")
 
 

@@ -22,7 +22,7 @@ import pytest
 
 from labkit.course.release import set_repository
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.slow
 ABSENT = ("sacrebleu", "rapidfuzz")  # of the image, as on Colab: pip has to fetch these
 NOT_LINKED = ("labkit", "__editable__", "pip", *ABSENT)

@@ -15,7 +15,7 @@ import pytest
 
 from labkit import cli
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "labkit").rglob("*.md"))]
 PAGES = [*PAGES, *sorted((ROOT / "tests").rglob("*.md"))]
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)

@@ -19,7 +19,7 @@ from labkit.course.report import notebook_page
 from labkit.errors import LabError
 from labkit.storage import read_json
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 FIGURE = """import time, os, plotly.graph_objects as go
 time.sleep(0.2)
@@ -95,6 +95,11 @@ def test_the_cost_card_in_the_readme_is_current():
     assert "<!-- cost:begin -->" in readme and with_card(readme, cost) == readme
     measured = {run["notebook"] for run in cost["runs"]}
     assert {f"solutions/{path.name}" for path in (ROOT / "solutions").glob("*.ipynb")} <= measured
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_notebooks_are_read():
+    with pytest.raises(LabError, match="cannot write"):
+        preflight("/dev/null/report", ["missing.ipynb"])
 
 
 def test_nothing_to_run_is_said(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from labkit.course.glossary import PAGE, page, spellings, with_hovers
 from labkit.errors import LabError
 from labkit.notebook.glossary import terms
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ABBR = re.compile(r'<abbr title="([^"]*)">(.*?)</abbr>', re.DOTALL)
 STUDENT = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # What a teacher found used before, or without, an explanation

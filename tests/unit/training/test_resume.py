@@ -15,7 +15,7 @@ from labkit.cli import FSDP
 from labkit.training.config import FinetuneConfig
 from labkit.training.run import finetune
 
-SUPPORT = Path(__file__).parents[1] / "support"
+SUPPORT = Path(__file__).parents[2] / "support"
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(SUPPORT.parents[1])}
 
 

@@ -1,6 +1,7 @@
 """For instructors: grading a class, pooling its boards, and the page that a student hands in."""
 
 import csv
+import functools
 import json
 import socket
 import sys
@@ -269,7 +270,11 @@ class Hostile:
         (Hostile(), "a Hostile"),
         ((Hostile(), 2), "(a Hostile, 2)"),
         (len, "a builtin"),
+        (10**5000, "a int that is too large to write"),
+        ((1, [10**5000]), "(1, a list that is too large to write"),
+        (functools.reduce(lambda inner, _: (inner,), range(99_999), ()), "((((((((((("),
     ],
+    ids=range(8),
 )
 def test_an_answer_is_kept_without_running_it(answer, told):
     assert given(answer).startswith(told)

@@ -9,7 +9,7 @@ import pytest
 from labkit.course.release import leaked, release
 from labkit.notebook.exercises import every_exercise
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOURCES = sorted((ROOT / "solutions").glob("*.ipynb"))
 STUDENT = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CHECK = re.compile(r'\bcheck\(\s*"([\w.]+)"')

@@ -10,7 +10,7 @@ import pytest
 from labkit.course.release import solution_lines
 from labkit.notebook.exercises import every_exercise, judge
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOURCES = sorted((ROOT / "solutions").glob("*.ipynb"))
 STUDENT = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

@@ -21,7 +21,7 @@ from labkit.notebook import plots, view
 from labkit.results.board import Board
 from labkit.results.report import model_card
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOURCES = sorted((ROOT / "labkit").rglob("*.py"))
 NOTEBOOKS = [*sorted((ROOT / "solutions").glob("*.ipynb")), *sorted((ROOT / "notebooks").glob("*.ipynb"))]
 EVIL = "<script>alert(1)</script>"

@@ -18,7 +18,7 @@ if not hasattr(os, "fork"):
 import attack
 from attacks.case import LINE, LOST, RESULT, SECRET, STOPPED, TRACEBACK, WRONG, Case, Refused, tried, untouched, written
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SAMPLE = 60
 
 

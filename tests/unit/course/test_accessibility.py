@@ -18,7 +18,7 @@ from labkit.course.accessibility import (
 from labkit.course.links import anchors, broken_links
 from labkit.notebook import model_plots, plots
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "labkit").rglob("*.md"))]
 PAGES = [page for page in PAGES if page.exists() and "weights" not in page.parts]  # those are model cards with a header
 NOTEBOOKS = [*sorted((ROOT / "solutions").glob("*.ipynb")), *sorted((ROOT / "notebooks").glob("*.ipynb"))]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "hub"))
+sys.path.append(str(Path(__file__).parents[2] / "hub"))
 import server
 import world
 from tiny_models import FAMILIES, family

@@ -27,7 +27,7 @@ SEVEN = LlamaConfig(hidden_size=4096, num_hidden_layers=32, num_attention_heads=
 def test_the_plan_is_what_this_cpu_takes():
     """Traps: the output head's logits, the optimiser's state or trained embeddings forgotten. Measured: by how much
     the resident memory of a process grew, at its peak, while it loaded a model and made two optimiser steps."""
-    script = Path(__file__).parents[1] / "support" / "measure_memory.py"
+    script = Path(__file__).parents[2] / "support" / "measure_memory.py"
     root = str(script.parents[2])
     env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     run = subprocess.run(

@@ -694,6 +694,13 @@ def test_a_malformed_mirror_address_is_one_line_and_repeats_no_password(host, tm
     assert "ret@" not in str(refusal.value) and "\n" not in str(refusal.value)
 
 
+def test_an_endless_mirror_address_is_not_repeated_whole(host, tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB_MULTIWOZ_URL", f"http://127.0.0.1:9/{'x' * 5000}")
+    with pytest.raises(LabError, match=r"cannot download .*no connection.*→") as refusal:
+        load_corpus("multiwoz22", cache=tmp_path)
+    assert len(str(refusal.value)) < 1000
+
+
 def test_a_password_in_the_mirror_address_is_in_no_message(host, tmp_path, monkeypatch):
     monkeypatch.setenv("LAB_MULTIWOZ_URL", host.url.replace("://", "://me:sec@ret@"))
     host.faults["data/train/dialogues_001.json"] = [401]

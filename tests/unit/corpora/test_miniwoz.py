@@ -29,7 +29,7 @@ from labkit.metrics import constant_predictions, evaluate, gold_predictions
 from labkit.prompts.text import delexicalise
 
 SIZES = {"train": 120, "dev": 10, "test": 40}
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from labkit.notebook.widgets import (
     steps_table,
 )
 
-SUPPORT = Path(__file__).parents[1] / "support"
+SUPPORT = Path(__file__).parents[2] / "support"
 sys.path.insert(0, str(SUPPORT))
 import decoding_lab_cases as cases  # noqa: E402
 

@@ -22,7 +22,7 @@ from labkit.models import load_model
 from labkit.models.find import WEIGHTS
 from labkit.prompts.build import prompts
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NODE = shutil.which("node")
 MODEL = "mini-pythia-2m"
 TOLERANCE = 1e-4  # of a logit, in float32; the largest difference seen is 2e-5

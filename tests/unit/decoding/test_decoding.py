@@ -220,6 +220,27 @@ def test_a_prompt_that_leaves_no_room_is_refused(lm):
     assert generate(lm, []) == []
 
 
+@pytest.mark.parametrize("prompt", ["some text", None, 3, ["x"], [None], [1.5], [[1]]])
+def test_a_prompt_that_is_no_list_of_token_ids_is_one_line(lm, prompt):
+    """Text that nobody encoded, and None, were a ValueError and a TypeError from deep inside."""
+    for act in (
+        lambda: generate(lm, [prompt]),
+        lambda: list(stream(lm, prompt)),
+        lambda: next_token_logits(lm, prompt),
+    ):
+        with pytest.raises(LabError, match="a prompt is a list of token ids"):
+            act()
+
+
+@pytest.mark.parametrize("token", [-1, 10**6, 10**30])
+def test_a_token_that_the_model_does_not_have_is_one_line(lm, token):
+    """It was an IndexError from inside of torch."""
+    with pytest.raises(LabError, match="the model has no such token"):
+        generate(lm, [[5], [5, token]])
+    with pytest.raises(LabError, match="the model has no such token"):
+        next_token_logits(lm, [token])
+
+
 @pytest.mark.parametrize("name", ["Mistral", "Gemma 3", "gpt-oss"])
 def test_contrastive_search_sees_no_more_than_the_window(name):
     """The candidates stand side by side behind the context: a window that counts columns would cut it short."""

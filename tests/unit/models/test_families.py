@@ -325,11 +325,11 @@ def test_a_model_without_a_template_and_a_template_that_refuses_are_one_line(cod
 @pytest.mark.parametrize(
     "template",
     ["{{ messages + ' ' }}", "{{ 1 / 0 }}", "{{ messages[99].content }}", "{{ 2.0 ** 99999 }}",
-     "{{ raise_exception('') }}",
+     "{{ raise_exception('') }}", "\ud83d",
      "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{% for %}", "{{ 'a' * 3000000 }}"],
 )  # fmt: skip
 def test_a_template_that_fails_is_one_line(template):
-    """TypeError, ZeroDivisionError, RecursionError and OverflowError were tracebacks."""
+    """TypeError, ZeroDivisionError, RecursionError and OverflowError were tracebacks; so was half an emoji."""
     codec = TextCodec(family("gpt_neox")[1])
     codec.tokenizer.chat_template = template
     with pytest.raises(LabError, match="chat template") as error:

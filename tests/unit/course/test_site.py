@@ -17,7 +17,7 @@ from labkit.course.site.pages import with_links
 from labkit.course.site.picture import PICTURE, RECORD, shown_files
 from labkit.errors import LabError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CODE = nbformat.v4.new_code_cell
 TEXT = nbformat.v4.new_markdown_cell
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOURCES = sorted((ROOT / "labkit").rglob("*.py"))
 HEAVY = {"torch", "transformers", "plotly", "umap", "datasets", "pandas", "sklearn", "peft", "numba", "matplotlib"}
 
