@@ -3,13 +3,17 @@
 import json
 import threading
 from dataclasses import replace
+from html import unescape
 from importlib import import_module
 
 import pytest
 
+from labkit.corpora.types import USER, Turn
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.streamed import AnswerSoFar
 from labkit.errors import LabError
+from labkit.interaction import RulePolicy, partner_of
+from labkit.interaction.bots import Talk
 from labkit.notebook import chat
 from labkit.notebook.chat import LONGEST, Conversation
 from labkit.notebook.chat_box import answers, files
@@ -204,6 +208,58 @@ def test_a_tracked_state_stands_in_the_prompt(tiny_lm, monkeypatch):
     talk = Conversation(tiny_lm, DATABASE, track=lambda *_: ITALIAN)
     talk.say("italian food")
     assert tiny_lm.tokenizer.decode(read[0]) == "user> italian food\nstate> restaurant food=italian\nbot>"
+
+
+# --- a simulated user in place of the person ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hosted(miniwoz, tiny_lm, monkeypatch):
+    """A chat with a bot by rules, which reads what the simulated user means."""
+    rules = RulePolicy(miniwoz)
+    partner = partner_of(miniwoz)
+
+    def answer(lm, dialogue, config, state=None, **how):
+        user = partner.user
+        meant = user.acts[-1]
+        turn = Turn(USER, dialogue.turns[-2].utterance, user.agenda.state, meant.acts())
+        (reply,) = rules.reply([Talk("chat", [turn], [])])
+        return {"response": reply["response"], "state": user.agenda.state}
+
+    monkeypatch.setattr(chat, "answer", answer)
+    talk = Conversation(tiny_lm, miniwoz.database)
+    return talk, partner
+
+
+def test_a_simulated_user_leads_the_chat_to_its_end(hosted):
+    talk, partner = hosted
+    text = talk.meet(partner).text
+    assert len(talk.answers) > 2 and text.endswith("Success, strictly, too.")
+    first = [one.user for one in talk.answers]
+    talk.meet(partner)  # the same user again, from the beginning
+    assert [one.user for one in talk.answers] == first
+
+
+def test_the_button_says_a_turn_of_the_simulated_user_and_what_it_finds_wrong(hosted):
+    talk, partner = hosted
+    talk.partner = partner
+    above, row = talk.box().children
+    button = row.children[-1]
+    assert "simulated user" in button.description
+    button.click()
+    assert talk.answers[0].user in unescape(above.children[0].value)
+    talk.partner = None
+    assert len(talk.box().children[1].children) == 3  # without a partner there is none
+    with pytest.raises(LabError, match="no simulated user"):
+        talk.let_partner_speak()
+
+
+def test_a_bot_that_only_says_ok_is_left(conversation, miniwoz, monkeypatch):
+    monkeypatch.setattr(chat, "answer", lambda *_, **__: {"response": "ok", "state": {}})
+    talk = Conversation(conversation.lm, miniwoz.database)
+    assert "left" in talk.meet(partner_of(miniwoz, miniwoz["test"][3].dialogue_id)).text
+    with pytest.raises(LabError, match="no goal 'nobody'"):
+        partner_of(miniwoz, "nobody")
 
 
 # --- written token by token -------------------------------------------------------------------------------------------
