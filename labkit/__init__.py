@@ -21,6 +21,8 @@ _HOME = {  # public name -> the module that defines it
     "predict": "decoding",
     "next_token_logits": "decoding",
     "state_grammar": "decoding",
+    "tool_grammar": "decoding",
+    "use_tool": "decoding",
     "plan_memory": "training.memory_plan",
     "FinetuneConfig": "training.config",
     "finetune": "training.run",

@@ -333,7 +333,7 @@ def grade(*, folder: Path, csv_file: Path, html: Path, seconds: float, profile: 
 
 def pool(*, boards: Sequence[Path], csv_file: Path | None, html: Path | None) -> None:
     """Put a class's results boards into one: machines, settings, scores, as tables and as a page with figures."""
-    from labkit.course.pooled import in_words, write_pool
+    from labkit.course.class_page import in_words, write_pool
 
     pooled = write_pool(boards, csv_file, html)
     say(in_words(pooled))
@@ -341,7 +341,7 @@ def pool(*, boards: Sequence[Path], csv_file: Path | None, html: Path | None) ->
 
 def report(*, html: Path) -> None:
     """Write your own run as one HTML page to hand in: answers, notes, results."""
-    from labkit.course.hand_in import write_report
+    from labkit.course.student_page import write_report
 
     say(f"written to {write_report(html)}")
 

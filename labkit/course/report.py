@@ -1,8 +1,10 @@
 """Preflight's pages: every executed notebook, and an index of all runs and checks, as HTML that needs no network."""
 
 import json
+import re
 import time
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 PLOTLY_FILE = "plotly.min.js"  # beside the pages
 WIDGET = "application/vnd.jupyter.widget-view+json"
+# plotly.js as a whole in an output: as it is, or escaped within the page of a frame
+_PLOTLY = re.compile(r"<script[^>]*>/\*\*\s+\* plotly\.js v.*?</script>", re.DOTALL)
+_PLOTLY_OF_A_FRAME = re.compile(r"&lt;script.{0,60}?&gt;/\*\*\s+\* plotly\.js v.*?&lt;/script&gt;", re.DOTALL)
 
 
 def notebook_page(notebook: nbformat.NotebookNode, title: str) -> str:
@@ -42,6 +47,8 @@ def _make_static(data: Json) -> None:  # {MIME type: what nbformat has for it}
     figure = data.pop(PLOTLY, None)
     if figure:
         data["text/html"] = drawn(figure)
+    elif "text/html" in data:
+        data["text/html"] = with_shared_plotly(data["text/html"], PLOTLY_FILE)
     widget = data.pop(WIDGET, None)
     if widget and "text/html" not in data:
         data["text/plain"] = ""  # of a progress bar, which would stand there as "0 %"
@@ -52,6 +59,13 @@ def drawn(figure: Json, *, include_plotlyjs: str | bool = PLOTLY_FILE) -> str:  
     text = json.dumps({"data": figure["data"], "layout": figure["layout"]})
     shown = plotly.io.from_json(text, skip_invalid=True)
     return plotly.io.to_html(shown, full_html=False, include_plotlyjs=include_plotlyjs)
+
+
+def with_shared_plotly(html: str, address: str) -> str:
+    """An output that loads plotly's script from `address`, where it brought one of its own: 5 MB each time."""
+    shared = f'<script src="{address}"></script>'
+    html = _PLOTLY.sub(lambda _: shared, html)
+    return _PLOTLY_OF_A_FRAME.sub(lambda _: escape(shared), html)
 
 
 def index_page(runs: Sequence["Run"], checks: dict[str, list[str]], homes: dict[str, Path], lab: Lab) -> str:

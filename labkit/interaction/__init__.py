@@ -8,6 +8,7 @@ from labkit.interaction.converse import converse, model_bot
 from labkit.interaction.judge import Judgement, judge
 from labkit.interaction.noise import Noise
 from labkit.interaction.paired import compare_conversations
+from labkit.interaction.partner import Partner, partner_of
 from labkit.interaction.play import Conversation, play
 from labkit.interaction.policies import ConstantPolicy, EagerPolicy, EveryPlaceholderPolicy, RandomPolicy, RulePolicy
 from labkit.interaction.progress import UserAct
@@ -35,6 +36,7 @@ __all__ = [
     "Lessons",
     "ModelBot",
     "Noise",
+    "Partner",
     "RandomPolicy",
     "RulePolicy",
     "Share",
@@ -51,6 +53,7 @@ __all__ = [
     "converse",
     "judge",
     "model_bot",
+    "partner_of",
     "play",
     "playable",
     "read_answers",

@@ -9,23 +9,25 @@ the same steps on corpus dialogues. Every step is kept in FOLDER and not made ag
 import json
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import labkit
 from labkit.corpora.types import Corpus, Dialogue, Turn
 from labkit.interaction import ConversationScores, compare_conversations, converse, model_bot, try_replies
+from labkit.interaction.progress import FAULTS
 from labkit.prompts.preferences import Preference
 from labkit.storage import read_json, write_json
 from labkit.training.config import FinetuneConfig
 from labkit.training.preferences import pair_likelihoods
 
-GOALS = 300  # of the training split, to learn from
-HELD_OUT = 200  # of test and dev: nothing was trained or chosen on either
-TRIES = 6
+GOALS = 80  # of the training split, to learn from
+HELD_OUT = 60  # of test and dev: nothing was trained or chosen on either
+TRIES = 4
 SAMPLED = labkit.DecodingConfig(strategy="sample", temperature=1.0)
 STEPS = FinetuneConfig(
-    max_steps=100, batch_size=8, learning_rate=1e-3, train_embeddings=False, eval_steps=0, max_length=1024
+    max_steps=60, batch_size=4, learning_rate=1e-3, train_embeddings=False, eval_steps=0, max_length=1024
 )
 ARMS = ("base", "control", "expert", "dpo")
 DECODING = {
@@ -54,9 +56,10 @@ def write_pairs(folder: Path, corpus: Corpus) -> None:
     lessons = try_replies(bot, corpus, split="train", dialogues=GOALS, tries=TRIES)
     print(lessons)
     successes = [asdict(dialogue) for dialogue in lessons.successes()["train"]]
-    pairs = [asdict(pair) for pair in lessons.preferences()]
+    pairs = [asdict(pair) for pair in lessons.preferences(FAULTS)]
     write_json(folder / "lessons.json", {"successes": successes, "pairs": pairs})
-    report(step="pairs", successes=len(successes), pairs=len(pairs), cpu_seconds=round(started() - before))
+    kinds = Counter(pair["why"] for pair in pairs)
+    report(step="pairs", successes=len(successes), pairs=kinds, cpu_seconds=round(started() - before))
 
 
 def read_lessons(folder: Path) -> tuple[list[Dialogue], list[Preference]]:

@@ -6,10 +6,12 @@ Here an Enter once overtook the last letters, and the field kept what was said: 
 import chat_page
 import nbformat
 import pytest
-from browser import PICTURES, axe, opened, picture, serving, until
+from browser import PICTURES, axe, opened, picture, serving, until, watched
+from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_notebook
 
 from labkit.course.release import METADATA
+from labkit.course.report import notebook_page
 
 CELL = """import labkit
 from labkit.notebook.chat import Conversation
@@ -26,21 +28,15 @@ WHOLE = "there is <b>gonville hotel</b> in the north of town , shall i book it ?
 @pytest.fixture
 def drawn(browser):
     """Opens the chat with a made-up bot; what the page logs as an error fails the test."""
-    pages, errors = [], []
+    with watched(browser) as new_page:
 
-    def open_page(delay=0, **look):
-        page = browser.new_page(**{"viewport": {"width": 1000, "height": 700}, **look})
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-        page.set_content(chat_page.page(delay))
-        page.wait_for_function("window.chat")
-        pages.append(page)
-        return page
+        def open_page(delay=0, **look):
+            page = new_page(**{"viewport": {"width": 1000, "height": 700}, **look})
+            page.set_content(chat_page.page(delay))
+            page.wait_for_function("window.chat")
+            return page
 
-    yield open_page
-    for page in pages:
-        page.close()
-    assert not errors
+        yield open_page
 
 
 def say(page, text):
@@ -133,6 +129,11 @@ def box(tmp_path_factory, browser):
         page.screenshot(path=PICTURES / "chat.png")
 
 
+def report_page(path):
+    """The page that `labkit preflight` makes."""
+    return notebook_page(nbformat.read(path, as_version=4), "chat"), None
+
+
 def test_a_student_types_and_the_reply_grows_in_the_notebook(box):
     page = box.page
     box.get_by_label("you").click()
@@ -160,6 +161,21 @@ def test_the_saved_notebook_has_what_was_said_and_hides_it_behind_the_widget(box
     page.evaluate("jupyterapp.commands.execute('docmanager:save')")
     saved = box.home / "chat.ipynb"
     until(page, lambda: "north of town, and a" in saved.read_text(), "a saved notebook")
+
+
+@pytest.mark.parametrize("make", [HTMLExporter().from_filename, report_page])
+def test_what_was_said_is_read_on_a_page_that_nbconvert_made(box, browser, make, tmp_path):
+    """There, no widget comes up: what stands behind it is all that a reader has."""
+    page = tmp_path / "chat.html"
+    page.write_text(make(str(box.home / "chat.ipynb"))[0], encoding="utf-8")
+    shown = browser.new_page()
+    shown.context.set_offline(True)
+    shown.goto(page.as_uri())
+    said = shown.locator("[data-twin-of]")
+    said.wait_for()
+    assert "user: i want a hotel in the north" in log(said) and "bot:" in log(said)
+    assert "belief state: hotel area=north" in log(said)
+    shown.close()
 
 
 def test_too_much_is_said_below(box):

@@ -12,7 +12,7 @@ import decoding_lab_cases as cases
 import decoding_lab_page
 import numpy as np
 import pytest
-from browser import PICTURES, axe, move, own_milliseconds
+from browser import PICTURES, axe, move, own_milliseconds, watched
 
 V = 50_304  # pythia's vocabulary
 DIALS = ["temperature", "top-k", "top-p", "min-p", "typical-p", "repetition penalty", "at least … tokens"]
@@ -21,22 +21,15 @@ DIALS = ["temperature", "top-k", "top-p", "min-p", "typical-p", "repetition pena
 @pytest.fixture
 def opened(browser):
     """Opens the lab with a made-up model; what the page logs as an error fails the test."""
-    pages, errors = [], []
+    with watched(browser) as new_page:
 
-    def open_page(size=2_048, delay=0, html=None, **look):
-        page = browser.new_page(**{"viewport": {"width": 1440, "height": 1000}, **look})
-        page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-        page.set_content(html or decoding_lab_page.page(size, delay))
-        page.wait_for_function("document.querySelector('.dl-share')?.textContent.includes('%')")
-        pages.append(page)
-        return page
+        def open_page(size=2_048, delay=0, html=None, **look):
+            page = new_page(**look)
+            page.set_content(html or decoding_lab_page.page(size, delay))
+            page.wait_for_function("document.querySelector('.dl-share')?.textContent.includes('%')")
+            return page
 
-    yield open_page
-    for page in pages:
-        page.close()
-    assert not errors
+        yield open_page
 
 
 def measured(name, figures):

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from browser import PICTURES, axe, move
+from browser import PICTURES, axe, move, watched
 
 from labkit.course.site import live
 from labkit.course.site.picture import PICTURE, RECORD, shown_files
@@ -38,25 +38,15 @@ def lm():
 @pytest.fixture
 def opened(browser, folder):
     """Opens the page; an error, or an address that is not its own, fails the test."""
-    pages, errors, asked = [], [], []
+    with watched(browser, own=folder.as_uri()) as new_page:
 
-    def open_page(**look):
-        page = browser.new_page(**{"viewport": {"width": 1440, "height": 1000}, **look})
-        page.set_default_timeout(60_000)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-        page.on("request", lambda request: asked.append(request.url))
-        page.context.set_offline(True)
-        page.goto((folder / live.PAGE).as_uri())
-        page.wait_for_function("document.querySelector('.dl-share')?.textContent.includes('%')")
-        pages.append(page)
-        return page
+        def open_page(**look):
+            page = new_page(**look)
+            page.goto((folder / live.PAGE).as_uri())
+            page.wait_for_function("document.querySelector('.dl-share')?.textContent.includes('%')")
+            return page
 
-    yield open_page
-    for page in pages:
-        page.close()
-    assert not errors
-    assert not [url[:80] for url in asked if not url.startswith(("data:", folder.as_uri()))]
+        yield open_page
 
 
 def written(page):

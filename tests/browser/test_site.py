@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import plotly.graph_objects as go
 import pytest
-from browser import PICTURES, axe
+from browser import PICTURES, axe, watched
 
 from labkit.course.accessibility import PLOTLY
 from labkit.course.report import WIDGET
@@ -52,31 +52,21 @@ def site(tmp_path_factory):
 @pytest.fixture
 def opened(browser, site):
     """Opens a page of the site; what fails, or asks for another place, fails the test."""
-    pages, errors, asked = [], [], []
+    with watched(browser, own=site.as_uri()) as new_page:
 
-    def open_page(name, **look):
-        page = browser.new_page(**{"viewport": {"width": 1440, "height": 1000}, **look})
-        page.set_default_timeout(60_000)
-        page.context.set_offline(True)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-        page.on("requestfailed", lambda request: errors.append(f"failed: {request.url[:100]}"))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto((site / name).as_uri())
-        pages.append(page)
-        return page
+        def open_page(name, **look):
+            page = new_page(**look)
+            page.goto((site / name).as_uri())
+            return page
 
-    yield open_page
-    for page in pages:
-        page.close()
-    assert not errors
-    assert not [url[:100] for url in asked if not url.startswith(("data:", "blob:", site.as_uri()))]
+        yield open_page
 
 
 def test_a_notebook_shows_figures_formulas_and_pictures_and_folds_solutions(opened):
     page = opened("solutions/0_setup.html")
     page.wait_for_selector(".js-plotly-plot .main-svg")
-    page.wait_for_selector("mjx-container svg")
+    fraction = page.locator("math mfrac").first.bounding_box()
+    assert fraction["height"] > 15 and fraction["width"] < 15, "numerator above denominator, drawn by the browser"
     assert page.get_by_alt_text("a pixel").evaluate("(image) => image.naturalWidth") == 1
     assert "0 %" not in page.locator("main").inner_text() and str(ROOT) not in page.content()
     solutions = page.locator("details", has_text="Show the solution")
@@ -121,6 +111,19 @@ def test_the_site_is_whole_at_every_width_and_axe_finds_nothing_in_the_front_pag
             page.screenshot(path=PICTURES / f"site-{Path(name).name}-{width}-{scheme}.png")
         if name == "index":
             assert axe(page, "main") == []
+
+
+def test_nothing_is_in_the_folder_twice_or_for_the_theme_s_developers_and_icons_are_drawn(opened, site):
+    """The site was 50 MB: 4 of source maps, 2 of MathJax, icons as a script and as a font, plotly again in a frame."""
+    assert not [path.name for path in site.rglob("*") if path.suffix == ".map" or "fontawesome" in path.name]
+    page = opened("index.html")
+    assert "fontawesome.js" not in page.content()
+    page.wait_for_function(
+        "[...document.fonts].some((font) => /Awesome/.test(font.family) && font.status === 'loaded')"
+    )
+    size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
+    print(f"{size / 1e6:.1f} MB with two notebooks that hold nearly nothing")
+    assert size < 27e6
 
 
 def test_on_paper_a_page_is_its_text(opened):

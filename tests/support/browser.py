@@ -42,6 +42,34 @@ def chromium():
         browser.close()
 
 
+@contextmanager
+def watched(browser, own=""):
+    """Gives a function that makes new pages, each with the look it is asked for; in the end all are closed.
+
+    What a page logs as an error fails the test. With `own`, the only address that pages may load from, the network is
+    shut, and every other address that was asked for fails the test, too.
+    """
+    pages, errors, asked = [], [], []
+
+    def new_page(**look):
+        page = browser.new_page(**{"viewport": {"width": 1440, "height": 1000}, **look})
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+        if own:
+            page.context.set_offline(True)
+            page.on("requestfailed", lambda request: errors.append(f"failed: {request.url[:100]}"))
+            page.on("request", lambda request: asked.append(request.url))
+        pages.append(page)
+        return page
+
+    yield new_page
+    for page in pages:
+        page.close()
+    assert not errors
+    assert not [url[:100] for url in asked if not url.startswith(("data:", "blob:", own))]
+
+
 def picture(page, name):
     page.screenshot(path=PICTURES / f"{name}.png")
 

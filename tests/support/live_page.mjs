@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
 const [folder, casesPath, outPath] = process.argv.slice(2);
-const names = ["kernel", "gpt_neox", "tokenizer", "prompts", "draws", "page"];
+const names = ["kernel", "gpt_neox", "packed", "tokenizer", "prompts", "draws", "page"];
 const imported = await Promise.all(names.map((name) => import(pathToFileURL(join(folder, `${name}.mjs`)))));
 const modules = Object.fromEntries(names.map((name, index) => [name, imported[index]]));
 const read = (path) => JSON.parse(readFileSync(path));
@@ -62,6 +62,15 @@ const RUN = {
             return error.message;
         }
     },
+};
+
+// --- what a script of weights holds ----------------------------------------------------------------------------------
+
+RUN.unpacked = async ({ script }) => {
+    const text = new TextDecoder("utf-16le").decode(readFileSync(script)); // without what its first letter says
+    new Function(text)();
+    const bytes = await modules.packed.unpacked(globalThis.decodingLabModels.one);
+    return Buffer.from(bytes).toString("base64");
 };
 
 const results = [];

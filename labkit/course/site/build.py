@@ -18,14 +18,13 @@ from labkit.course.site import live
 from labkit.course.site.notebooks import notebook_for_site
 from labkit.course.site.pages import api_page, front_page, known_pages, live_code_page, title_of, with_links
 from labkit.course.site.picture import PICTURE
+from labkit.course.site.smaller import leave_out
 from labkit.errors import LabError
 from labkit.machine.paths import clone_root
 from labkit.storage import atomic_folder, write_text
 
-PACKAGES = ("sphinx", "myst_nb", "sphinx_book_theme")
-MATHJAX = "sphinx-mathjax-offline"  # the folder of the package; its name is no Python name
+PACKAGES = ("sphinx", "myst_nb", "sphinx_book_theme", "latex2mathml")
 STATIC = "_static"
-FORMULAS = "tex-svg.js"
 FIGURES = "plotly.min.js"
 TITLE = "Neural Conversational AI Lab"
 STYLE = Path(__file__).with_name("site.css")
@@ -33,7 +32,7 @@ SETTINGS = {
     "project": TITLE,
     "html_title": TITLE,
     "author": "",
-    "extensions": ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"],
+    "extensions": ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "labkit.course.site.mathml"],
     "html_theme": "sphinx_book_theme",
     "html_static_path": ["static"],
     "html_css_files": [STYLE.name],
@@ -44,7 +43,7 @@ SETTINGS = {
     "html_show_sourcelink": False,
     "html_last_updated_fmt": None,
     "exclude_patterns": ["static", "extra", "live"],
-    "mathjax_path": FORMULAS,
+    "html_math_renderer": "mathml",
     "nb_execution_mode": "off",
     "myst_enable_extensions": ["dollarmath", "amsmath"],
     "myst_heading_anchors": 5,
@@ -82,6 +81,7 @@ def build_site(out: Path | str, executed: Path | str | None = None) -> Path:
         source = Path(temporary) / "source"
         _stage(source, root, notebooks)
         _run_sphinx(source, folder, Path(temporary) / "doctrees")
+        leave_out(folder, STATIC)
         _remove_empty_folders(folder)
         found = outside_addresses(folder)
         if found:
@@ -90,7 +90,7 @@ def build_site(out: Path | str, executed: Path | str | None = None) -> Path:
 
 
 def _check_packages() -> None:
-    missing = [name for name in (*PACKAGES, MATHJAX) if importlib.util.find_spec(name) is None]
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise LabError("the site needs more packages", f"{', '.join(missing)} missing", "run `make site`")
 
@@ -149,8 +149,6 @@ def _stage_static(source: Path) -> None:
     static = source / "static"
     write_text(static / FIGURES, get_plotlyjs())
     write_text(static / STYLE.name, STYLE.read_text(encoding="utf-8"))
-    package = Path(importlib.util.find_spec(MATHJAX).origin).parent
-    write_text(static / FORMULAS, (package / "static" / "mathjax" / FORMULAS).read_text(encoding="utf-8"))
     if PICTURE.is_file():
         (source / PICTURE.name).write_bytes(PICTURE.read_bytes())
 

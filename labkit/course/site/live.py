@@ -12,17 +12,18 @@ from pathlib import Path
 from jinja2 import Environment
 
 from labkit.corpora.types import Dialogue
+from labkit.course.site.packed import as_script, packed
 from labkit.decoding.config import DecodingConfig
 from labkit.models.find import WEIGHTS
 from labkit.notebook.decoding_lab.files import MODULE, STYLE
 from labkit.notebook.decoding_lab.tables import LONGEST
 from labkit.notebook.decoding_lab.twin import dials
 from labkit.prompts.format import spoken
-from labkit.storage import read_json, write_text
+from labkit.storage import Json, atomic_path, read_json, write_text
 
 PAGE = "decoding-lab.html"
 SOURCES = Path(__file__).parent / "live"
-MODULES = ("kernel", "gpt_neox", "tokenizer", "prompts", "draws", "page")
+MODULES = ("kernel", "gpt_neox", "packed", "tokenizer", "prompts", "draws", "page")
 MODELS = ("mini-pythia-2m", "mini-pythia-8m")  # the first one is loaded with the page, others when they are chosen
 DIALOGUES = 12  # of MiniWOZ's test split
 EXAMPLES = 2  # whole dialogues that can be put before the history
@@ -34,7 +35,7 @@ Content = dict[str, object]  # as JSON
 def write_live_page(folder: Path) -> list[Path]:
     """Write the page and the weights into a folder; returns their paths."""
     models = [Model.of(name) for name in MODELS]
-    written = [write_text(folder / model.file, model.script()) for model in models]
+    written = [_write(folder / model.file, model.script) for model in models]
     page = write_text(folder / PAGE, live_page(models))
     return [page, *written]
 
@@ -49,13 +50,16 @@ class Model:
     name: str
     folder: Path
     parameters: str  # to read: "1.9 million"
+    script: bytes  # the configuration and the weights
 
     @classmethod
     def of(cls, name: str) -> "Model":
         """A stand-in by its name."""
         folder = WEIGHTS / name
-        parameters = (folder / "model.safetensors").stat().st_size / 2  # float16
-        return cls(name, folder, parameters=f"{parameters / 1e6:.1f} million")
+        weights = (folder / "model.safetensors").read_bytes()
+        parameters = len(weights) / 2  # float16
+        script = _script(name, read_json(folder / "config.json"), weights)
+        return cls(name, folder, parameters=f"{parameters / 1e6:.1f} million", script=script)
 
     @property
     def file(self) -> str:
@@ -64,15 +68,8 @@ class Model:
 
     @property
     def megabytes(self) -> int:
-        """What is loaded: base64 takes four characters for three bytes."""
-        return round((self.folder / "model.safetensors").stat().st_size * 4 / 3 / 1e6)
-
-    def script(self) -> str:
-        """The configuration, and the weights as they are stored, as a script."""
-        config = read_json(self.folder / "config.json")
-        weights = (self.folder / "model.safetensors").read_bytes()
-        content = {"config": config, "weights": base64.b64encode(weights).decode()}
-        return f'(globalThis.decodingLabModels ??= {{}})["{self.name}"] = {json.dumps(content)};\n'
+        """What is loaded."""
+        return round(len(self.script) / 1e6)
 
     def described(self) -> Content:
         """What the page says of it before it is loaded."""
@@ -82,6 +79,19 @@ class Model:
             "parameters": self.parameters,
             "megabytes": self.megabytes,
         }
+
+
+def _script(name: str, config: Json, weights: bytes) -> bytes:
+    """A script that hands the configuration and the packed weights to the page."""
+    text = json.dumps({"config": config, "weights": packed(weights)}, ensure_ascii=False)
+    return as_script(f'(globalThis.decodingLabModels ??= {{}})["{name}"] = {text};\n')
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
+    return path
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import nbformat
 from labkit.course.accessibility import PLOTLY
 from labkit.course.badges import places
 from labkit.course.release import BEGIN
-from labkit.course.report import WIDGET, drawn
+from labkit.course.report import WIDGET, drawn, with_shared_plotly
 
 FOLDED = {"tags": ["hide-input"]}  # as myst-nb folds the code of a cell
 SET_UP = "REPOSITORY ="
@@ -20,7 +20,7 @@ def notebook_for_site(notebook: nbformat.NotebookNode, source: Path, plotly: str
         source: the notebook in solutions/ that it was made from; it knows where the course is hosted.
         plotly: the address of plotly's script, seen from the notebook's page.
     """
-    cells = [_cell(cell) for cell in notebook.cells]
+    cells = [_cell(cell, plotly) for cell in notebook.cells]
     line = launch_line(source)
     if line:
         below_the_title = 1
@@ -40,7 +40,7 @@ def launch_line(source: Path) -> str:
 # --- cells ------------------------------------------------------------------------------------------------------------
 
 
-def _cell(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
+def _cell(cell: nbformat.NotebookNode, plotly: str) -> nbformat.NotebookNode:
     is_solution = "solution" in cell.metadata.get("tags", [])
     if cell.cell_type == "markdown":
         _attach(cell)
@@ -54,7 +54,8 @@ def _cell(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
         cell.metadata = {**FOLDED, "mystnb": {"code_prompt_show": "Show the set-up"}}
     else:
         cell.metadata = {}
-    cell.outputs = [output for output in map(_output, cell.get("outputs", ())) if output]
+    shown = [_output(output, plotly) for output in cell.get("outputs", ())]
+    cell.outputs = [output for output in shown if output]
     return cell
 
 
@@ -65,7 +66,7 @@ def _attach(cell: nbformat.NotebookNode) -> None:
             cell.source = cell.source.replace(f"attachment:{name}", f"data:{kind};base64,{content}")
 
 
-def _output(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+def _output(output: nbformat.NotebookNode, plotly: str) -> nbformat.NotebookNode | None:
     """An output that needs neither a kernel nor a network; None for one of which nothing is left."""
     data = output.get("data")
     if data is None:  # printed, or an error
@@ -73,6 +74,8 @@ def _output(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
     figure = data.pop(PLOTLY, None)
     if figure:
         data["text/html"] = drawn(figure, include_plotlyjs=False)
+    elif "text/html" in data:
+        data["text/html"] = with_shared_plotly(data["text/html"], plotly)
     is_widget = data.pop(WIDGET, None) is not None
     if is_widget and not data.get("text/html"):
         return None  # a progress bar, which would stand there as "0 %"; or a widget with its twin behind it

@@ -72,6 +72,7 @@ ABOUT = {  # module of the live page: what it is
     "gpt_neox": "The model",
     "tokenizer": "The tokenizer",
     "kernel": "Matrix times vector, in WebAssembly or JavaScript",
+    "packed": "The weights, out of the text of a script",
     "prompts": "The prompt",
     "draws": "Python's random numbers",
     "page": "Answers to the decoding lab's questions",

@@ -90,15 +90,8 @@ function loaded(file) {
     });
 }
 
-function bytesOf(base64) {
-    const text = atob(base64);
-    const bytes = new Uint8Array(text.length);
-    for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
-    return bytes;
-}
-
 class Page {
-    /* modules: {lab, kernel, gpt_neox, tokenizer, prompts, draws}; data: what live.py has written */
+    /* modules: {lab, kernel, gpt_neox, packed, tokenizer, prompts, draws}; data: what live.py has written */
     constructor(modules, data) {
         this.modules = modules;
         this.data = data;
@@ -128,9 +121,9 @@ class Page {
         const started = performance.now();
         try {
             if (!globalThis.decodingLabModels?.[name]) await loaded(file);
-            const { gpt_neox, kernel, lab, prompts, draws } = this.modules;
+            const { gpt_neox, kernel, lab, packed, prompts, draws } = this.modules;
             const { config, weights } = globalThis.decodingLabModels[name];
-            const tensors = gpt_neox.readSafetensors(bytesOf(weights));
+            const tensors = gpt_neox.readSafetensors(await packed.unpacked(weights));
             this.model = new gpt_neox.GPTNeoX(config, tensors, kernel.makeKernel);
             const parts = { tokenizer: this.tokenizer, model: this.model, promptOf: prompts.promptOf, draws: draws.draws };
             this.answers = new LiveAnswers(parts, this.data);
