@@ -26,13 +26,22 @@ TESTING = PYTHONDONTWRITEBYTECODE= TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 LAB_P
 
 install: .venv/installed
 
+# uv where it is installed, unless pip is set up for an index of its own, of which uv would not know.
 # pip would compile the modules on one core, in half of all its time.
-# torch is pinned without a local version: 2.13.0+cpu satisfies ==2.13.0 and outranks 2.13.0, so pip takes a CPU build
+# torch is pinned without a local version: 2.13.0+cpu satisfies ==2.13.0 and outranks 2.13.0, so that a CPU build is taken
 # where the registry has one. In Colab and Kaggle the notebooks install labkit alone and never touch torch.
+PACKAGES = --quiet --constraint constraints.txt --editable '.[lab,dev]'
 .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found → install one, or make PYTHON=/path/to/python"; exit 2; }
-	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[lab,dev]'
+	@echo "1/3 a virtual environment in .venv, by $(PYTHON)"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@if command -v uv > /dev/null && test -z "$$($(BIN)/python -m pip config list)"; then \
+		echo "2/3 the pinned packages, by uv"; uv pip install --python $(BIN)/python $(PACKAGES); \
+	else \
+		echo "2/3 the pinned packages, by pip, which takes minutes"; \
+		$(BIN)/python -m pip install --no-compile $(PACKAGES); \
+	fi
+	@echo "3/3 compiling them, so that the first import is fast"
 	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true # some files in wheels are no Python of today
 	@touch $@
 
@@ -100,8 +109,9 @@ classic: .venv-classic/installed
 test-hub: install
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python tests/hub/run.py
 
+# With a shorter train split, which no cell of these sizes looks at.
 test-hub-solutions: install
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python tests/hub/run.py $(filter solutions/%,$(NOTEBOOKS))
+	PYTHONDONTWRITEBYTECODE= HUB_TRAIN=1000 $(BIN)/python tests/hub/run.py $(filter solutions/%,$(NOTEBOOKS))
 
 # On a machine with a GPU, in under 8 minutes on one card: kernels, families, memory plan, speeds, resume, notebooks; the
 # table at the end is for labkit/course/results.md. It installs nothing: there the torch must be the one for the card.
@@ -124,7 +134,7 @@ test-floors: .venv-floors/installed
 
 # Every bad input of tests/support/attacks, with a table; Linux and macOS. Not a part of `make test`: it takes minutes.
 attack: install
-	LAB_ATTACK=1 $(TESTING) $(BIN)/python -m pytest -m slow tests/unit/test_attack.py
+	LAB_ATTACK=1 $(TESTING) $(BIN)/python -m pytest -m slow tests/unit/whole/test_attack.py
 	PYTHONPATH=tests/support $(BIN)/python tests/support/attack.py
 
 # The newest releases within the ranges of pyproject.toml, no pins, in an environment of their own, which is made anew.

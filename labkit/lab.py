@@ -82,6 +82,7 @@ class Profile:
     sweep_models: Sequence[str] = _size("models of the scaling experiment, small to large")
     sweep_steps: int = _size("optimiser steps of one run of the scaling experiment")
     extension_dialogues: int = _size("dialogues that an extension of notebook 5 is scored on")
+    conversations: int = _size("goals for which a bot talks to a simulated user in notebook 6")
 
 
 PROFILES = {name: Profile(name, **sizes) for name, sizes in shipped(__file__, "profiles.toml").items()}

@@ -12,12 +12,14 @@ from labkit.corpora.pins import Pin, pinned_source, pins
 from labkit.errors import LabError
 from labkit.failures import hidden
 from labkit.machine.network import proxies
+from labkit.machine.one_line import shortened
 from labkit.machine.paths import cache_dir
 from labkit.machine.retry import asked_wait, is_busy, retrying
 from labkit.storage import atomic_path
 
 TIMEOUT = 15.0  # seconds of silence
 LARGEST = 128 * 2**20  # bytes of a file whose pin names no size; MultiWOZ's files have some tens of MB at most
+LONGEST_ADDRESS = 300  # characters that a message repeats
 ACTION = (
     "try again (files that came stay), or set LAB_CORPUS to miniwoz, the stand-in, or to a folder with MultiWOZ 2.2"
 )
@@ -127,7 +129,7 @@ def _fetch(client: httpx.Client, pin: Pin) -> bytes:
     try:
         return retrying(lambda: _attempt(client, address, pin), _wait_after)
     except FailedAttempt as failure:
-        what = hidden(f"cannot download {address}")
+        what = f"cannot download {shortened(hidden(address), LONGEST_ADDRESS)}"
         found = hidden(failure.problem)
         raise LabError(what, found, ACTION) from failure
 

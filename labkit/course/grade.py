@@ -85,9 +85,9 @@ def grade(folder: Path, csv_file: Path, html: Path, *, seconds: float = SECONDS,
         LabError: nothing to grade, or a file that cannot be written, both before the first run.
         KeyboardInterrupt: what is graded by then is in the files.
     """
-    students = handed_in(folder)
     writable_file(csv_file, kinds=(".csv",))
     writable_file(html, kinds=HTML)
+    students = handed_in(folder)
     graded = Graded([], [], [])
     for one in students:
         if one.remark:

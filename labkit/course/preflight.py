@@ -59,11 +59,12 @@ def preflight(
             before the first run; or, after everything is written, a notebook failed or a check that must not fail.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the kernel is gone.
     """
+    html = Path(html)
+    writable_folder(html, writes=())  # asked before anything is read
     root, lab = clone_root() or Path(), decide()
     paths = _notebooks(root, notebooks, students)
     profiles = _profiles(profiles or [lab.profile.name])
     plan = list(product(profiles, paths))
-    html = Path(html)
     names = _page_names(plan)
     writable_folder(html, writes=names)
     homes = _results_folders(html, plan)

@@ -13,6 +13,7 @@ from labkit.decoding.grammar import StateGrammar, state_grammar
 from labkit.decoding.limits import find_max_batch
 from labkit.decoding.predict import answer, predict
 from labkit.decoding.rows import OwnFilter, Written
+from labkit.decoding.tools import ToolGrammar, ToolUse, tool_grammar, use_tool
 
 __all__ = [
     "FILTERS",
@@ -23,6 +24,8 @@ __all__ = [
     "Stage",
     "StateGrammar",
     "Step",
+    "ToolGrammar",
+    "ToolUse",
     "Written",
     "answer",
     "check_room",
@@ -36,7 +39,9 @@ __all__ = [
     "reply_steps",
     "state_grammar",
     "stream",
+    "tool_grammar",
     "transformers_call",
     "transformers_options",
+    "use_tool",
     "write_conversations",
 ]

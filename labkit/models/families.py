@@ -6,8 +6,8 @@ positions and mask alone what it may look at; a window is put into the mask here
 instead (ALiBi, GPT-Neo's local attention) or keeps a running state (Mamba, RecurrentGemma) would silently write another
 text. Those families, and all that nobody has tried, take `generate`: the same text, one length of prompt at a time.
 
-FAMILIES is what tests/unit/test_families.py proves: each family with a window shorter than its prompts where it has
-one, two rows that share a beginning, in a batch and alone, against the model's own greedy `generate`.
+FAMILIES is what tests/unit/models/test_families.py proves: each family with a window shorter than its prompts where it
+has one, two rows that share a beginning, in a batch and alone, against the model's own greedy `generate`.
 """
 
 from collections.abc import Iterator

@@ -19,7 +19,29 @@ if TYPE_CHECKING:
 def target_loss(
     model: "torch.nn.Module", input_ids: "torch.Tensor", attention_mask: "torch.Tensor", labels: "torch.Tensor"
 ) -> "torch.Tensor":
-    """Cross-entropy in nats, summed over the labels [B, T] that are not IGNORED; scalar.
+    """Cross-entropy in nats, summed over the labels [B, T] that are not IGNORED; scalar."""
+    return _nats(model, input_ids, attention_mask, labels, reduction="sum")
+
+
+def log_probabilities(
+    model: "torch.nn.Module", input_ids: "torch.Tensor", attention_mask: "torch.Tensor", labels: "torch.Tensor"
+) -> "torch.Tensor":
+    """The log-probability [B], in nats, of each row's labels [B, T] that are not IGNORED, after what stands before."""
+    nats = _nats(model, input_ids, attention_mask, labels, reduction="none")  # [N]
+    wanted = labels[:, 1:] != IGNORED  # [B, T-1]
+    by_place = nats.new_zeros(wanted.shape).masked_scatter(wanted, nats)  # [B, T-1]
+    return -by_place.sum(-1)
+
+
+def _nats(
+    model: "torch.nn.Module",
+    input_ids: "torch.Tensor",
+    attention_mask: "torch.Tensor",
+    labels: "torch.Tensor",
+    *,
+    reduction: str,
+) -> "torch.Tensor":
+    """Cross-entropy in nats of the labels [B, T] that are not IGNORED: [N], or their sum.
 
     The output head, most of the work in a small model with a large vocabulary, sees only the positions before a label.
     A hook on it selects them, so that any architecture, adapter or parallel wrapper runs as it is.
@@ -38,7 +60,7 @@ def target_loss(
         logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits  # [N, V]
     finally:
         hook.remove()
-    return torch.nn.functional.cross_entropy(logits.float(), next_labels[wanted], reduction="sum")
+    return torch.nn.functional.cross_entropy(logits.float(), next_labels[wanted], reduction=reduction)
 
 
 def _output_head(model: "torch.nn.Module") -> "torch.nn.Module":
@@ -72,6 +94,27 @@ def reply_perplexity(lm: LanguageModel, dialogues: Sequence[Dialogue], max_lengt
     if not n_tokens:
         raise LabError("no reply to measure", f"{len(dialogues)} dialogues", "give dialogues with bot turns")
     return _perplexity(nats / n_tokens, lm)
+
+
+def log_probability_of(lm: LanguageModel, prompt: Sequence[int], reply: Sequence[int]) -> float:
+    """The log-probability, in nats, of some tokens after a prompt.
+
+    Raises:
+        LabError: no prompt or no tokens, more than the model reads, or logits that are no numbers.
+    """
+    import torch
+
+    n_tokens = len(prompt) + len(reply)
+    if not prompt or not reply or n_tokens > lm.context_length:
+        found = f"{len(prompt)} and {len(reply)} tokens"
+        raise LabError(f"{lm.name} reads up to {lm.context_length} tokens, a prompt and a reply", found, "shorten it")
+    ids = torch.tensor([[*prompt, *reply]], device=lm.base.device)  # [1, T]
+    labels = torch.tensor([[IGNORED] * len(prompt) + list(reply)], device=ids.device)  # [1, T]
+    with torch.inference_mode():
+        found = float(log_probabilities(lm.model, ids, torch.ones_like(ids), labels))
+    if math.isnan(found):
+        raise LabError(f"{lm.name} gives no probability", f"not a number, in {lm.dtype}", "load it with bits=32")
+    return found
 
 
 def turn_perplexities(lm: LanguageModel, dialogue: Dialogue) -> list[float]:

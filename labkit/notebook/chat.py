@@ -13,6 +13,7 @@ from labkit.decoding.config import DecodingConfig
 from labkit.decoding.predict import answer
 from labkit.decoding.streamed import AnswerSoFar, stream_answer
 from labkit.errors import LabError
+from labkit.interaction.partner import Partner
 from labkit.metrics.database import DOMAINS
 from labkit.metrics.success import active_domains
 from labkit.models import LanguageModel
@@ -33,7 +34,10 @@ class Conversation:
     """A conversation with a model that was tuned in the `state` format, or in `db`.
 
     `track`, where given, makes the belief state from the one before and the user turn, and the model goes on from it.
+    `partner` is a simulated user (`labkit.interaction.partner_of`) that can take a turn in place of the person.
     """
+
+    partner_is_silent = False  # it has said goodbye, or left
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Conversation:
         track: Tracker | None = None,
         *,
         format: str = "state",
+        partner: Partner | None = None,
     ):
         venues = searched_in(format, database)
         self._how: dict[str, object] = {"format": format, "database": venues} if venues else {}
@@ -50,11 +55,14 @@ class Conversation:
         self.database = database
         self.config = config or DecodingConfig()
         self.track = track
+        self.partner = partner
         self.restart()
 
     def restart(self) -> None:
-        """Forget what was said."""
+        """Forget what was said; the partner begins anew, too."""
         self.answers: list[Answer] = []
+        if self.partner:
+            self.partner.restart()
 
     def say(self, text: str) -> Answer:
         """The bot's answer to one user turn; its state and reply are part of the history from then on.
@@ -145,6 +153,31 @@ class Conversation:
         for text in script:
             self.say(text)
         return self.show()
+
+    def meet(self, partner: Partner) -> Shown:
+        """Let a simulated user lead a conversation from its beginning to its end; the conversation, and how it went."""
+        self.partner = partner
+        self.restart()
+        while True:
+            shown = self.let_partner_speak()
+            if self.partner_is_silent:
+                return shown
+
+    def let_partner_speak(self) -> Shown:
+        """Say the partner's next turn and let it hear the answer; the conversation, and what the partner finds wrong.
+
+        Raises:
+            LabError: there is no partner.
+        """
+        if self.partner is None:
+            raise LabError("there is no simulated user", "", "Conversation(…, partner=partner_of(corpus))")
+        text = self.partner.say()
+        self.partner_is_silent = text is None
+        if text is None:
+            return self.show(self.partner.verdict)
+        answer = self.say(text)
+        faults = self.partner.listen(answer.reply, answer.state)
+        return self.show("; ".join(faults))
 
     def show(self, note: str = "", *, asked: str = "") -> Shown:
         """The conversation, what the bot believes and finds beside each turn, and a note below it.

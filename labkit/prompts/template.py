@@ -1,7 +1,8 @@
 """A chat template is a stranger's program: tried in a process of its own, with a limit of time and memory, before it is
 run here. `{{ 'a' * 10**10 }}` takes ten gigabytes, and two nested loops take hours.
 
-    python -m labkit.prompts.template     reads {"template", "messages", "names"} and writes "ready", then "done"
+    python -m labkit.prompts.template     reads {"template", "messages", "names", "tools"} and writes
+                                          "ready", then "done"
 """
 
 import faulthandler
@@ -9,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +22,15 @@ if TYPE_CHECKING:
 SECONDS = 10  # for one prompt, which a usual template writes in a few milliseconds
 MEMORY = 4 * 2**30  # bytes of address space, most of it for Python and transformers themselves
 START = 60  # seconds that a slow machine may need to start Python
-_TRIED: dict[str, bool] = {}  # templates of this session, and whether they end
+_TRIED: dict[tuple[str, bool], bool] = {}  # templates of this session, without or with tools, and whether they end
 
 
-def check_template(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]]) -> None:
+def check_template(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]], tools: Sequence[dict[str, object]] = ()
+) -> None:
     """Try a tokenizer's chat template once on some messages; what it does with others is not known from that.
+
+    `tools`, where given, are functions that it is told of; with and without them are two trials.
 
     Costs a second or two for each new template. One that fails is no matter here: the caller sees why.
 
@@ -35,16 +41,23 @@ def check_template(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str
     if not isinstance(template, str):  # none, or several under names
         return
     names = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    if template not in _TRIED:
-        _TRIED[template] = _ends(template, messages, names)
-    if not _TRIED[template]:
+    tried = (template, bool(tools))
+    if tried not in _TRIED:
+        _TRIED[tried] = _ends(template, messages, names, tools)
+    if not _TRIED[tried]:
         found = f"it does not end within {SECONDS} seconds and {MEMORY // 2**30} GiB"
         raise LabError("this model's chat template is not usable", found, "choose another model, or use chat=False")
 
 
-def _ends(template: str, messages: list[dict[str, str]], names: dict[str, str]) -> bool:
+def _ends(
+    template: str,
+    messages: list[dict[str, str]],
+    names: dict[str, str],
+    tools: Sequence[dict[str, object]],
+) -> bool:
     """Whether a template ends in time, in another process; True where none can be started."""
-    text = json.dumps({"template": template, "messages": messages, "names": names})
+    told = {"template": template, "messages": messages, "names": names, "tools": list(tools)}
+    text = json.dumps(told)
     here = str(Path(__file__).parents[2])  # where labkit is imported from
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])}
     try:
@@ -76,6 +89,7 @@ def _try() -> None:
     try:
         render_jinja_template(
             conversations=[request["messages"]],
+            tools=request["tools"] or None,
             chat_template=request["template"],
             add_generation_prompt=True,
             **request["names"],

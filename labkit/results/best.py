@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from labkit.metrics.statistics import Interval, wilson
 from labkit.results.row import Row
@@ -53,54 +54,60 @@ def _of_share(row: Row, name: str) -> Interval:
     return 100 * low, 100 * high
 
 
-Best = dict[tuple[Group, str], Row]  # {(same dialogues, score): the row}
+@dataclass(slots=True)
+class Ends:
+    """The best and the worst value of a score, among rows on the same dialogues."""
+
+    best: Row
+    highest: float
+    lowest: float
+    low_of_best: float  # where the best one's interval begins
 
 
 class Ranking:
     """The best row for each score and each set of dialogues; one pass over the rows."""
 
     def __init__(self, rows: Iterable[Row]):
-        self.best: Best = {}
-        self.lowest: dict[tuple[Group, str], float] = {}
-        for row in rows:
-            group = same_dialogues(row)
-            for name in intervals_of(row):
-                self._enter((group, name), row, row[name])
-        self.low_of_best: dict[tuple[Group, str], float] = {}
-        for place, row in self.best.items():
-            low, _ = intervals_of(row)[place[1]]
-            self.low_of_best[place] = low
+        self.rows = list(rows)  # kept, so that the ids below stay theirs
+        self.intervals: dict[int, dict[str, Interval]] = {}
+        self.ends: dict[Group, dict[str, Ends]] = {}
+        for row in self.rows:
+            intervals = intervals_of(row)
+            self.intervals[id(row)] = intervals
+            self._enter(row, intervals)
 
-    def _enter(self, place: tuple[Group, str], row: Row, score: float) -> None:
-        name = place[1]
-        best = self.best.get(place)
-        if best is None:
-            self.best[place] = row
-            self.lowest[place] = score
-        elif score > best[name]:
-            self.best[place] = row
-        elif score < self.lowest[place]:
-            self.lowest[place] = score
+    def _enter(self, row: Row, intervals: dict[str, Interval]) -> None:
+        ends = self.ends.setdefault(same_dialogues(row), {})
+        for name, (low, _) in intervals.items():
+            score = row[name]
+            seen = ends.get(name)
+            if seen is None:
+                ends[name] = Ends(best=row, highest=score, lowest=score, low_of_best=low)
+            elif score > seen.highest:
+                seen.best = row
+                seen.highest = score
+                seen.low_of_best = low
+            elif score < seen.lowest:
+                seen.lowest = score
 
     def near(self, row: Row) -> dict[str, str]:
         """{score: "10.3–12.1 ≈ best"}: the intervals of a row and, where rows differ, how far it is from the best."""
-        group = same_dialogues(row)
+        ends = self.ends[same_dialogues(row)]
         told = {}
-        for name, (low, high) in intervals_of(row).items():
-            told[name] = f"{low:.1f}–{high:.1f}{self._mark(row, (group, name), high)}"
+        for name, (low, high) in self.intervals[id(row)].items():
+            told[name] = f"{low:.1f}–{high:.1f}{_mark(row, ends[name], high)}"
         return told
 
-    def _mark(self, row: Row, place: tuple[Group, str], high: float) -> str:
-        name = place[1]
-        best = self.best[place]
-        all_are_the_same = best[name] == self.lowest[place]
-        if all_are_the_same:
-            return ""
-        if best is row:
-            return " best"
-        if high >= self.low_of_best[place]:
-            return " ≈ best"
+
+def _mark(row: Row, ends: Ends, high: float) -> str:
+    all_are_the_same = ends.highest == ends.lowest
+    if all_are_the_same:
         return ""
+    if ends.best is row:
+        return " best"
+    if high >= ends.low_of_best:
+        return " ≈ best"
+    return ""
 
 
 def repeats(rows: Sequence[Row]) -> list[tuple[Row, int]]:

@@ -220,6 +220,8 @@ class Board:
 
 def _conversation_share(row: Row, name: str) -> float | None:
     """A share in per cent of whole conversations (`labkit.converse`); None in rows of other tasks."""
+    if "conversation" not in row:
+        return None
     share = row
     for step in ("conversation", "shares", name):
         share = share.get(step) if isinstance(share, dict) else None

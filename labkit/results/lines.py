@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from labkit.errors import LabError
 from labkit.metrics.checks import printable
-from labkit.results.row import SCORES, Row, is_number
+from labkit.results.row import LARGEST, SCORES, Row, is_number
 from labkit.storage import gc_paused
 
 try:
@@ -286,6 +286,9 @@ def _are_intervals(value: object) -> bool:
         if not isinstance(ends, list) or len(ends) != 2:
             return False
         low, high = ends
+        are_plain = type(low) is float and type(high) is float  # asked first, since nearly all are
+        if are_plain and abs(low) < LARGEST and abs(high) < LARGEST:  # NaN is not, either
+            continue
         if not is_number(low) or not is_number(high):
             return False
     return True

@@ -19,11 +19,14 @@ def _folder(lab: Lab, lm: LanguageModel, kind: str) -> Path:
     return lab.home / "adapters" / f"{lab.profile.name}-{model}-{kind}"
 
 
-def adapter(lab: Lab, corpus: Corpus, lm: LanguageModel) -> Path:
+def adapter(lab: Lab, corpus: Corpus, lm: LanguageModel, *, steps: int | None = None) -> Path:
     """The folder of your adapter of notebook 2, if its training has finished; else of the reference; prints which.
 
-    The reference is trained on `lm` by the first call, for the few steps of a sweep; later calls return at once, and an
-    interrupted one goes on. `lm` stays the base model.
+    The reference is trained on `lm` by the first call; later calls return at once, and an interrupted one goes on. `lm`
+    stays the base model.
+
+    Args:
+        steps: of the reference's training; by default the few of a sweep, which is enough to look inside.
 
     Raises:
         LabError: what `finetune` raises.
@@ -36,12 +39,16 @@ def adapter(lab: Lab, corpus: Corpus, lm: LanguageModel) -> Path:
     state = "is not there"
     if (own / "run.json").is_file():
         state = "has not finished: its cell goes on where it stopped"
-    print(f"from the reference, {profile.sweep_steps} steps trained here; your adapter of notebook 2 {state}")
+    n_steps = steps or profile.sweep_steps
+    kind = "reference"
+    if n_steps != profile.sweep_steps:
+        kind = f"reference-{n_steps}-steps"  # a folder belongs to one configuration
+    print(f"from the reference, {n_steps} steps trained here; your adapter of notebook 2 {state}")
     config = FinetuneConfig(
-        max_steps=profile.sweep_steps,
+        max_steps=n_steps,
         batch_size=profile.batch_dialogues,
         max_length=profile.max_length,
         eval_steps=0,
         seed=lab.seed,
     )
-    return finetune(lm, corpus, config, _folder(lab, lm, "reference")).adapter
+    return finetune(lm, corpus, config, _folder(lab, lm, kind)).adapter

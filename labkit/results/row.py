@@ -163,12 +163,15 @@ def _check_recorded(name: str, value: object) -> None:
         raise LabError("the record beside the predictions (.run.json) makes no sense", found, "mend or delete it")
 
 
+LARGEST = 1e300  # of a number in a row: above it sums overflow
+
+
 def is_number(value: object) -> bool:
     """A finite number, and no bool."""
     kind = type(value)
     is_plain = kind is float or kind is int  # asked first, since nearly all are
     if is_plain or (isinstance(value, int | float) and kind is not bool):
-        return -1e300 < value < 1e300  # NaN is not, either
+        return -LARGEST < value < LARGEST  # NaN is not, either
     return False
 
 

@@ -3,10 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labkit.corpora.types import Predictions
 from labkit.models.names import STAND_IN_MODEL
 from labkit.options import option
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Trainer's optimisers that need torch and bitsandbytes only; paged ones keep their state in CUDA's unified memory
 PAGED = {
@@ -25,6 +29,8 @@ HistoryRow = dict[str, float | int | str]
 History = list[HistoryRow]
 OwnScore = Callable[[Predictions], float]  # the higher the better
 Watcher = Callable[[History], None]
+# (log-probabilities [B] of chosen and rejected replies, the same two by the reference, beta) -> a single number
+PreferenceLoss = Callable[["Tensor", "Tensor", "Tensor", "Tensor", float], "Tensor"]
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class RunRecord:
     own_score: str | None  # a fingerprint of the student's function
     callbacks: tuple[str, ...] = ()  # fingerprints of the student's callbacks
     computes_in: str | None = None  # number type of a step's matrix products; None before it was found out
+    preferences: str | None = None  # what `prefer` learns from, and how, in words
 
     def to_json(self) -> Json:
         record: Json = {**asdict(self.config), "corpus": self.corpus}
@@ -44,6 +45,8 @@ class RunRecord:
             record["own_score"] = self.own_score
         if self.callbacks:
             record["callbacks"] = list(self.callbacks)
+        if self.preferences:
+            record["preferences"] = self.preferences
         if self.computes_in:
             record["computes_in"] = self.computes_in
         return record

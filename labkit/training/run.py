@@ -7,7 +7,7 @@ positions only; transformers' Trainer does the steps. A run writes into one fold
 import copy
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
     from labkit.training.trainer import TargetTrainer
 
+MakeTrainer = Callable[[LanguageModel, str], "TargetTrainer"]
 STAND_IN_RATE = 4e-3
 OTHER_RATE = 1e-3
 PARTIAL = ".partial"  # the folder that weights are written into before they are moved beside run.json
@@ -88,26 +89,39 @@ def finetune(
             that is no number.
     """
     out = Path(out)
-    config = _settled(config, lm)
+    config = settled(config, lm)
     check_config(config, own_score)
     check_format(config.format, corpus.database)
     if lm is not None:
         check_fit(lm, config)
     run = record_of(lm, corpus, config, own_score, callbacks)
+
+    def work() -> FinetuneResult:
+        return _finetune(lm, corpus, run, out, watch=watch, own_score=own_score, callbacks=callbacks)
+
+    return once(out, run, work, watch)
+
+
+def once(out: Path, run: RunRecord, work: Callable[[], FinetuneResult], watch: Watcher | None) -> FinetuneResult:
+    """What `work` makes in a folder that is this process's alone; a run that has finished there is only read.
+
+    Raises:
+        LabError: another configuration's run or foreign files in `out`; or as `work`.
+    """
     if not (out / RUN).exists():
         writable_folder(out, writes=WRITTEN)
     earlier_record(out, run)
     with alone_in(out):  # who waited for another process finds what it made
         done = finished(out)
         if not first_says(done is not None):
-            return _finetune(lm, corpus, run, out, watch=watch, own_score=own_score, callbacks=callbacks)
+            return work()
     done = done or finished(out)
     if watch:
         watch(done.history)
     return done
 
 
-def _settled(config: FinetuneConfig, lm: LanguageModel | None) -> FinetuneConfig:
+def settled(config: FinetuneConfig, lm: LanguageModel | None) -> FinetuneConfig:
     """The configuration with what is left to the lab: the learning rate, and a warm-up that the run has room for."""
     is_stand_in = lm.stand_in if lm is not None else config.model in STAND_INS
     rate = config.learning_rate
@@ -134,6 +148,27 @@ def _finetune(
     train, dev = split_dialogues(corpus, config)
     seed_everything(config.seed)
     base = lm or load_model(config.model, **{name: getattr(config, name) for name in LOADING})
+
+    def make(tuned: LanguageModel, step_type: str) -> "TargetTrainer":
+        return _trainer(tuned, corpus, config, out, train=train, dev=dev, step_type=step_type, own_score=own_score)
+
+    return take_steps(base, run, out, make, watch=watch, callbacks=callbacks)
+
+
+def take_steps(
+    base: LanguageModel,
+    run: RunRecord,
+    out: Path,
+    make: MakeTrainer,
+    *,
+    watch: Watcher | None,
+    callbacks: "Sequence[TrainerCallback]" = (),
+) -> FinetuneResult:
+    """Train with the Trainer of `make(model with what is trainable, number type of a step)`, from the last checkpoint.
+
+    The caller has set all seeds.
+    """
+    config = run.config
     check_fit(base, config)
     earlier = earlier_record(out, run) or {}
     step_type = str(earlier.get("computes_in") or computes_in(base))
@@ -146,7 +181,7 @@ def _finetune(
 
     with memory_errors(partial(smaller, base, config)):
         tuned = trainable(base, config, checkpoint, step_type)
-        trainer = _trainer(tuned, corpus, config, out, train=train, dev=dev, step_type=step_type, own_score=own_score)
+        trainer = make(tuned, step_type)
         for callback in own_callbacks(trainer, tuned, config, out, watch):
             trainer.add_callback(callback)
         for callback in callbacks:

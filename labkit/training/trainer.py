@@ -95,6 +95,7 @@ def make_trainer(
     out: Path,
     step_type: str,
     score: Score,
+    kind: type[TargetTrainer] = TargetTrainer,
 ) -> TargetTrainer:
     """A Trainer for `lm` as it is; `step_type` is the number type of a step's matrix products."""
     order = EpochOrder(
@@ -103,7 +104,7 @@ def make_trainer(
         lengths=list(train["length"]) if config.group_by_length else None,
         rows_per_step=config.batch_size * config.gradient_accumulation_steps,
     )
-    trainer = TargetTrainer(
+    trainer = kind(
         model=lm.model,
         args=_arguments(lm, config, out, evaluate=len(dev) > 0, step_type=step_type),
         train_dataset=train,

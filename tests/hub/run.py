@@ -5,7 +5,8 @@
 Each runs under nbmake in a process of its own, JOBS of them at once (2 unless told), the solutions first and of these
 the long ones.  HOME is empty: those that start first download side by side what the others find in the cache.  A
 notebook passes if no cell fails, the card says READY and nothing that it prints names a stand-in.  Time and peak memory
-of each are written to build/hub/measured.json; JOBS=1 measures each on a machine of its own.
+of each are written to build/hub/measured.json; JOBS=1 measures each on a machine of its own. The train split is as
+long as MultiWOZ's, or HUB_TRAIN dialogues.
 """
 
 import json
@@ -24,11 +25,11 @@ BUILD = ROOT / "build" / "hub"
 STAND_INS = ("mini-pythia", "MiniWOZ", "miniwoz", "(stand-in)")
 
 
-def environment(url: str) -> dict[str, str]:
+def environment(url: str, pins: Path) -> dict[str, str]:
     """A user's: nothing of the lab's variables but where to find the Hub, and the sizes."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LAB_", "HF_", "XDG_"))}
     lab = {"LAB_PROFILE": "hub", "LAB_HOME": str(BUILD / "results"), "LAB_MULTIWOZ_URL": f"{url}/raw"}
-    lab |= {"LAB_MULTIWOZ_PINS": str(BUILD / "world" / "pins.json"), "HF_ENDPOINT": url, "HOME": str(BUILD / "home")}
+    lab |= {"LAB_MULTIWOZ_PINS": str(pins), "HF_ENDPOINT": url, "HOME": str(BUILD / "home")}
     return kept | lab | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "PYTHONPATH": str(ROOT)}
 
 
@@ -68,10 +69,11 @@ def main(names: list[str]) -> int:
     for stale in ("home", "results", "executed"):
         shutil.rmtree(BUILD / stale, ignore_errors=True)
     (BUILD / "home").mkdir(parents=True)
-    world.build(BUILD / "world")
+    train = int(os.environ.get("HUB_TRAIN", world.TRAIN))
+    made = world.build(BUILD / f"world-{train}", train)
     rows = []
-    with server.serve(BUILD / "world") as hub, ThreadPoolExecutor(int(os.environ.get("JOBS", "2"))) as pool:
-        variables = environment(hub.url)
+    with server.serve(made) as hub, ThreadPoolExecutor(int(os.environ.get("JOBS", "2"))) as pool:
+        variables = environment(hub.url, made / "pins.json")
         for row in pool.map(lambda notebook: run(notebook, variables), notebooks):
             rows.append(row)
             print(json.dumps(row), flush=True)

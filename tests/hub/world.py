@@ -1,4 +1,5 @@
-"""What the loopback Hub serves: pythia-70m's shape under its name, and MultiWOZ 2.2's layout, raw and as parquet.
+"""What the loopback Hub serves: pythia-70m's and 14m's shapes under their names, and MultiWOZ 2.2's layout, raw and as
+parquet.
 
 Nothing here is the real thing, and what is made on the spot says so: the weights are random, the dialogues those of
 ../shared/data/multiwoz (rebuilt from MultiWOZ 2.1) where they are, else MiniWOZ.  Shapes, sizes and defects are real.
@@ -26,6 +27,8 @@ PYTHIA_70M = {  # its config.json
     "vocab_size": 50304,
     "max_position_embeddings": 2048,
 }
+SMALLER = "EleutherAI/pythia-14m"
+PYTHIA_14M = PYTHIA_70M | {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4}
 TOKENS = 50_254  # of its tokenizer; the rest of the 50,304 is padding
 FILES = {"train": 17, "dev": 2, "test": 2}  # of the original repository
 TRAIN = 8437  # dialogues of the real train split
@@ -35,6 +38,7 @@ def build(folder: Path, train: int = TRAIN, multiwoz: Path = SHARED) -> Path:
     """Write what `server.serve` serves to `folder`, and the corpus' pins beside it (`folder`/pins.json); once."""
     if not (folder / "pins.json").is_file():
         model(folder / "models" / MODEL / "main")
+        model(folder / "models" / SMALLER / "main", **PYTHIA_14M)
         raw = corpus(multiwoz, train)
         write_parquet(raw, folder / "datasets" / DATASET)
         pins = write_raw(raw, folder / "raw")

@@ -16,11 +16,13 @@ from typing import Any
 
 import nbformat
 import numpy as np
+import torch
 
 from labkit.corpora.types import BOT, USER, Dialogue, Span, Turn
 from labkit.notebook.exercises import RIGHT, every_exercise, judge
 from labkit.notebook.exercises import attempt as limits
 from labkit.notebook.exercises.attempt import Attempt, Raised, TooLong
+from labkit.notebook.exercises.notebook6 import trie_of
 
 SOLUTIONS = Path(__file__).parents[2] / "solutions"
 SAMPLES, SECONDS = 60, 1.0  # random inputs a mutant; for one call
@@ -223,6 +225,73 @@ def _bill(draw):
     )
 
 
+def _agenda(draw):
+    slots = ("area", "food", "pricerange", "stars", "day")
+    wanted = {str(slot): f"the {slot}" for slot in draw.permutation(slots)[: int(draw.integers(1, 5))]}
+    said = [slot for slot in wanted if draw.random() < 0.5]
+    asked = [str(slot) for slot in draw.permutation(slots)[: max(0, int(draw.integers(-2, 3)))]]
+    return wanted, said, asked, bool(draw.random() < 0.5)
+
+
+def _reply(draw):
+    """Sentences with placeholders, words that ask, and words that only look like these."""
+    parts = ["[hotel_name]", "[train_trainid]", "[hotel_phone]", "[restaurant_address]", "[hotel_area]", "area", "Part"]
+    parts += ["food", "foods", "price", "is it", "[attraction_postcode]", "[hotel_reference]", "the"]
+    sentences = []
+    for _ in range(int(draw.integers(1, 4))):
+        words = [str(part) for part in draw.choice(parts, int(draw.integers(1, 4)))]
+        sentences.append(" ".join(words) + str(draw.choice([".", "?", "!"])))
+    return " ".join(sentences), {"area": "area", "part": "area", "food": "food", "price": "pricerange"}
+
+
+def _wishes(draw):
+    def wish():
+        slots = ("phone", "address", "postcode")
+        asks, told = ([slot for slot in slots if draw.random() < share] for share in (0.5, 0.8))
+        return {"asks": asks, "told": told} | {
+            name: bool(draw.random() < share) for name, share in (("right", 0.8), ("booking", 0.5), ("booked", 0.6))
+        }
+
+    return [wish() for _ in range(int(draw.integers(1, 3)))], bool(draw.random() < 0.3)
+
+
+def _offered(draw):
+    """Turns of one conversation; so many venues fit as there are slots left to say, and some more."""
+    slots = {"area": ("north", "south"), "food": ("thai", "greek"), "stars": ("3", "4")}
+
+    def some(share, wild=False):
+        values = {slot: str(draw.choice(values)) for slot, values in slots.items() if draw.random() < share}
+        return {slot: "dontcare" if wild and draw.random() < 0.2 else value for slot, value in values.items()}
+
+    turns = []
+    for _ in range(int(draw.integers(1, 5))):
+        said = some(0.6, wild=True)
+        venue = some(1) | {slot: value for slot, value in said.items() if draw.random() < 0.7 and value != "dontcare"}
+        turns.append((said, venue if draw.random() < 0.8 else None))
+    return turns, some(0.5), lambda said: 7 - len(said)
+
+
+def _goals(draw):
+    n = int(draw.integers(1, 12))
+    return [bool(draw.random() < 0.4) for _ in range(n)], [bool(draw.random() < 0.7) for _ in range(n)]
+
+
+def _trie(draw):
+    values = [[str(token) for token in draw.choice(["a", "b", "c"], int(draw.integers(1, 4)))] for _ in range(4)]
+    written = [*values[0][: int(draw.integers(0, 4))], *(["d"] if draw.random() < 0.3 else [])]
+    return trie_of([[*value, ";"] for value in values]), written
+
+
+def _pairs_of_replies(draw):
+    return *(torch.tensor(draw.normal(scale=3, size=3)) for _ in range(4)), draw.uniform(0.1, 2)
+
+
+def _labels(draw):
+    n = int(draw.integers(1, 7))
+    first, second = ([str(label) for label in draw.choice(["a", "b", "same"], n, p=[0.6, 0.3, 0.1])] for _ in range(2))
+    return first, first if draw.random() < 0.2 else second
+
+
 _GAIN = np.array([0.5, 1.0, 1.5, 2.0])  # with it, and a bias, a norm that is applied twice shows
 
 INPUTS = {
@@ -265,6 +334,16 @@ INPUTS = {
     "5.d": lambda draw: (draw.normal(size=(int(draw.integers(1, 6)), 3)),),
     "5.e": _tracked,
     "5.5": lambda draw: (lambda text: f" line {len(text)}", int(draw.integers(1, 7))),
+    "6.1": _agenda,
+    "6.2": _reply,
+    "6.3": _wishes,
+    "6.4": _offered,
+    "6.5": lambda draw: (int(draw.integers(0, 9)), int(draw.integers(9, 40))),
+    "6.6": _goals,
+    "6.7": _trie,
+    "6.7b": lambda draw: (draw.integers(0, 9, int(draw.integers(1, 6))).tolist(), draw.uniform(0, 1)),
+    "6.8": _pairs_of_replies,
+    "6.9": _labels,
 }
 
 

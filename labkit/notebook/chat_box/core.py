@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from labkit.errors import LabError
 from labkit.notebook.chat_box.exchange import Talk
 
 if TYPE_CHECKING:
@@ -40,9 +41,20 @@ def box(talk: Talk) -> "ipywidgets.VBox":
         talk.restart()
         log.value = talk.show().html
 
+    def let_partner_speak(_: object) -> None:
+        try:
+            log.value = talk.let_partner_speak().html
+        except LabError as error:
+            log.value = talk.show(f"⚠ {error}").html
+
     line.observe(say, names="value")
     send.on_click(say)
     again.on_click(restart)
     # turned round, a box keeps its lower end in sight when it grows, and the field below it stays where it is
     newest = w.Box([log], layout={"flex_flow": "column-reverse", "max_height": "34em", "overflow": "auto"})
-    return w.VBox([newest, w.HBox([line, send, again], layout={"flex_flow": "row wrap"})])
+    buttons = [send, again]
+    if talk.partner is not None:
+        partner = w.Button(description="Let the simulated user speak", layout=whole)
+        partner.on_click(let_partner_speak)
+        buttons.append(partner)
+    return w.VBox([newest, w.HBox([line, *buttons], layout={"flex_flow": "row wrap"})])

@@ -12,8 +12,8 @@ from labkit.shown import Shown
 
 
 def display_chat(talk: Talk) -> None:
-    """Display a conversation, with what the front end can draw."""
-    if has_custom_widgets():
+    """Display a conversation, with what the front end can draw; the button of a partner is in core widgets."""
+    if has_custom_widgets() and talk.partner is None:
         _display_live(talk)
     else:
         display_with_twin(box(talk), talk.show())

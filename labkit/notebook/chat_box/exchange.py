@@ -47,6 +47,7 @@ class Talk(Protocol):
     """A conversation, as far as its front ends know it; see `labkit.notebook.chat.Conversation`."""
 
     answers: list[Answer]
+    partner: object | None  # a simulated user that can take a turn
 
     def write(self, text: str) -> Iterator[Answer]:
         """The answer to a user turn, as far as it is written, token by token."""
@@ -62,3 +63,6 @@ class Talk(Protocol):
 
     def respond(self, text: str) -> Shown:
         """Answer, and show the conversation."""
+
+    def let_partner_speak(self) -> Shown:
+        """The partner's next turn and the answer to it."""

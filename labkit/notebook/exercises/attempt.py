@@ -188,6 +188,8 @@ def same(one: object, other: object) -> bool:
         return False
     if isinstance(one, np.ndarray):
         return np.array_equal(one, other, equal_nan=True)
+    if hasattr(one, "detach"):  # a tensor; torch may not be needed here at all
+        return same(one.detach().cpu().numpy(), other.detach().cpu().numpy())
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict):

@@ -26,6 +26,13 @@ def _source(function: FunctionType) -> str:
 
 def _as_python(value: object) -> str:
     """Exact built-in types only: the `repr` of a student's class is the student's code."""
+    try:
+        return _written(value)
+    except (ValueError, RecursionError):  # a number of more than some thousand digits; a tuple in a tuple in a tuple …
+        return f"a {type(value).__name__} that is too large to write"
+
+
+def _written(value: object) -> str:
     if type(value) in _SIMPLE:
         return repr(value)
     if type(value) in _HOLDERS and all(type(part) in _SIMPLE for part in value):  # type: ignore[attr-defined]

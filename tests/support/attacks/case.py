@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+import torch
+
 from labkit.errors import Interrupted, LabError
 from labkit.storage import LIST
 
@@ -131,6 +133,9 @@ def _heard(read_end: int, seconds: float) -> bytes | None:
 def _in_the_fork(case: Case, folder: Path, write_end: int) -> None:
     try:
         os.setsid()
+        # After a fork torch makes a new pool of threads at first use, and fails where two threads of a loader ask at
+        # once.
+        torch.set_num_threads(1)
         work = _settle_in(folder)
         outcome, message = judged(case)
         if _leaks(message) or _leaks_into_files(folder, work):

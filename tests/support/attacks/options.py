@@ -54,8 +54,8 @@ def _says(option: str) -> str:
     """The line names the option, in one of its spellings, or what it is about."""
     name = option.removeprefix("--")
     spellings = {name, name.replace("-", "_"), name.replace("-", " "), name.split("-")[-1]}
-    about = {"out": ["cannot write"], "json": ["cannot write"], "html": ["cannot write"], "limit": ["dialogues"]}
-    about["notebooks"] = ["notebook"]
+    about = {name: ["cannot write"] for name in ("out", "json", "html", "csv")} | {"limit": ["dialogues"]}
+    about["notebooks"] = about["executed"] = ["notebook"]
     about["only"] = ["benchmark"]
     about["num-beams"] = ["candidate", "beam"]
     about["strategy"] = ["decoding"]

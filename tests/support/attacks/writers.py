@@ -14,7 +14,7 @@ from labkit.results.board import Board
 from labkit.storage import LIST, atomic_folder, write_json, write_text
 
 THESIS = "years of work"
-BEFORE_WORK = "cannot write|holds what labkit|holds a run|folder|another name|--out|--html|--json|--job"
+BEFORE_WORK = "cannot write|holds what labkit|holds a run|folder|another name|--out|--html|--json|--job|--csv"
 
 Writer = Callable[[str], object]
 
@@ -46,6 +46,10 @@ def _preflight(out: str) -> None:
     command("preflight", "--notebooks", Path.home() / "empty.ipynb", "--html", out)
 
 
+def _site(out: str) -> None:
+    command("site", "--out", out, "--executed", "no/such/thing")
+
+
 def _atomic(out: str) -> None:
     with atomic_folder(out) as folder:
         (folder / "model.safetensors").write_text("new")
@@ -56,6 +60,7 @@ FOLDER_WRITERS: dict[str, Writer] = {
     "labkit pretrain": _pretrain,
     "labkit finetune": _finetune,
     "labkit preflight": _preflight,
+    "labkit site": _site,
     "save_model": lambda out: save_model(stage().lm, out),
     "save_adapter": lambda out: save_adapter(load_model(MODEL, adapter=stage().adapter), out),
     "atomic_folder": _atomic,
@@ -223,8 +228,28 @@ def _csv(out: str) -> None:
     board.csv(out)
 
 
+def _converse(out: str) -> None:
+    command("converse", "--model", "no/such/thing", "--corpus", stage().corpus_folder, "--json", out)
+
+
+def _class() -> Path:
+    """A class of one, whose notebook is none: who looks at the outputs first says so first."""
+    return written("class/ann/1_zero_shot_evaluation.ipynb", "{").parents[1]
+
+
+def _pool(option: str, out: str) -> None:
+    board = written("board/results.jsonl", json.dumps({"task": "x", "model": "m"}))
+    command("pool", board, option, out)
+
+
 FILE_WRITERS: dict[str, Writer] = {
     "labkit generate": _generate,
+    "labkit converse --json": _converse,
+    "labkit grade --csv": lambda out: command("grade", _class(), "--csv", out),
+    "labkit grade --html": lambda out: command("grade", _class(), "--html", out),
+    "labkit pool --csv": partial(_pool, "--csv"),
+    "labkit pool --html": partial(_pool, "--html"),
+    "labkit report --html": lambda out: command("report", "--html", out),
     "labkit evaluate --json": _evaluate,
     "labkit doctor --json": lambda out: command("doctor", "--json", out),
     "labkit slurm --job": lambda out: command(

@@ -1,0 +1,105 @@
+"""The memory plan: against what this CPU takes, and for models that it could not hold."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import GPTNeoXConfig, LlamaConfig, OPTConfig
+
+from labkit import plan_memory
+from labkit.errors import LabError
+from labkit.models import load_model
+from labkit.notebook import plots
+from labkit.training.advice import smaller
+from labkit.training.config import FinetuneConfig
+from labkit.training.run import finetune
+
+T4 = 15_800  # MB that a process can have of its 16 GB
+SEVEN = LlamaConfig(hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, intermediate_size=11008)
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
+def test_the_plan_is_what_this_cpu_takes():
+    """Traps: the output head's logits, the optimiser's state or trained embeddings forgotten. Measured: by how much
+    the resident memory of a process grew, at its peak, while it loaded a model and made two optimiser steps."""
+    script = Path(__file__).parents[2] / "support" / "measure_memory.py"
+    root = str(script.parents[2])
+    env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    run = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=280, env=env | {"PYTHONPATH": root}
+    )
+    rows = [json.loads(line) for line in run.stdout.splitlines() if line.startswith('{"shape"')]
+    shapes = [row for row in rows if row["shape"] != "warm-up"]
+    assert len(shapes) == 3, run.stderr[-1000:]
+    for row in shapes:
+        assert row["planned"] == pytest.approx(row["measured"], rel=0.15), row
+
+
+def test_weights_adapter_and_optimiser_are_those_of_the_run(tmp_path, miniwoz):
+    """Trap: a plan whose parts are right in sum only. The stand-in's embeddings are trained, too."""
+    plan = plan_memory("mini-pythia-500k", bits=32, batch=2, length=128)
+    lm = load_model("mini-pythia-500k")
+    assert plan["weights"] == pytest.approx(4e-6 * lm.n_parameters)
+    config = FinetuneConfig("mini-pythia-500k", max_steps=1, batch_size=2, max_length=128, eval_steps=0)
+    run = finetune(lm, miniwoz, config, tmp_path)
+    assert plan["adapter"] == plan["gradients"] == plan["optimiser"] / 2 == pytest.approx(4e-6 * run.trainable)
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "billions"), [(SEVEN, 6.7), ("12b", 12.0)])
+def test_large_models_on_a_t4(model, billions):
+    """What QLoRA is for: in 16 bits the weights alone fill the card, in 4 bits a step fits."""
+    if model == "12b":  # pythia's
+        size = {"hidden_size": 5120, "num_hidden_layers": 36, "num_attention_heads": 40}
+        model = GPTNeoXConfig(vocab_size=50688, intermediate_size=20480, **size)
+    step = {"batch": 1, "length": 256, "dtype": "float16", "gradient_checkpointing": True}
+    quantised = plan_memory(model, bits=4, **step)
+    assert sum(quantised.values()) < T4
+    assert 0.5 * billions < quantised["weights"] / 1000 < 0.75 * billions
+    whole = plan_memory(model, bits=16, generate=True, batch=8, length=1024, dtype="float16")
+    assert whole["weights"] == pytest.approx(2000 * billions, rel=0.02)
+    # keys and values: 2 tensors, 2 bytes, hidden size, layers, tokens
+    assert whole["cache"] == 2 * 2 * model.hidden_size * model.num_hidden_layers * 8 * 1024 / 1e6
+
+
+@pytest.mark.slow
+def test_less_memory_where_there_should_be_less():
+    """Trap: a knob that changes nothing in the plan."""
+
+    def total(**change):
+        return sum(plan_memory("mini-pythia-500k", **({"bits": 32, "batch": 4, "length": 128} | change)).values())
+
+    for change in ({"bits": 4}, {"gradient_checkpointing": True}, {"batch": 2}, {"length": 64}, {"optim": "sgd"}):
+        assert total(**change) < total(), change
+    for change in ({"full_finetune": True, "target_share": 1.0}, {"r": 64}, {"modules": "linear", "use_dora": True}):
+        assert total(**change) > total(), change
+
+
+def test_no_configuration_is_one_line():
+    with pytest.raises(LabError, match="LlamaConfig"):
+        plan_memory("nobody/has-this-model")
+
+
+def test_the_bar_shows_every_part_and_the_card():
+    shown = plots.memory({"QLoRA": {"weights": 4, "adapter": 1}, "LoRA": {"weights": 14}}, limits={"T4": 15})
+    assert [bar.name for bar in shown.data] == ["weights", "adapter"] and shown.layout.barmode == "stack"
+    assert [line.y0 for line in shown.layout.shapes] == [15]
+
+
+def test_an_architecture_that_cannot_be_planned_is_one_line_and_does_not_hide_running_out(tmp_path, monkeypatch):
+    """Trap: advice for one error that ends in another. OPT looks into its mask, and a meta tensor has no numbers."""
+    size = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 64, "num_attention_heads": 2, "vocab_size": 128}
+    config = OPTConfig(**size, num_hidden_layers=1)
+    with pytest.raises(LabError, match="no memory plan for opt models"):
+        plan_memory(config, bits=32, batch=1, length=16)
+    lm = load_model("mini-pythia-500k")
+    monkeypatch.setattr(
+        "labkit.training.advice.planned_megabytes", lambda *_: plan_memory(config, bits=32, batch=1, length=16)
+    )
+    assert smaller(lm, FinetuneConfig()).startswith("choose a smaller batch_size")
