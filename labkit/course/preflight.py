@@ -183,7 +183,7 @@ def _run(path: Path, html: Path, profile: str, home: Path) -> Run:
     findings = tuple(notebook_findings(notebook))  # before the page is made, which takes the figures out
     page = _page(profile, path)
     write_text(html / _executed(page), nbformat.writes(notebook))
-    write_text(html / page, notebook_page(notebook, path.stem))
+    write_text(html / page, notebook_page(notebook, path.stem, index=INDEX))
     return Run(
         notebook=f"{path.absolute().parent.name}/{path.name}",
         profile=profile,

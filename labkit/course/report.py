@@ -30,17 +30,24 @@ _PLOTLY = re.compile(r"<script[^>]*>/\*\*\s+\* plotly\.js v.*?</script>", re.DOT
 _PLOTLY_OF_A_FRAME = re.compile(r"&lt;script.{0,60}?&gt;/\*\*\s+\* plotly\.js v.*?&lt;/script&gt;", re.DOTALL)
 
 
-def notebook_page(notebook: nbformat.NotebookNode, title: str) -> str:
+def notebook_page(notebook: nbformat.NotebookNode, title: str, *, index: str = "") -> str:
     """An executed notebook as HTML that needs no network: figures are drawn by PLOTLY_FILE, formulas by the browser.
 
-    A widget is shown by its static twin.
+    A widget is shown by its static twin; code that is folded away in the notebook is left out. `index` is the address
+    of a page of all notebooks, which a link on top leads to.
     """
     for cell in notebook.cells:
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+            cell.metadata["transient"] = {"remove_source": True}  # as nbconvert's templates know it
         for output in cell.get("outputs", ()):
             _make_static(output.get("data", {}))
     exporter = OfflineExporter(template_name="lab", embed_images=True, require_js_url="")
     page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
-    return without_mathjax(page)
+    page = without_mathjax(page)
+    if index:
+        link = f'<nav style="padding:.6em 1em"><a href="{index}">All notebooks, checks and results</a></nav>'
+        page = page.replace("<main", f"{link}<main", 1)
+    return page
 
 
 def _make_static(data: Json) -> None:  # {MIME type: what nbformat has for it}

@@ -10,7 +10,7 @@ from labkit.corpora.types import BOT, Dialogue, Reply, State
 from labkit.metrics.database import DOMAINS, VenueDatabase
 from labkit.metrics.normalization import normalise_state
 from labkit.metrics.success import passed
-from labkit.prompts.format import current_domain
+from labkit.prompts.format import Segment, current_domain
 from labkit.prompts.text import delexicalise, lexicalise, state_text
 from labkit.shown import Shown as Shown
 from labkit.shown import show as show
@@ -29,6 +29,7 @@ _USER = BUBBLE + "align-self:flex-start;background:rgba(128,128,128,.18)"
 _BOT = BUBBLE + "align-self:flex-end;background:rgba(86,180,233,.22)"
 _COLUMN = BUBBLE + "flex:1 1 14em;background:rgba(128,128,128,.14)"
 _PASSED, _FAILED = "rgba(0,158,115,.18)", "rgba(213,94,0,.25)"  # told by ✓, ✗ and words, too
+_TARGET = "background:rgba(86,180,233,.22);border-radius:.3em;padding:0 .2em"
 SMALL = "font-size:.8em;opacity:.8"
 NOTHING = "–"  # what ends the account of a reply that offered and told nothing, see labkit.metrics.success.change
 _PLACE = "background:rgba(230,159,0,.3);color:inherit;border-radius:.3em;padding:0 .2em"
@@ -88,6 +89,24 @@ def show_dialogue(
     body = _folded(bubbles, turns)
     plain_text = "\n".join(lines)
     return Shown(title + body, plain_text)
+
+
+def show_targets(segments: Sequence[Segment]) -> Shown:
+    """A training sequence, what carries the loss bold on a ground of its own; in double brackets as text."""
+    parts = []
+    words = []
+    for segment in segments:
+        line = segment.text.removesuffix("\n")
+        end = segment.text[len(line) :]
+        safe = highlighted(line)
+        if segment.target:
+            safe = f'<b style="{_TARGET}">{safe}</b>'
+            line = f"[[{line}]]"
+        parts.append(safe + end)
+        words.append(line + end)
+    style = "white-space:pre-wrap;overflow-wrap:anywhere;max-width:60em"
+    html = "".join(parts)
+    return Shown(f'<pre style="{style}">{html}</pre>', "".join(words))
 
 
 def _folded(bubbles: Sequence[str], first: int) -> str:

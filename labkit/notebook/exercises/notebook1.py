@@ -288,8 +288,8 @@ def repeatable(sample: Callable) -> str:
         raise Wrong("Other seeds give the same text: nothing is drawn, or the seed is not used.")
     _check_frequencies(prompts, many)
     return (
-        "labkit draws from the seed and a prompt's place in the list: two equal prompts get two replies. A generator "
-        "that is made from the prompt's own ids gives them the same one."
+        "labkit draws from the seed, the prompt, and how often the same prompt came before: two equal prompts get two "
+        "replies. A generator that is made from the prompt's own ids alone gives them the same one."
     )
 
 

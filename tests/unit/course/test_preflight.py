@@ -119,6 +119,19 @@ def test_a_page_shows_a_widget_by_its_static_twin():
     assert "<table>twin</table>" in page and "0%|" not in page
 
 
+def test_a_page_begins_with_the_notebook_and_leads_to_the_others():
+    """The set-up cell filled the first page of print, and no page knew the index."""
+    folded = {"jupyter": {"source_hidden": True}}
+    ready = nbformat.v4.new_output("display_data", {"text/html": "<b>READY</b>"})
+    cells = [
+        nbformat.v4.new_code_cell("import subprocess", metadata=folded, outputs=[ready]),
+        nbformat.v4.new_code_cell("shown = 1"),
+    ]
+    page = notebook_page(nbformat.v4.new_notebook(cells=cells), "a notebook", index="index.html")
+    assert "subprocess" not in page and "<b>READY</b>" in page and "shown" in page
+    assert page.count('<a href="index.html">') == 1 and page.index('<a href="index.html">') < page.index("<main")
+
+
 def test_formulas_are_drawn_without_a_network():
     """They stayed raw TeX: MathJax came from an address outside."""
     text = "The gain is $\\frac{1-\\alpha}{c}$ and $$P(j \\mid i) = \\sum_k p_k$$ but `$HOME` costs 5 $ or 6."

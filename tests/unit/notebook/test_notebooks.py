@@ -149,6 +149,31 @@ def test_every_open_question_has_one_place_for_its_answer_and_stands_there_in_th
             assert not id.startswith(path.name[0]) or plain(question) in text, id
 
 
+DRAWS = re.compile(
+    r"\b(?:model_)?plots\.(?!live)\w+\(|_map\(|_graph\(|_plot\(|word_bars\(|cluster_cards\(|board\.figure\("
+)
+BY_HAND = {"sliders", "linked"}  # the map again, to be moved
+
+
+@pytest.mark.parametrize("path", SOURCES[:6], ids=lambda path: path.stem)
+def test_a_section_with_a_figure_says_what_one_should_see_in_it(path):
+    """A student who sees another picture cannot know whether that is a result or a mistake: ranges, out of a run."""
+    sections = [[]]
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown" and re.search(r"^#+ ", cell.source, re.MULTILINE):
+            sections.append([])
+        sections[-1].append(cell)
+    for section in sections:
+        drawn = [cell.id for cell in section if cell.cell_type == "code" and DRAWS.search(cell.source)]
+        told = [cell.source for cell in section if cell.id.endswith(("-seen", "-solution", "-why"))]
+        assert set(drawn) <= BY_HAND or any(re.search(r"\d", text) for text in told), drawn
+
+
+def test_one_dialogue_comes_back_in_the_same_view():
+    told = {path.name[0]: sum("show_story(corpus, " in source for source in code(path)) for path in SOURCES}
+    assert set("01235") <= {number for number, times in told.items() if times} and max(told.values()) == 1
+
+
 def test_every_diagram_is_shown_once():
     from labkit.notebook.diagrams import names
 

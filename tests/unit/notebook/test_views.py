@@ -1,12 +1,23 @@
 """What notebooks show: text from data never becomes markup, and nothing is told by colour alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from labkit.corpora.types import BOT, USER, Dialogue, Span, Turn
 from labkit.metrics import evaluate, gold_predictions
 from labkit.notebook import plots
-from labkit.notebook.view import highlighted, lexical_view, show_dialogue, show_explanation, side_by_side
+from labkit.notebook.story import CHOSEN, show_story, story
+from labkit.notebook.view import (
+    highlighted,
+    lexical_view,
+    show_dialogue,
+    show_explanation,
+    show_targets,
+    side_by_side,
+)
+from labkit.prompts import exchanges
 from labkit.shown import show
 
 EVIL = "<script>alert(1)</script>"
@@ -56,6 +67,34 @@ def test_an_explanation_tells_failure_by_colour_sign_and_words(miniwoz):
     assert "never told" in shown.html and "rgba(213,94,0" in shown.html and "[" in shown.html
     assert "Inform ✓  Success ✗" in shown.html and shown.text == str(failed)
     assert shown.html.count('role="listitem"') == 2 * len(failed.turns)
+
+
+def test_the_dialogue_of_the_course_is_in_the_corpus_and_its_own_replies_pass(miniwoz):
+    assert story(miniwoz).key == CHOSEN["miniwoz"]
+    shown = show_story(miniwoz, "a <person>")
+    assert "Inform ✓  Success ✓" in shown.text and "a &lt;person&gt;" in shown.html and "never told" not in shown.text
+    silent = {story(miniwoz).key: [{"response": "ok"}] * 3, "another": []}
+    shown = show_story(miniwoz, "nobody", silent)
+    assert "Inform ✗  Success ✗" in shown.text and "nothing was offered" in shown.text
+
+
+def test_any_corpus_has_a_dialogue_of_the_course(miniwoz):
+    """Of MultiWOZ it is the first whose user wants a venue and something told; without goals it is only read."""
+    other = replace(miniwoz, name="another")
+    wanted = other.goals[story(other).key].values()
+    assert any(one["informable"] and one["requestable"] for one in wanted)
+    bare = replace(miniwoz, name="another", goals={})
+    shown = show_story(bare, "the corpus itself")
+    assert story(bare) is bare["dev"][0] and "Inform" not in shown.text and bare["dev"][0].dialogue_id in shown.text
+
+
+def test_what_carries_the_loss_is_marked_and_what_a_corpus_says_is_no_markup(dialogue):
+    segments = [segment for exchange in exchanges(dialogue) for segment in exchange]
+    shown = show_targets(segments)
+    learnt = [segment.text for segment in segments if segment.target]
+    assert shown.html.count("<b ") == shown.text.count("[[") == len(learnt) > 0
+    assert shown.text.replace("[[", "").replace("]]", "") == "".join(segment.text for segment in segments)
+    assert "<script" not in shown.html
 
 
 def test_side_by_side_escapes_names_and_replies():
