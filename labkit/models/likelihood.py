@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def target_loss(
-    model: "torch.nn.Module", input_ids: "torch.Tensor", attention_mask: "torch.Tensor", labels: "torch.Tensor"
+    model: "torch.nn.Module",
+    input_ids: "torch.Tensor",
+    attention_mask: "torch.Tensor | None",
+    labels: "torch.Tensor",
 ) -> "torch.Tensor":
     """Cross-entropy in nats, summed over the labels [B, T] that are not IGNORED; scalar.
 
@@ -25,6 +28,8 @@ def target_loss(
     A hook on it selects them, so that any architecture, adapter or parallel wrapper runs as it is.
     """
     import torch
+
+    from labkit.models.cross_entropy import SummedCrossEntropy
 
     next_labels = labels[:, 1:]  # [B, T-1]: position t predicts label t+1
     wanted = next_labels != IGNORED  # [B, T-1]
@@ -38,7 +43,11 @@ def target_loss(
         logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits  # [N, V]
     finally:
         hook.remove()
-    return torch.nn.functional.cross_entropy(logits.float(), next_labels[wanted], reduction="sum")
+    wide = logits.float()
+    wanted_labels = next_labels[wanted]  # [N]
+    if wide.requires_grad:
+        return SummedCrossEntropy.apply(wide, wanted_labels)
+    return torch.nn.functional.cross_entropy(wide, wanted_labels, reduction="sum")
 
 
 def _output_head(model: "torch.nn.Module") -> "torch.nn.Module":
