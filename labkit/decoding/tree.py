@@ -4,7 +4,8 @@ Shapes in this file: B rows, in D trunks with R slots each; S new tokens a row, 
 of their trunk; C columns in the cache; H the width of a hidden state, V the vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from labkit.compat import computes_attention
@@ -15,6 +16,7 @@ from labkit.models.language_model import LanguageModel
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
 
 class Tree:
@@ -26,13 +28,13 @@ class Tree:
     """
 
     def __init__(self, lm: LanguageModel, groups: list[Group], *, contrastive: bool):
-        from transformers import DynamicCache
+        from labkit.decoding.cache import growing_cache
 
         self.lm = lm
         self.model = lm.base
         self.device = self.model.device
         self.route = route_of(self.model)
-        self.cache = DynamicCache()  # full in every layer: what a window hides, the mask hides
+        self.cache = growing_cache()
         self.rows = [row for group in groups for row in group]
         trunks = [group[0].prompt for group in groups]
         hidden = self._read_trunks(trunks)  # [D, C, H]
@@ -165,7 +167,7 @@ class Tree:
         n_seen = seen.sum(-1).clamp(min=1)  # [B, S] new tokens up to each, itself among them
         position = self.position[:, None] + n_seen - 1  # [B, S]
         positions = self._in_slots(position, fill=0).flatten(1)  # [D, Q]
-        with torch.inference_mode():
+        with torch.inference_mode(), self._head_on_rows(keep):
             out = self.model(
                 self._in_slots(ids, fill=0).flatten(1),  # [D, Q]
                 position_ids=positions,
@@ -176,13 +178,26 @@ class Tree:
                 output_hidden_states=self.context is not None,
             )
         self.column_position = torch.cat([self.column_position, positions], dim=-1)  # [D, C + Q]
-        logits = out.logits.unflatten(1, (keep, self.n_slots))  # [D, keep, R, V]
-        by_slot = logits.transpose(1, 2).flatten(0, 1)  # [D * R, keep, V]
-        logits = by_slot[self.slot]  # [B, keep, V]
+        logits = out.logits  # [B, keep, V]
         check_finite(logits, self.lm)
         if self.context is None:
             return logits, None
         return logits, unit(out.hidden_states[-1])
+
+    @contextmanager
+    def _head_on_rows(self, keep: int) -> Iterator[None]:
+        """Let the output head, most of the work in a small model, see the rows' last tokens, and no empty slot."""
+
+        def of_rows(_: "Module", inputs: tuple["Tensor", ...]) -> tuple["Tensor"]:
+            states = inputs[0].unflatten(1, (keep, self.n_slots))  # [D, keep, R, H]
+            by_slot = states.transpose(1, 2).flatten(0, 1)  # [D * R, keep, H]
+            return (by_slot[self.slot],)  # [B, keep, H]
+
+        hook = self.model.get_output_embeddings().register_forward_pre_hook(of_rows)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def _masks(self, real: "Tensor", sees: "Tensor", positions: "Tensor") -> "Tensor | dict[str, Tensor]":
         """What each of Q new columns at `positions` [D, Q] may look at: one mask, or one for each kind of layer."""
