@@ -82,7 +82,8 @@ def _is_plain(layer: Linear) -> bool:
 def _forward(
     layer: Linear, as_in_peft: Callable[..., torch.Tensor], x: torch.Tensor, *args: object, **kwargs: object
 ) -> torch.Tensor:
-    is_other = layer.disable_adapters or layer.merged or args or kwargs
+    has_one = len(layer.lora_A) == 1  # another may have come since
+    is_other = layer.disable_adapters or layer.merged or not has_one or args or kwargs
     if is_other or x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type):
         return as_in_peft(x, *args, **kwargs)
     (name,) = layer.lora_A
