@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import numpy as np
 
+    from labkit.decoding.kept import Kept
+
 
 class Written(NamedTuple):
     """What a filter of one's own may look at beside the scores: a prompt, and its reply so far."""
@@ -29,6 +31,7 @@ class Row:
     draw: random.Random  # the row's own random numbers: its samples do not depend on its neighbours
     reply: list[int] = field(default_factory=list)
     filters: Sequence[OwnFilter] = ()  # of the caller, before those of the configuration
+    kept: "Kept | None" = None  # what was read of its conversation at an earlier turn; it is renewed
 
 
 Group = list[Row]  # rows that share a beginning; the prompt of the first, the longest, is their trunk

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from labkit.compat import computes_attention
+from labkit.decoding.kept import all_go_on, cache_of, remember
 from labkit.decoding.rows import Group, pad_left, pad_right, shared
 from labkit.models.families import route_of
 from labkit.models.finite import check_finite
@@ -35,18 +36,16 @@ class Tree:
         self.device = self.model.device
         self.route = route_of(self.model)
         self.cache = growing_cache()
+        self.context = None  # [D, C, H] of every column of the cache, for contrastive search
         self.rows = [row for group in groups for row in group]
-        trunks = [group[0].prompt for group in groups]
-        hidden = self._read_trunks(trunks)  # [D, C, H]
-        self.context = unit(hidden) if contrastive else None  # [D, C, H] of every column of the cache
+        if all_go_on(groups):
+            in_trunk = self._take_up_conversations()
+        else:
+            in_trunk = self._read_beginnings(groups, contrastive=contrastive)
         self._place(groups)
-        in_trunk = []
-        for group in groups:
-            trunk = group[0].prompt
-            in_trunk += [shared(trunk, row.prompt) for row in group]
         self.position = self.tensor(in_trunk)  # [B] of the next token
-        column = self.tensor(range(hidden.shape[1]))  # [C]
-        self.column_position = column.expand(len(trunks), -1)  # [D, C]
+        column = self.tensor(range(self.cache.get_seq_length()))  # [C]
+        self.column_position = column.expand(len(groups), -1)  # [D, C]
         ends = self._in_slots(self.position[:, None], fill=0).mT  # [D, R, 1]
         self.visible = column < ends  # [D, R, C] columns that a row sees
 
@@ -54,6 +53,22 @@ class Tree:
         import torch
 
         return torch.tensor(values, device=self.device)
+
+    def _take_up_conversations(self) -> list[int]:
+        """Fill the cache with what is kept of each row's conversation; [B] how much of its prompt that is."""
+        self.cache = cache_of(self.rows)
+        return [row.kept.known(row.prompt) for row in self.rows]
+
+    def _read_beginnings(self, groups: list[Group], *, contrastive: bool) -> list[int]:
+        """Read the trunk of each group; [B] how much of a row's prompt its trunk has."""
+        trunks = [group[0].prompt for group in groups]
+        hidden = self._read_trunks(trunks)  # [D, C, H]
+        if contrastive:
+            self.context = unit(hidden)
+        in_trunk = []
+        for trunk, group in zip(trunks, groups, strict=True):
+            in_trunk += [shared(trunk, row.prompt) for row in group]
+        return in_trunk
 
     def _read_trunks(self, trunks: list[list[int]]) -> "Tensor":
         """Fill the cache with the longest prompt of each group, padded on the right; hidden states [D, C, H]."""
@@ -105,7 +120,17 @@ class Tree:
         rest = []
         for row, known in zip(self.rows, self.position.tolist(), strict=True):
             rest.append(row.prompt[known:])
-        return self.read(rest)
+        logits = self.read(rest)
+        self._keep_conversations()
+        return logits
+
+    def _keep_conversations(self) -> None:
+        """Keep what was read of the rows' prompts for the next turn."""
+        for row, place in zip(self.rows, self.slot.tolist(), strict=True):
+            if row.kept is not None:
+                trunk, slot = divmod(place, self.n_slots)
+                columns = self.visible[trunk, slot].nonzero()[:, 0]  # [T] in the order of the prompt
+                remember(row, self.cache, trunk, columns)
 
     def read(self, tokens: list[list[int]]) -> "Tensor":
         """Read each row's next tokens; logits [B, V] after them.
