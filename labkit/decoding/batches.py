@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TypeVar
 
-from labkit.decoding.kept import Kept, goes_on
-from labkit.decoding.rows import Group, OwnFilter, Row, shared
+from labkit.decoding.kept import goes_on
+from labkit.decoding.rows import Group, Kept, OwnFilter, Row, shared
 
 Item = TypeVar("Item")
 

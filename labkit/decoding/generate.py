@@ -9,9 +9,8 @@ from labkit.decoding import own_generate
 from labkit.decoding.batches import equal_length_batches, make_rows, tree_batches
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.filters import entropy, filter_stages, remaining
-from labkit.decoding.kept import Kept
 from labkit.decoding.own_filters import check_filters
-from labkit.decoding.rows import Group, OwnFilter, Steps
+from labkit.decoding.rows import Group, Kept, OwnFilter, Steps
 from labkit.decoding.search import beams, write
 from labkit.decoding.tree import Tree
 from labkit.errors import LabError

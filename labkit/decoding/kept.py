@@ -5,36 +5,15 @@ every longer prompt.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from labkit.decoding.rows import Group, Row, shared
+from labkit.decoding.rows import Group, Kept, Row
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import DynamicCache
 
 MOST_BYTES = 2 * 2**30  # of keys and values in all; conversations beyond it are read anew at every turn
-
-
-@dataclass
-class Kept:
-    """The prompt of a conversation that was read last, with what the model computed from it."""
-
-    tokens: list[int] = field(default_factory=list)
-    layers: list[tuple["Tensor", "Tensor"]] = field(default_factory=list)  # keys and values [heads, T, width] of each
-
-    def known(self, prompt: Sequence[int]) -> int:
-        """How many tokens of a prompt need not be read; the last is always read, since its logits are wanted."""
-        return shared(self.tokens, prompt)
-
-    def helps(self, prompt: Sequence[int]) -> bool:
-        """Whether it has at least half of a prompt: a batch reads as many new columns as the row with most of them."""
-        return 2 * self.known(prompt) >= len(prompt)
-
-    @property
-    def n_bytes(self) -> int:
-        return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
 
 
 class KeptCaches:

@@ -10,7 +10,8 @@ from labkit.decoding.batches import packed
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.generate import generate
 from labkit.decoding.grammar import StateGrammar
-from labkit.decoding.kept import Kept, KeptCaches
+from labkit.decoding.kept import KeptCaches
+from labkit.decoding.rows import Kept
 from labkit.models import LanguageModel
 from labkit.prompts.build import check_length, prompt_of_turn, prompts
 from labkit.prompts.codec import TextCodec
