@@ -16,10 +16,12 @@ class SummedCrossEntropy(torch.autograd.Function):
     def forward(ctx: torch.autograd.function.FunctionCtx, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Nats, scalar, from logits [N, V] in float32 and labels [N]."""
         gradient = logits.detach()  # the same memory; autograd notices if somebody still needs the logits
-        n_rows = max(1, IN_CACHE // gradient.shape[1])
-        if gradient.device.type != "cpu":
-            n_rows = max(1, len(gradient))
-        nats = [_to_gradient(some, of) for some, of in zip(gradient.split(n_rows), labels.split(n_rows), strict=True)]
+        n_rows = _rows_at_once(gradient)
+        some_rows = gradient.split(n_rows)
+        some_labels = labels.split(n_rows)
+        nats = []
+        for of_rows, of_labels in zip(some_rows, some_labels, strict=True):
+            nats.append(_to_gradient(of_rows, of_labels))
         ctx.save_for_backward(gradient)
         return torch.cat(nats).sum()
 
@@ -27,6 +29,14 @@ class SummedCrossEntropy(torch.autograd.Function):
     def backward(ctx: torch.autograd.function.FunctionCtx, of_loss: torch.Tensor) -> tuple[torch.Tensor, None]:
         (gradient,) = ctx.saved_tensors
         return gradient.mul_(of_loss), None
+
+
+def _rows_at_once(logits: torch.Tensor) -> int:
+    """So many rows of logits [N, V] that a CPU keeps them in its cache; all of them elsewhere."""
+    n_rows, n_tokens = logits.shape
+    if logits.device.type == "cpu":
+        n_rows = IN_CACHE // n_tokens
+    return max(1, n_rows)
 
 
 def _to_gradient(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
