@@ -139,7 +139,7 @@ def test_a_cache_that_grows_in_place_holds_what_one_that_is_copied_holds():
     """Traps: columns of before that are lost when room is made, or when trunks leave; a copy at every token."""
     torch.manual_seed(0)
     ours, theirs = growing_cache(), DynamicCache()
-    places = set()
+    rooms = []  # kept alive, so that no two have one address
     for step, n_new in enumerate([5, 1, 1, 40, 1, 90, 1, 1]):
         n_trunks = 3 if step < 4 else 2
         for layer in range(2):
@@ -147,7 +147,7 @@ def test_a_cache_that_grows_in_place_holds_what_one_that_is_copied_holds():
             got = ours.update(keys, values, layer)
             for mine, right in zip(got, theirs.update(keys, values, layer), strict=True):
                 assert torch.equal(mine, right)
-        places.add(got[0].data_ptr())
+        rooms.append(ours.layers[1].room[0])
         if step == 3:
             for cache in (ours, theirs):
                 cache.batch_select_indices(torch.tensor([2, 0]))
@@ -155,7 +155,7 @@ def test_a_cache_that_grows_in_place_holds_what_one_that_is_copied_holds():
             for cache in (ours, theirs):
                 cache.crop(-2)
     assert ours.get_seq_length() == theirs.get_seq_length()
-    assert len(places) == 3  # at first, after trunks left, and once for more room
+    assert len({room.data_ptr() for room in rooms}) == 3  # at first, after trunks left, and once for more room
 
 
 def test_the_head_computes_no_scores_of_empty_slots():
