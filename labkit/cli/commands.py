@@ -131,6 +131,7 @@ def converse(
     split: str,
     dialogues: int,
     states: str | None,
+    grammar: str,
     format: str | None,
     patience: int,
     typos: float,
@@ -145,7 +146,8 @@ def converse(
         check_output(path, near=json_file)
     user = {"patience": patience, "typos": typos, "misheard": misheard}
     how_loaded = {"model": model, "adapter": adapter, "bits": bits}
-    chosen = {"corpus": corpus, "split": split, "dialogues": dialogues, "states": states, "format": format}
+    states_from = {"states": states, "format": format, "grammar": grammar}
+    chosen = {"corpus": corpus, "split": split, "dialogues": dialogues, **states_from}
     say(run(how_loaded, chosen, user, settings, json_file))
 
 

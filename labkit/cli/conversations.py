@@ -8,13 +8,14 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import labkit
-from labkit.corpora.types import Reply
+from labkit.corpora.types import Corpus, Reply
 from labkit.errors import LabError
 from labkit.results.row import Settings, model_name
 from labkit.storage import Json, read_json, write_json
 from labkit.writable import is_stream
 
 if TYPE_CHECKING:
+    from labkit.decoding.grammar import StateGrammar
     from labkit.interaction.scores import ConversationScores
 
 Given = Mapping[str, object]
@@ -38,6 +39,7 @@ def converse(how_loaded: Given, chosen: Given, user: Given, settings: Settings, 
     format = str(chosen["format"] or "")
     states = str(chosen["states"] or "")
     bot = model_bot(lm, corpus, split, config=config, format=format, states=states)
+    bot.grammar = _grammar(str(chosen["grammar"]), bot.states, corpus)
     record = {**how_loaded, **chosen, **user, "settings": dict(settings), "states": bot.states, "format": bot.format}
     kept = _Kept(out, record)
     scores = labkit.converse(
@@ -53,6 +55,20 @@ def converse(how_loaded: Given, chosen: Given, user: Given, settings: Settings, 
     board.add(row)
     kept.finish(scores, row)
     return scores
+
+
+def _grammar(name: str, states: str, corpus: Corpus) -> "StateGrammar | None":
+    """The grammar that a bot's own states are held to.
+
+    Raises:
+        LabError: the bot writes none, or the corpus has no schema.
+    """
+    from labkit.decoding.grammar import grammar_called
+
+    if name != "none" and states != "own":
+        action = "choose --states own, or leave out --grammar"
+        raise LabError("a grammar is for states that the model writes", f"states {states}", action)
+    return grammar_called(name, corpus)
 
 
 class _Kept:

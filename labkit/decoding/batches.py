@@ -3,15 +3,21 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TypeVar
 
-from labkit.decoding.rows import Group, OwnFilter, Row, shared
+from labkit.decoding.kept import goes_on
+from labkit.decoding.rows import Group, Kept, OwnFilter, Row, shared
 
 Item = TypeVar("Item")
 
 
 def make_rows(
-    prompts: Sequence[list[int]], keys: Sequence[str] | None, seed: int, filters: Sequence[OwnFilter] = ()
+    prompts: Sequence[list[int]],
+    keys: Sequence[str] | None,
+    seed: int,
+    filters: Sequence[OwnFilter] = (),
+    kept: Sequence[Kept | None] = (),
 ) -> list[Row]:
     """A row for each prompt; by default the same prompt has the same random numbers, but others when it comes again."""
     seen: Counter[tuple[int, ...]] = Counter()
@@ -21,12 +27,23 @@ def make_rows(
         key = keys[index] if keys else f"{list(prompt)}/{seen[ids]}"
         seen[ids] += 1
         draw = random.Random(f"{seed}/{key}")
-        rows.append(Row(index, list(prompt), draw, filters=filters))
+        of_row = kept[index] if kept else None
+        rows.append(Row(index, list(prompt), draw, filters=filters, kept=of_row))
     return rows
 
 
 def tree_batches(rows: list[Row], size: int) -> Iterator[list[Group]]:
-    """Groups with at most `size` rows in all, trunks of like length together; a family with more rows is cut."""
+    """Groups with at most `size` rows in all, trunks of like length together; a family with more rows is cut.
+
+    Rows whose conversation is kept are by themselves: each goes on from its own cache.
+    """
+    going_on = [row for row in rows if goes_on(row)]
+    going_on.sort(key=lambda row: row.kept.known(row.prompt) - len(row.prompt))  # those with most to read first
+    others = [row for row in rows if not goes_on(row)]
+    return chain(packed(([row] for row in going_on), len, size), _batches_of_families(others, size))
+
+
+def _batches_of_families(rows: list[Row], size: int) -> Iterator[list[Group]]:
     near = sorted(rows, key=lambda row: row.prompt)  # rows that share a beginning are neighbours: look there only
     groups: list[Group] = []
     for neighbours in _cut(near, 2 * size):

@@ -10,7 +10,7 @@ from labkit.decoding.batches import equal_length_batches, make_rows, tree_batche
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.filters import entropy, filter_stages, remaining
 from labkit.decoding.own_filters import check_filters
-from labkit.decoding.rows import Group, OwnFilter, Steps
+from labkit.decoding.rows import Group, Kept, OwnFilter, Steps
 from labkit.decoding.search import beams, write
 from labkit.decoding.tree import Tree
 from labkit.errors import LabError
@@ -56,6 +56,7 @@ def generate(
     *,
     keys: Sequence[str] | None = None,
     filters: Sequence[OwnFilter] = (),
+    kept: Sequence[Kept | None] = (),
     on_batch: Callable[[dict[int, list[int]]], None] | None = None,
 ) -> list[list[int]]:
     """New token ids for each prompt, without the stop token; in the order of `prompts`.
@@ -69,6 +70,9 @@ def generate(
         filters: functions of your own, (scores [V], written) → scores [V], called for each prompt at each step before
             the filters of the configuration; `written` has the `index` of the prompt, the `prompt` and the `reply` so
             far. A token is forbidden by -inf.
+        kept: what was read of each prompt's conversation before (`labkit.decoding.kept`), which is renewed: only what
+            is new is read. It changes the speed, not the text; contrastive search and families without a tree do not
+            use it.
         on_batch: called with {index: reply} when some are done, so that an interrupted run can keep them.
 
     Raises:
@@ -79,7 +83,9 @@ def generate(
     check_room(lm, prompts, config.max_new_tokens)
     _check_candidates(lm, config)
     check_filters(filters)
-    rows = make_rows(prompts, keys, config.seed, filters)
+    if config.strategy == "contrastive":  # it looks back at hidden states, which are not kept
+        kept = ()
+    rows = make_rows(prompts, keys, config.seed, filters, kept)
     per_prompt = config.num_beams if config.strategy == "beam" else 1  # every beam is a row
     size = max(1, config.batch_size // per_prompt)
     batches = tree_batches if route_of(lm.base).by_tree else equal_length_batches

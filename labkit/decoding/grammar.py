@@ -12,12 +12,14 @@ from labkit.corpora.types import Corpus
 from labkit.decoding.rows import OwnFilter, Written
 from labkit.errors import LabError
 from labkit.prompts.codec import TextCodec
+from labkit.prompts.state_cover import CoveringLanguage, domains_meant, mentions
 from labkit.prompts.state_language import Place, StateLanguage
 from labkit.prompts.state_values import Heard, Slots, said_slots, slots_of
 
 if TYPE_CHECKING:
     import numpy as np
 
+GRAMMARS = ("none", "schema", "said", "all-said")
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # the text of a token that is a part of a letter
 
 
@@ -60,9 +62,11 @@ def token_texts(codec: TextCodec) -> list[str]:
 class StateGrammar:
     """The belief states of a corpus, for `predict(…, grammar=…)` or as a filter of `generate`."""
 
-    def __init__(self, slots: Slots, *, only_said: bool = False):
+    def __init__(self, slots: Slots, *, only_said: bool = False, all_said: bool = False):
         self.slots = slots
-        self.only_said = only_said
+        self.only_said = only_said or all_said
+        self.all_said = all_said
+        self.name = "all-said" if all_said else "said" if only_said else "schema"  # one of GRAMMARS
         self._language = StateLanguage(slots)
         self._tokens: dict[int, _Tokens] = {}
 
@@ -93,7 +97,11 @@ class StateGrammar:
         if not self.only_said:
             return language.hearing(heard, changes=changes)
         slots = said_slots(self.slots, heard, changes=changes)
-        return StateLanguage(slots, lead=language.lead, letters=language.letters)
+        if not (self.all_said and changes):
+            return StateLanguage(slots, lead=language.lead, letters=language.letters)
+        due = mentions(slots, heard)
+        meant = domains_meant(slots, heard, due)
+        return CoveringLanguage(meant, due, lead=language.lead, letters=language.letters)
 
     def _tokens_of(self, codec: TextCodec) -> "_Tokens":
         key = id(codec)  # it is kept by what is kept under the number, so no other one gets it
@@ -163,13 +171,28 @@ def allowed_tokens(language: StateLanguage, place: Place, vocabulary: TokenTrie)
     return sorted(allowed)
 
 
-def state_grammar(corpus: Corpus, *, only_said: bool = False) -> StateGrammar:
+def state_grammar(corpus: Corpus, *, only_said: bool = False, all_said: bool = False) -> StateGrammar:
     """The belief states of a corpus: the domains and slots of its schema, values of schema, database and dialogue.
 
     With `only_said` there is less to confuse, which a small model needs: a name, a food, a time, a day or a number has
     to have been said (`labkit.prompts.state_values.said_slots`). What the database does not know is then no value.
+    With `all_said` the changes of a turn leave nothing out either: what was said in it is written, once, under a domain
+    that it can be meant for (`labkit.prompts.state_cover`). A whole state, not one of changes, is as with `only_said`.
 
     Raises:
         LabError: the corpus has no schema.
     """
-    return StateGrammar(slots_of(corpus), only_said=only_said)
+    return StateGrammar(slots_of(corpus), only_said=only_said, all_said=all_said)
+
+
+def grammar_called(name: str, corpus: Corpus) -> StateGrammar | None:
+    """One of `GRAMMARS` for a corpus; None where there is to be none.
+
+    Raises:
+        LabError: another name, or the corpus has no schema.
+    """
+    if name not in GRAMMARS:
+        raise LabError(f"no grammar is called {name!r:.40}", "", f"choose {', '.join(GRAMMARS)}")
+    if name == "none":
+        return None
+    return state_grammar(corpus, only_said=name == "said", all_said=name == "all-said")

@@ -10,6 +10,8 @@ from labkit.decoding.batches import packed
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.generate import generate
 from labkit.decoding.grammar import StateGrammar
+from labkit.decoding.kept import KeptCaches
+from labkit.decoding.rows import Kept
 from labkit.models import LanguageModel
 from labkit.prompts.build import check_length, prompt_of_turn, prompts
 from labkit.prompts.codec import TextCodec
@@ -59,6 +61,7 @@ class Asker:
     chat: bool = False
     database: VenueDatabase | None = None
     grammar: StateGrammar | None = None
+    kept: KeptCaches | None = None  # of the dialogues, where they are answered turn by turn
 
     @property
     def writes_states(self) -> bool:
@@ -99,6 +102,12 @@ class Asker:
             database=self.database,
         )
         return Question(dialogue, asked.turn, asked.input_ids)
+
+    def going_on(self, questions: Sequence[Question]) -> dict[str, list[Kept | None]]:
+        """What `generate` is given besides, so that it goes on from what is kept of each question's dialogue."""
+        if self.kept is None:
+            return {}
+        return {"kept": self.kept.of([question.dialogue.key for question in questions])}
 
     def after_state(self, state: State) -> list[int]:
         """What stands between a state's line and the reply: `bot>`, and where it is looked up what the state finds."""
@@ -199,14 +208,16 @@ def answer_all(
     max_length: int = 1024,
     database: Database | VenueDatabase | None = None,
     grammar: StateGrammar | None = None,
+    kept: KeptCaches | None = None,
 ) -> list[Reply]:
     """State and reply to the last user turn of each dialogue, all written together; none depends on its neighbours.
 
     `states` stand where the model would have written its own; None leaves that to it. In the `turns` format the model
-    does not see them: they are what the reply is scored with. `database` and `grammar` as in `predict`.
+    does not see them: they are what the reply is scored with. `database` and `grammar` as in `predict`. `kept` has what
+    was read of the dialogues at earlier turns, so that only what is new is read.
     """
     venues = searched_in(format, database)
-    ask = Asker(lm, config, format, max_length, database=venues, grammar=grammar)
+    ask = Asker(lm, config, format, max_length, database=venues, grammar=grammar, kept=kept)
     questions = [ask.last_turn(dialogue) for dialogue in dialogues]
     prompts = [question.prompt for question in questions]
     if ask.writes_states and states is None:
@@ -215,7 +226,7 @@ def answer_all(
         prompts = [ask.with_state(question, state) for question, state in zip(questions, states, strict=True)]
     names = [question.name for question in questions]
     replies: list[Reply] = []
-    for number, ids in enumerate(generate(lm, prompts, config, keys=names)):
+    for number, ids in enumerate(generate(lm, prompts, config, keys=names, **ask.going_on(questions))):
         reply: Reply = {"response": lm.codec.decode(ids)}
         if states is not None:
             reply["state"] = states[number]
@@ -255,7 +266,7 @@ def _answers(ask: Asker, asked: dict[str, list[Question]], progress: Progress | 
             progress(len(replies))
 
     names = [question.name for question in questions]
-    written = generate(ask.lm, prompts, ask.config, keys=names, on_batch=count)
+    written = generate(ask.lm, prompts, ask.config, keys=names, **ask.going_on(questions), on_batch=count)
     replies: list[Reply] = [{"response": ask.lm.codec.decode(ids)} for ids in written]
     for reply, state in zip(replies, states, strict=False):
         reply["state"] = state
@@ -273,7 +284,7 @@ def _write_states(ask: Asker, questions: Sequence[Question]) -> tuple[list[State
     if ask.grammar:
         heard = [Heard.of(question.dialogue, question.turn) for question in questions]
         how["filters"] = [ask.grammar.filter(codec, heard, changes=ask.format in CHANGING)]
-    written = generate(ask.lm, prompts, longer, keys=names, **how)
+    written = generate(ask.lm, prompts, longer, keys=names, **ask.going_on(questions), **how)
     if ask.grammar:
         written = [_whole(ids, codec) for ids in written]
     states = []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
 
 class Written(NamedTuple):
@@ -21,6 +22,26 @@ OwnFilter = Callable[["np.ndarray", Written], "np.ndarray"]  # (scores [V], what
 
 
 @dataclass
+class Kept:
+    """The prompt of a conversation that was read last, with what the model computed from it."""
+
+    tokens: list[int] = field(default_factory=list)
+    layers: list[tuple["Tensor", "Tensor"]] = field(default_factory=list)  # keys and values [heads, T, width] of each
+
+    def known(self, prompt: Sequence[int]) -> int:
+        """How many tokens of a prompt need not be read; the last is always read, since its logits are wanted."""
+        return shared(self.tokens, prompt)
+
+    def helps(self, prompt: Sequence[int]) -> bool:
+        """Whether it has at least half of a prompt: a batch reads as many new columns as the row with most of them."""
+        return 2 * self.known(prompt) >= len(prompt)
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
+
+
+@dataclass
 class Row:
     """One prompt on its way to a reply."""
 
@@ -29,6 +50,7 @@ class Row:
     draw: random.Random  # the row's own random numbers: its samples do not depend on its neighbours
     reply: list[int] = field(default_factory=list)
     filters: Sequence[OwnFilter] = ()  # of the caller, before those of the configuration
+    kept: Kept | None = None  # what was read of its conversation at an earlier turn; it is renewed
 
 
 Group = list[Row]  # rows that share a beginning; the prompt of the first, the longest, is their trunk

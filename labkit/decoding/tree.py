@@ -4,10 +4,12 @@ Shapes in this file: B rows, in D trunks with R slots each; S new tokens a row, 
 of their trunk; C columns in the cache; H the width of a hidden state, V the vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from labkit.compat import computes_attention
+from labkit.decoding.kept import all_go_on, cache_of, remember
 from labkit.decoding.rows import Group, pad_left, pad_right, shared
 from labkit.models.families import route_of
 from labkit.models.finite import check_finite
@@ -15,6 +17,7 @@ from labkit.models.language_model import LanguageModel
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
 
 class Tree:
@@ -26,25 +29,23 @@ class Tree:
     """
 
     def __init__(self, lm: LanguageModel, groups: list[Group], *, contrastive: bool):
-        from transformers import DynamicCache
+        from labkit.decoding.cache import growing_cache
 
         self.lm = lm
         self.model = lm.base
         self.device = self.model.device
         self.route = route_of(self.model)
-        self.cache = DynamicCache()  # full in every layer: what a window hides, the mask hides
+        self.cache = growing_cache()
+        self.context = None  # [D, C, H] of every column of the cache, for contrastive search
         self.rows = [row for group in groups for row in group]
-        trunks = [group[0].prompt for group in groups]
-        hidden = self._read_trunks(trunks)  # [D, C, H]
-        self.context = unit(hidden) if contrastive else None  # [D, C, H] of every column of the cache
+        if all_go_on(groups):
+            in_trunk = self._take_up_conversations()
+        else:
+            in_trunk = self._read_beginnings(groups, contrastive=contrastive)
         self._place(groups)
-        in_trunk = []
-        for group in groups:
-            trunk = group[0].prompt
-            in_trunk += [shared(trunk, row.prompt) for row in group]
         self.position = self.tensor(in_trunk)  # [B] of the next token
-        column = self.tensor(range(hidden.shape[1]))  # [C]
-        self.column_position = column.expand(len(trunks), -1)  # [D, C]
+        column = self.tensor(range(self.cache.get_seq_length()))  # [C]
+        self.column_position = column.expand(len(groups), -1)  # [D, C]
         ends = self._in_slots(self.position[:, None], fill=0).mT  # [D, R, 1]
         self.visible = column < ends  # [D, R, C] columns that a row sees
 
@@ -52,6 +53,22 @@ class Tree:
         import torch
 
         return torch.tensor(values, device=self.device)
+
+    def _take_up_conversations(self) -> list[int]:
+        """Fill the cache with what is kept of each row's conversation; [B] how much of its prompt that is."""
+        self.cache = cache_of(self.rows)
+        return [row.kept.known(row.prompt) for row in self.rows]
+
+    def _read_beginnings(self, groups: list[Group], *, contrastive: bool) -> list[int]:
+        """Read the trunk of each group; [B] how much of a row's prompt its trunk has."""
+        trunks = [group[0].prompt for group in groups]
+        hidden = self._read_trunks(trunks)  # [D, C, H]
+        if contrastive:
+            self.context = unit(hidden)
+        in_trunk = []
+        for trunk, group in zip(trunks, groups, strict=True):
+            in_trunk += [shared(trunk, row.prompt) for row in group]
+        return in_trunk
 
     def _read_trunks(self, trunks: list[list[int]]) -> "Tensor":
         """Fill the cache with the longest prompt of each group, padded on the right; hidden states [D, C, H]."""
@@ -103,7 +120,17 @@ class Tree:
         rest = []
         for row, known in zip(self.rows, self.position.tolist(), strict=True):
             rest.append(row.prompt[known:])
-        return self.read(rest)
+        logits = self.read(rest)
+        self._keep_conversations()
+        return logits
+
+    def _keep_conversations(self) -> None:
+        """Keep what was read of the rows' prompts for the next turn."""
+        for row, place in zip(self.rows, self.slot.tolist(), strict=True):
+            if row.kept is not None:
+                trunk, slot = divmod(place, self.n_slots)
+                columns = self.visible[trunk, slot].nonzero()[:, 0]  # [T] in the order of the prompt
+                remember(row, self.cache, trunk, columns)
 
     def read(self, tokens: list[list[int]]) -> "Tensor":
         """Read each row's next tokens; logits [B, V] after them.
@@ -165,7 +192,7 @@ class Tree:
         n_seen = seen.sum(-1).clamp(min=1)  # [B, S] new tokens up to each, itself among them
         position = self.position[:, None] + n_seen - 1  # [B, S]
         positions = self._in_slots(position, fill=0).flatten(1)  # [D, Q]
-        with torch.inference_mode():
+        with torch.inference_mode(), self._head_on_rows(keep):
             out = self.model(
                 self._in_slots(ids, fill=0).flatten(1),  # [D, Q]
                 position_ids=positions,
@@ -176,13 +203,26 @@ class Tree:
                 output_hidden_states=self.context is not None,
             )
         self.column_position = torch.cat([self.column_position, positions], dim=-1)  # [D, C + Q]
-        logits = out.logits.unflatten(1, (keep, self.n_slots))  # [D, keep, R, V]
-        by_slot = logits.transpose(1, 2).flatten(0, 1)  # [D * R, keep, V]
-        logits = by_slot[self.slot]  # [B, keep, V]
+        logits = out.logits  # [B, keep, V]
         check_finite(logits, self.lm)
         if self.context is None:
             return logits, None
         return logits, unit(out.hidden_states[-1])
+
+    @contextmanager
+    def _head_on_rows(self, keep: int) -> Iterator[None]:
+        """Let the output head, most of the work in a small model, see the rows' last tokens, and no empty slot."""
+
+        def of_rows(_: "Module", inputs: tuple["Tensor", ...]) -> tuple["Tensor"]:
+            states = inputs[0].unflatten(1, (keep, self.n_slots))  # [D, keep, R, H]
+            by_slot = states.transpose(1, 2).flatten(0, 1)  # [D * R, keep, H]
+            return (by_slot[self.slot],)  # [B, keep, H]
+
+        hook = self.model.get_output_embeddings().register_forward_pre_hook(of_rows)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def _masks(self, real: "Tensor", sees: "Tensor", positions: "Tensor") -> "Tensor | dict[str, Tensor]":
         """What each of Q new columns at `positions` [D, Q] may look at: one mask, or one for each kind of layer."""

@@ -63,7 +63,7 @@ def converse(
     chosen = playable(corpus, split)[:dialogues]
     if isinstance(bot, LanguageModel):
         bot = model_bot(bot, corpus, split, config=config, format=format, states=states, track=track)
-        bot.grammar = grammar
+        bot.grammar = grammar if bot.states == "own" else None
     users = users_for(corpus, chosen, user, split)
     classifier = ActClassifier.of(corpus, split)
     started = perf_counter()
@@ -73,9 +73,16 @@ def converse(
         conversations=conversations,
         corpus=corpus,
         states=bot.states,
+        grammar=grammar_of(bot),
         seconds=perf_counter() - started,
         notes=notes,
     )
+
+
+def grammar_of(bot: Bot) -> str:
+    """What the states that a bot writes are held to: one of `labkit.decoding.grammar.GRAMMARS`."""
+    grammar = getattr(bot, "grammar", None)
+    return grammar.name if grammar else "none"
 
 
 def model_bot(

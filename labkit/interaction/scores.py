@@ -82,6 +82,7 @@ class ConversationScores:
     states: str  # where the bot's belief states come from: own, tracked or user
     seconds: float | None = None
     notes: tuple[str, ...] = field(default=())
+    grammar: str = "none"  # what the states that the bot writes are held to
 
     @property
     def n(self) -> int:
@@ -158,7 +159,7 @@ class ConversationScores:
 
     def to_record(self) -> dict[str, object]:
         """As JSON, for a file or a row of the board."""
-        record: dict[str, object] = {"n": self.n, "states": self.states}
+        record: dict[str, object] = {"n": self.n, "states": self.states, "grammar": self.grammar}
         shares = {
             "success": self.success,
             "strict_success": self.strict_success,
@@ -175,7 +176,10 @@ class ConversationScores:
         return record
 
     def __str__(self) -> str:
-        lines = [f"{self.n} conversations, states {self.states}, 95 % intervals"]
+        source = self.states
+        if self.grammar != "none":
+            source += f", grammar {self.grammar}"
+        lines = [f"{self.n} conversations, states {source}, 95 % intervals"]
         lines.append(f"Success            {self.success}")
         lines.append(f"strict Success     {self.strict_success}")
         lines += [f"mwzeval's {name:<8s} {share}" for name, share in self.by_mwzeval.items()]

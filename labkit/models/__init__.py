@@ -7,13 +7,14 @@ from labkit.models.adapters import attach_adapter, load_adapter, save_adapter
 from labkit.models.language_model import LanguageModel, count_parameters
 from labkit.models.layers import embedding_names, layer_kinds, lora_targets
 from labkit.models.load import load_model
-from labkit.models.merging import merge, push_to_hub, save_model
+from labkit.models.merging import folded, merge, push_to_hub, save_model
 
 __all__ = [
     "LanguageModel",
     "attach_adapter",
     "count_parameters",
     "embedding_names",
+    "folded",
     "layer_kinds",
     "load_adapter",
     "load_model",

@@ -17,37 +17,46 @@ if TYPE_CHECKING:
 
 
 def target_loss(
-    model: "torch.nn.Module", input_ids: "torch.Tensor", attention_mask: "torch.Tensor", labels: "torch.Tensor"
+    model: "torch.nn.Module",
+    input_ids: "torch.Tensor",
+    attention_mask: "torch.Tensor | None",
+    labels: "torch.Tensor",
 ) -> "torch.Tensor":
     """Cross-entropy in nats, summed over the labels [B, T] that are not IGNORED; scalar."""
-    return _nats(model, input_ids, attention_mask, labels, reduction="sum")
+    import torch
+
+    from labkit.models.cross_entropy import SummedCrossEntropy
+
+    logits, wanted_labels = _predictions(model, input_ids, attention_mask, labels)  # [N, V], [N]
+    if logits.requires_grad:
+        return SummedCrossEntropy.apply(logits, wanted_labels)
+    return torch.nn.functional.cross_entropy(logits, wanted_labels, reduction="sum")
 
 
 def log_probabilities(
     model: "torch.nn.Module", input_ids: "torch.Tensor", attention_mask: "torch.Tensor", labels: "torch.Tensor"
 ) -> "torch.Tensor":
     """The log-probability [B], in nats, of each row's labels [B, T] that are not IGNORED, after what stands before."""
-    nats = _nats(model, input_ids, attention_mask, labels, reduction="none")  # [N]
+    import torch
+
+    logits, wanted_labels = _predictions(model, input_ids, attention_mask, labels)  # [N, V], [N]
+    nats = torch.nn.functional.cross_entropy(logits, wanted_labels, reduction="none")  # [N]
     wanted = labels[:, 1:] != IGNORED  # [B, T-1]
     by_place = nats.new_zeros(wanted.shape).masked_scatter(wanted, nats)  # [B, T-1]
     return -by_place.sum(-1)
 
 
-def _nats(
+def _predictions(
     model: "torch.nn.Module",
     input_ids: "torch.Tensor",
-    attention_mask: "torch.Tensor",
+    attention_mask: "torch.Tensor | None",
     labels: "torch.Tensor",
-    *,
-    reduction: str,
-) -> "torch.Tensor":
-    """Cross-entropy in nats of the labels [B, T] that are not IGNORED: [N], or their sum.
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Logits [N, V] in float32 before the labels [B, T] that are not IGNORED, and these labels [N].
 
     The output head, most of the work in a small model with a large vocabulary, sees only the positions before a label.
     A hook on it selects them, so that any architecture, adapter or parallel wrapper runs as it is.
     """
-    import torch
-
     next_labels = labels[:, 1:]  # [B, T-1]: position t predicts label t+1
     wanted = next_labels != IGNORED  # [B, T-1]
 
@@ -60,7 +69,7 @@ def _nats(
         logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits  # [N, V]
     finally:
         hook.remove()
-    return torch.nn.functional.cross_entropy(logits.float(), next_labels[wanted], reduction=reduction)
+    return logits.float(), next_labels[wanted]
 
 
 def _output_head(model: "torch.nn.Module") -> "torch.nn.Module":

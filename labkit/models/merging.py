@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from labkit.errors import LabError
 from labkit.machine.network import hub_token
 from labkit.machine.one_line import first_line
+from labkit.machine.quiet import quiet
 from labkit.models.adapters import check_no_adapter, load_adapter, save_adapter
 from labkit.models.base import load_base
 from labkit.models.language_model import LanguageModel
@@ -17,6 +18,8 @@ from labkit.storage import LIST, atomic_folder, write_text
 
 if TYPE_CHECKING:
     import torch
+
+MOST_FOLDED = 2 * 2**30  # bytes of float32 weights that are written out to be faster
 
 
 def merge(lm: LanguageModel) -> LanguageModel:
@@ -40,6 +43,34 @@ def merge(lm: LanguageModel) -> LanguageModel:
         base = load_base(lm.source, bits=bits, device=lm.device)
         merged = merge(load_adapter(base, adapter))
     return replace(merged, name=lm.name, stand_in=lm.stand_in)
+
+
+def folded(lm: LanguageModel) -> LanguageModel:
+    """The same model with less to compute: what its 4-bit weights stand for written out, and its adapter added.
+
+    Unlike `merge` it keeps what quantisation has done, so replies are the same but for the rounding of float32. Models
+    of half precision stay as they are, since there the sum itself would be rounded; so do 8-bit ones, which round
+    their inputs too, and those whose weights would take more than `MOST_FOLDED` bytes. `lm` stays as it is.
+    """
+    is_small = 4 * lm.n_parameters <= MOST_FOLDED
+    if lm.dtype != "float32" or lm.bits == 8 or not is_small:
+        return lm
+    if lm.bits == 4:
+        return _written_out(lm)
+    return merge(lm) if lm.adapter else lm
+
+
+def _written_out(lm: LanguageModel) -> LanguageModel:
+    """A 4-bit model as one of 32 bits with the same weights, and its adapter added."""
+    model = copy.deepcopy(lm.model)
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        adapter = Path(folder) / "adapter"
+        if lm.adapter:
+            save_adapter(lm, adapter)
+            model = model.unload()
+        model.dequantize()
+        whole = replace(lm, model=model.eval(), bits=32, adapter=None)
+        return merge(load_adapter(whole, adapter)) if lm.adapter else whole
 
 
 def save_model(

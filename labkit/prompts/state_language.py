@@ -5,7 +5,7 @@ The language is read along tries: at each place, a trie of what may come next.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from labkit.corpora.types import State
@@ -20,6 +20,7 @@ class Choice:
     kind: str
     domain: int = 0  # the number of the domain, or of the first that may come
     slot: int = 0  # the same of the slot
+    written: frozenset[str] = frozenset()  # values before it, where the language asks for them
 
 
 END = Choice("end")
@@ -28,11 +29,11 @@ END = Choice("end")
 class Node:
     """A place in a trie, which goes on with some letters: {letter: Node}."""
 
-    __slots__ = ("children", "is_value", "then")
+    __slots__ = ("children", "then", "value")
 
     def __init__(self) -> None:
         self.children: dict[str, Node] = {}
-        self.is_value = False  # a value may end here, and may also go on
+        self.value: str | None = None  # that may end here, and may also go on
         self.then: Choice | None = None  # what comes next where a fixed word, such as `area=`, ends here
 
     def add(self, text: str) -> "Node":
@@ -83,13 +84,14 @@ class StateLanguage:
         """The place after one more letter; None where no state goes on like that."""
         after: dict[tuple[Node, Choice], None] = {}  # in their order, each once
         for node, choice in place:
-            ways = [node.children.get(letter)]
-            if node.is_value:
-                ways.append(self._ending(choice).children.get(letter))
-            for way in ways:
+            ways = [(node.children.get(letter), choice)]
+            if node.value is not None:
+                ended = replace(choice, written=self._with(choice.written, node.value))
+                ways.append((self._ending(ended).children.get(letter), ended))
+            for way, at in ways:
                 if way is None:
                     continue
-                reached = ((way, choice),) if way.then is None else self._begin(way.then)
+                reached = ((way, at),) if way.then is None else self._begin(way.then)
                 after.update(dict.fromkeys(reached))
         return tuple(after) or None
 
@@ -123,38 +125,65 @@ class StateLanguage:
         root = Node()
         if choice.kind == "start":
             after_lead = root.add(self.lead)
-            after_lead.add("\n").then = END
-            self._add_domains(after_lead, 0)
+            if self._may_end(choice.written):
+                after_lead.add("\n").then = END
+            self._add_domains(after_lead, choice)
         elif choice.kind == "domain":
-            self._add_domains(root, choice.domain)
+            self._add_domains(root, choice)
         elif choice.kind == "slot":
-            names = self.slots[choice.domain]
-            for number in range(choice.slot, len(names)):
-                root.add(f"{names[number]}=").then = Choice("value", choice.domain, number)
+            for number in self._next_slots(choice.domain, choice.slot, choice.written):
+                name = self.slots[choice.domain][number]
+                root.add(f"{name}=").then = Choice("value", choice.domain, number, choice.written)
         elif choice.kind == "value":
             return _trie(tuple(self._values_of(choice).known), self.letters)
         return root
 
-    def _add_domains(self, node: Node, first: int) -> None:
-        for number in range(first, len(self.domains)):
-            node.add(f"{self.domains[number]} ").then = Choice("slot", number)
+    def _add_domains(self, node: Node, choice: Choice) -> None:
+        for number in self._next_domains(choice.domain, choice.written):
+            node.add(f"{self.domains[number]} ").then = Choice("slot", number, 0, choice.written)
 
     def _ending(self, choice: Choice) -> Node:
         """What may stand after a value: the end of the line, another slot, another domain."""
         if choice not in self._endings:
             root = Node()
-            root.add("\n").then = END
-            if choice.slot + 1 < len(self.slots[choice.domain]):
-                root.add("; ").then = Choice("slot", choice.domain, choice.slot + 1)
-            if choice.domain + 1 < len(self.domains):
-                root.add(" | ").then = Choice("domain", choice.domain + 1)
+            domain, slot, written = choice.domain, choice.slot, choice.written
+            if self._may_end(written):
+                root.add("\n").then = END
+            if self._next_slots(domain, slot + 1, written):
+                root.add("; ").then = Choice("slot", domain, slot + 1, written)
+            if self._next_domains(domain + 1, written):
+                root.add(" | ").then = Choice("domain", domain + 1, 0, written)
             self._endings[choice] = root
         return self._endings[choice]
+
+    def _next_slots(self, domain: int, first: int, written: frozenset[str]) -> list[int]:
+        """The slots of a domain, from the `first` on, that may be written."""
+        n_slots = len(self.slots[domain])
+        return [number for number in range(first, n_slots) if self._may_write(domain, number, written)]
+
+    def _next_domains(self, first: int, written: frozenset[str]) -> list[int]:
+        """The domains, from the `first` on, of which a slot may be written."""
+        n_domains = len(self.domains)
+        return [number for number in range(first, n_domains) if self._next_slots(number, 0, written)]
 
     def _values_of(self, choice: Choice) -> SlotValues:
         domain = self.domains[choice.domain]
         slot = self.slots[choice.domain][choice.slot]
         return self.values[domain][slot]
+
+    # What a narrower language asks for: after what is `written` …
+
+    def _with(self, written: frozenset[str], value: str) -> frozenset[str]:
+        """… and a value, what is written; this language need not know."""
+        return written
+
+    def _may_end(self, written: frozenset[str]) -> bool:
+        """… whether the line may end."""
+        return True
+
+    def _may_write(self, domain: int, slot: int, written: frozenset[str]) -> bool:
+        """… whether a slot may come."""
+        return True
 
 
 @lru_cache(maxsize=2**12)
@@ -163,5 +192,5 @@ def _trie(values: tuple[str, ...], letters: frozenset[str] | None) -> Node:
     root = Node()
     for value in values:
         if letters is None or letters.issuperset(value):
-            root.add(value).is_value = True
+            root.add(value).value = value
     return root

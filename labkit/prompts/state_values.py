@@ -156,7 +156,7 @@ def _not_said_now(
 def _said_of(values: frozenset[str], texts: tuple[str, ...]) -> frozenset[str]:
     """Those of some values that are among the words of some texts."""
     said = _said_in(texts)
-    return frozenset(value for value in values if _plain(value) in said)
+    return frozenset(value for value in values if plain(value) in said)
 
 
 def is_said(value: str, text: str) -> bool:
@@ -175,21 +175,26 @@ def _said_in(texts: tuple[str, ...]) -> frozenset[str]:
 
 @lru_cache(maxsize=2**12)
 def _said(text: str) -> frozenset[str]:
-    said = {_plain(run) for run in runs_of(text)}
+    said = {plain(run) for run in runs_of(text)}
     numbers = {number for word, number in NUMBERS.items() if word in said}
     return frozenset(said | numbers)
 
 
 @lru_cache(maxsize=2**14)
-def _plain(words: str) -> str:
+def plain(words: str) -> str:
     """Without what a user may leave out or add: spaces, and the s of a plural."""
     return words.lower().replace(" ", "").removesuffix("s")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case, without what stands around them."""
+    return [word.strip(AROUND_WORDS) for word in text.lower().split()]
 
 
 @lru_cache(maxsize=2**12)
 def runs_of(text: str) -> tuple[str, ...]:
     """The runs of words in a text that could be a value, in lower case."""
-    words = [word.strip(AROUND_WORDS) for word in text.lower().split()]
+    words = words_of(text)
     runs = []
     for first in range(len(words)):
         last = min(first + LONGEST_RUN, len(words))

@@ -212,6 +212,8 @@ def _peak(net: "torch.nn.Module", batch: int, length: int, targets: int) -> int:
     """Bytes that a forward and, where something is trained, a backward pass need at once beyond the gradients."""
     import torch
 
+    from labkit.models.cross_entropy import SummedCrossEntropy
+
     with torch.device("meta"):
         ids = torch.zeros(batch, length, dtype=torch.long)  # [B, T]
         # [B, 1, T, T]: whole, because a mask [B, T] would be looked into, and there are no numbers in it
@@ -227,7 +229,7 @@ def _peak(net: "torch.nn.Module", batch: int, length: int, targets: int) -> int:
     with torch.device("meta"), KeptOnMeta(base), live, gradients_wanted:
         logits = net(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()  # [N, V]
         if is_training:
-            loss = torch.nn.functional.cross_entropy(logits, labels)
+            loss = SummedCrossEntropy.apply(logits, labels)
             del logits
             loss.backward()
     gradients = sum(parameter.grad.nbytes for parameter in net.parameters() if parameter.grad is not None)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from labkit.corpora.types import Corpus, Dialogue
 from labkit.errors import Interrupted
 from labkit.machine.hardware import seed_everything
+from labkit.machine.kept_memory import memory_kept
 from labkit.models import (
     LanguageModel,
     attach_adapter,
@@ -205,6 +206,8 @@ def trainable(lm: LanguageModel, config: FinetuneConfig, checkpoint: str | None,
     """A model over `lm`'s weights with what is to be trained: a new LoRA, or a copy of all weights in float32."""
     if config.full_finetune:
         return _trainable_in_full(lm, config, checkpoint)
+    from labkit.training.lora_layers import quicken
+
     starts = {"default": True, "gaussian": "gaussian", "loftq": "loftq"}
     tuned = attach_adapter(
         lm,
@@ -221,6 +224,7 @@ def trainable(lm: LanguageModel, config: FinetuneConfig, checkpoint: str | None,
     print(f"LoRA on {layer_kinds(tuned.model.targeted_module_names)}")
     keep_trained_in_float32(tuned.model, lm.dtype)
     compute_in(tuned.model, step_type)
+    quicken(tuned.model)
     # no vocabulary was resized; without this, peft asks the Hub about it at every checkpoint
     tuned.model.save_pretrained = partial(tuned.model.save_pretrained, save_embedding_layers=False)
     return tuned
@@ -276,7 +280,7 @@ def _train(
     """Train, from the checkpoint if there is one, and put the weights into `out`."""
     from labkit.training.callbacks import interruptible, is_stalled
 
-    with interruptible(trainer) as asked:
+    with memory_kept(), interruptible(trainer) as asked:
         if checkpoint:
             trainer.state = trainer.state.load_from_json(f"{checkpoint}/trainer_state.json")
         has_ended = trainer.state.global_step >= config.max_steps or is_stalled(trainer.state.log_history, config)

@@ -12,6 +12,7 @@ from transformers import Trainer, TrainingArguments
 from labkit.compat import one_gpu_a_process
 from labkit.machine.device import device_kind
 from labkit.models import LanguageModel
+from labkit.models.families import route_of
 from labkit.models.likelihood import target_loss
 from labkit.prompts.sequences import IGNORED
 from labkit.training.config import PAGED, FinetuneConfig
@@ -26,8 +27,9 @@ Score = Callable[[], dict[str, float | str]]
 class TargetTrainer(Trainer):
     """Trainer with the loss on target positions, and validation: nats per target token, and what `score` adds."""
 
-    order: EpochOrder  # these two are set by make_trainer
+    order: EpochOrder  # these three are set by make_trainer
     score: Score
+    ignores_padding = False  # the model's layers look back only, so that no token sees the padding after it
     step_seconds = 0.0
     # tokens with a loss in the training steps of this call and process; stays on the device, since to read it at each
     # step would be to wait for it
@@ -53,6 +55,8 @@ class TargetTrainer(Trainer):
         self.target_tokens = self.target_tokens + n_targets
         # one gradient step is the mean over all target tokens of all processes, whatever batch they are in
         divisor = n_targets if num_items_in_batch is None else num_items_in_batch
+        if self.ignores_padding:  # attention then knows without a mask that half of it is not wanted
+            inputs = {**inputs, "attention_mask": None}
         return target_loss(model, **inputs) * self.accelerator.num_processes / divisor
 
     def evaluate(self, *_: object, **__: object) -> dict[str, float | str]:
@@ -114,6 +118,7 @@ def make_trainer(
     trainer.model_accepts_loss_kwargs = True  # compute_loss divides by num_items_in_batch itself
     trainer.order = order
     trainer.score = score
+    trainer.ignores_padding = route_of(lm.base).by_tree
     return trainer
 
 

@@ -1,8 +1,8 @@
-"""Own belief states of a tuned stand-in, without a grammar and with each of the two: joint accuracy and valid states.
+"""Own belief states of a tuned stand-in, without a grammar and with each of the three: joint accuracy and valid states.
 
     labkit finetune --model mini-pythia-8m --bits 4 --corpus miniwoz --format changes --max-steps 500 --batch-size 2 \\
                     --eval-steps 0 --max-length 1024 --out states
-    python tests/benchmarks/own_states.py states [changes dev 20]
+    python tests/benchmarks/own_states.py states [changes dev 20 [none,schema,said,all-said]]
 
 Only states are wanted, so replies are one token long. A state is valid if it is one of the grammar that allows whatever
 schema, database and dialogue know. One JSON line a measurement.
@@ -15,7 +15,9 @@ from pathlib import Path
 
 import labkit
 from labkit.corpora.types import Corpus, Dialogue, Predictions
+from labkit.decoding.grammar import grammar_called
 from labkit.metrics.dst import state_tracking
+from labkit.models import folded
 from labkit.prompts.state_values import Heard
 from labkit.prompts.text import state_text
 
@@ -41,20 +43,18 @@ def figures(predictions: Predictions, dialogues: list[Dialogue], corpus: Corpus)
     }
 
 
-def main(adapter: str, format: str = "changes", split: str = "dev", n: str = "20") -> None:
+def main(
+    adapter: str, format: str = "changes", split: str = "dev", n: str = "20", named: str = "all-said,said,schema,none"
+) -> None:
     corpus = labkit.load_corpus("miniwoz")
     dialogues = corpus[split][: int(n)]
     trained = json.loads(Path(adapter, "run.json").read_text(encoding="utf-8"))
     if trained["full_finetune"]:
         lm = labkit.load_model(adapter)
     else:
-        lm = labkit.merge(labkit.load_model(trained["model"], bits=trained["bits"], adapter=adapter))
-    grammars = {
-        "only said": labkit.state_grammar(corpus, only_said=True),
-        "whatever is known": labkit.state_grammar(corpus),
-        "none": None,
-    }
-    for name, grammar in grammars.items():
+        lm = folded(labkit.load_model(trained["model"], bits=trained["bits"], adapter=adapter))
+    for name in named.split(","):
+        grammar = grammar_called(name, corpus)
         started = time.process_time()
         how = {"format": format, "database": corpus.database, "grammar": grammar, "max_length": 700}
         predictions = labkit.predict(lm, dialogues, SHORT, **how)

@@ -93,6 +93,18 @@ def test_conversations_are_scored_kept_and_read_back(shipped, capsys):
     assert before == after
 
 
+def test_a_grammar_for_own_states_stands_in_every_row_and_is_refused_for_others(shipped, capsys):
+    flags = ["--model", "mini-pythia-500k", "--corpus", "miniwoz", "--dialogues", "1", "--patience", "1"]
+    flags += ["--max-new-tokens", "2", "--json", "talks.json", "--grammar", "all-said"]
+    assert main(["converse", *flags, "--states", "user"]) == 2 and not rows()
+    assert "a grammar is for states that the model writes" in capsys.readouterr().err
+    assert main(["converse", *flags, "--states", "own", "--format", "changes"]) == 0
+    (row,) = rows()
+    assert row["conversation"]["grammar"] == "all-said"
+    assert json.loads(Path("talks.json").read_text())["scores"]["grammar"] == "all-said"
+    assert "grammar all-said" in capsys.readouterr().out
+
+
 def test_states_that_a_format_cannot_have_are_refused(shipped, capsys):
     flags = ["--model", "mini-pythia", "--corpus", "miniwoz", "--states", "own", "--format", "turns"]
     assert main(["converse", *flags, "--json", "talks.json"]) == 2

@@ -22,6 +22,7 @@ from labkit.machine.out_of_memory import memory_errors
 from labkit.models import (
     attach_adapter,
     count_parameters,
+    folded,
     load_adapter,
     load_model,
     lora_targets,
@@ -317,6 +318,26 @@ def test_an_adapter_on_four_bits_is_merged_into_32(folder, tmp_path):
     assert merged.bits == 32
     exact = load_model(str(folder), bits=32, adapter=tmp_path / "adapter")
     assert abs(next_token_logits(merged, PROMPT) - next_token_logits(exact, PROMPT)).max() < 1e-4
+
+
+@pytest.mark.parametrize("bits", [4, 32])
+def test_a_folded_model_is_what_was_trained_and_not_what_was_before_quantising(folder, bits):
+    """`merge` gives back what 4 bits lost, so its replies are others; a bot that talks faster has to say the same."""
+    lm = with_adapter(folder, bits)
+    before = next_token_logits(lm, PROMPT)
+    quick = folded(lm)
+    assert not quick.has_adapter and quick.bits == 32 and quick.name == lm.name
+    assert not any(type(module).__name__ == "Linear4bit" for module in quick.model.modules())
+    assert abs(next_token_logits(quick, PROMPT) - before).max() < 1e-4
+    assert (next_token_logits(lm, PROMPT) == before).all() and lm.has_adapter, "the handle is as it was"
+    if bits == 4:
+        assert abs(next_token_logits(merge(lm), PROMPT) - before).max() > 1e-2
+
+
+@pytest.mark.parametrize(("bits", "with_one"), [(16, True), (8, True), (32, False)])
+def test_what_would_be_rounded_or_has_nothing_to_fold_stays_as_it_is(folder, bits, with_one):
+    lm = with_adapter(folder, bits) if with_one else load_model(str(folder), bits=bits, device="cpu")
+    assert folded(lm) is lm
 
 
 def test_a_saved_model_is_whole(folder, tmp_path):

@@ -1,0 +1,56 @@
+"""Keys and values of what was read, with room for what comes. Importing this module imports torch and transformers."""
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+MORE = 4  # room is made for a fourth more columns than are wanted
+LEAST = 64  # and for so many at least
+
+
+class GrowingLayer(DynamicLayer):
+    """A layer's keys and values [D, heads, C, width], written into memory that has room for more columns.
+
+    transformers' own layer copies all columns into new memory at every token. Here `keys` and `values` are what is
+    filled of `room`; they are copied only where the room is used up.
+    """
+
+    room: tuple[torch.Tensor, torch.Tensor] | None = None  # keys and values [D, heads, more than C, width]
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the keys and values [D, heads, Q, width] of new columns; returns those of all."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        begin = self.get_seq_length()
+        end = begin + key_states.shape[-2]
+        if self.room is None or self.room[0].shape[-2] < end:
+            self.room = self._roomier(self.keys, key_states, end), self._roomier(self.values, value_states, end)
+        filled = []
+        for room, new in zip(self.room, (key_states, value_states), strict=True):
+            room[..., begin:end, :] = new
+            filled.append(room[..., :end, :])
+        self.keys, self.values = filled
+        return self.keys, self.values
+
+    @staticmethod
+    def _roomier(old: torch.Tensor, new: torch.Tensor, wanted: int) -> torch.Tensor:
+        """Room for more than `wanted` columns, that begins with the `old` ones."""
+        n_columns = wanted + max(LEAST, wanted // MORE)
+        room = new.new_empty(*new.shape[:-2], n_columns, new.shape[-1])
+        if old.numel():
+            room[..., : old.shape[-2], :] = old
+        return room
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep these of the D trunks."""
+        super().batch_select_indices(indices)
+        self.room = None  # what is kept was copied out of it
+
+
+def growing_cache() -> DynamicCache:
+    """A cache of growing layers, full in every layer: what a window hides, the tree's mask hides."""
+    cache = DynamicCache()
+    cache.layer_class_to_replicate = GrowingLayer
+    return cache
