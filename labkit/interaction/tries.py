@@ -140,7 +140,8 @@ class Lessons:
     def preferences(self, faults: Sequence[str] = (EARLY_OFFER,)) -> list[Preference]:
         """A pair for each turn at which one try was good and another had one of the faults.
 
-        What is preferred to an early offer asks first: it is a question, and offers nothing.
+        What is preferred to an early offer asks first: it is a question, and offers nothing. Where a question always
+        wins, a model can learn to ask and nothing else; with ASKED_AGAIN among the faults, questions lose, too.
 
         Raises:
             LabError: there is none.

@@ -3,12 +3,13 @@
 How a notebook calls it (the pairs come from `labkit.interaction.preferences_of`):
 
     lm = labkit.merge(labkit.load_model("mini-pythia", adapter=tuned))
-    config = FinetuneConfig(max_steps=60, batch_size=8, learning_rate=5e-4, train_embeddings=False)
+    config = FinetuneConfig(max_steps=40, batch_size=4, learning_rate=2e-4, train_embeddings=False)
     result = labkit.prefer(lm, pairs, config, "dpo", beta=0.1, loss=dpo_loss)     # or a loss of one's own
     better = labkit.load_adapter(lm, result.adapter)
 
-It is the loop of `labkit.finetune`: the same folder, checkpoints, interruption and history. For larger models trl's
-DPOTrainer does the same; labkit does not need it.
+A rate that suits `finetune` is too high: at 1e-3 the stand-in learnt to ask and never to offer; see
+tests/benchmarks/learning.md. It is the loop of `labkit.finetune`: the same folder, checkpoints, interruption and
+history. For larger models trl's DPOTrainer does the same; labkit does not need it.
 """
 
 import hashlib

@@ -3,7 +3,7 @@ the same steps on corpus dialogues. Every step is kept in FOLDER and not made ag
 
     labkit finetune --model mini-pythia-8m --bits 4 --corpus miniwoz --format turns --max-steps 440 --batch-size 2 \\
                     --eval-steps 0 --max-length 1024 --out FOLDER/base
-    python tests/benchmarks/learning.py FOLDER [goals [held-out goals [tries]]]
+    python tests/benchmarks/learning.py FOLDER [goals [held-out goals [tries [arms, with commas]]]]
 """
 
 import json
@@ -26,10 +26,12 @@ SAMPLED = labkit.DecodingConfig(strategy="sample", temperature=1.0)
 STEPS = FinetuneConfig(
     max_steps=60, batch_size=4, learning_rate=1e-3, train_embeddings=False, eval_steps=0, max_length=1024
 )
+GENTLE = replace(STEPS, max_steps=40, learning_rate=2e-4)
 ARMS = {  # name: what it is compared with
     "base": (),
     "dpo": ("base",),  # all that strict Success does not forgive
     "control": ("base", "dpo"),
+    "gentle dpo": ("base", "control"),  # the same pairs, a fifth of the rate
     "expert": ("base", "control"),
 }
 
@@ -85,8 +87,8 @@ def train(
     out = folder / arm
     if arm == "base":
         return lm
-    if arm == "dpo":
-        labkit.prefer(lm, pairs, STEPS, out)
+    if arm.endswith("dpo"):
+        labkit.prefer(lm, pairs, GENTLE if arm == "gentle dpo" else STEPS, out)
     elif arm == "expert":
         labkit.finetune(lm, replace(corpus, splits={"train": successes}, name="own successes"), STEPS, out)
     else:
@@ -133,15 +135,19 @@ def play(arm: str, lm: labkit.models.LanguageModel, folder: Path, corpus: Corpus
     return scores
 
 
-def main(folder: str, goals: str = "300", n_held_out: str = "200", tries: str = "6") -> None:
+def main(folder: str, goals: str = "300", n_held_out: str = "200", tries: str = "6", arms: str = "") -> None:
     corpus = labkit.load_corpus("miniwoz")
     place = Path(folder)
     successes, pairs = lessons_of(place, corpus, int(goals), int(tries))
     scores: dict[str, ConversationScores] = {}
     for arm, others in ARMS.items():
+        if arms and arm not in arms.split(","):
+            continue
         lm = train(arm, place, corpus, successes, pairs)
         scores[arm] = play(arm, lm, place, corpus, int(n_held_out))
         for other in others:
+            if other not in scores:
+                continue
             print(f"{other} → {arm}\n{compare_conversations(scores[other], scores[arm])}\n", flush=True)
 
 

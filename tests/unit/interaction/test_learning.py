@@ -11,8 +11,8 @@ from tiny_training import TINY, tiny_lm
 import labkit
 from labkit.corpora.types import BOT, USER, Dialogue, Turn
 from labkit.errors import Interrupted, LabError
-from labkit.interaction import EagerPolicy, RulePolicy, compare_conversations, converse, try_replies
-from labkit.interaction.progress import EARLY_OFFER, FAULTS
+from labkit.interaction import ConstantPolicy, EagerPolicy, RulePolicy, compare_conversations, converse, try_replies
+from labkit.interaction.progress import ASKED_AGAIN, EARLY_OFFER, FAULTS
 from labkit.models.likelihood import log_probabilities, target_loss
 from labkit.prompts import IGNORED, prompt_of_turn
 from labkit.prompts.preferences import Preference, preference_examples
@@ -180,6 +180,21 @@ def test_what_is_preferred_to_an_early_offer_asks_first(lessons):
         assert "[" in pair.rejected and "[" not in pair.chosen and pair.chosen.endswith("?")
         assert pair.context.turns[-1].speaker == USER
     assert len(lessons.preferences(FAULTS)) > len(pairs)
+
+
+def test_questions_can_lose_too(miniwoz):
+    """Symptom: taught by pairs in which a question always wins, the 8m asked and never offered again."""
+
+    class Forgetful(Hasty):
+        """Its other tries ask for the area, whatever was said."""
+
+        def reply(self, talks):
+            asks = ConstantPolicy("what area of town would you like?")
+            policies = [asks if "/try" in talk.key else self.good for talk in talks]
+            return [policy.reply([talk])[0] for policy, talk in zip(policies, talks, strict=True)]
+
+    pairs = try_replies(Forgetful(miniwoz), miniwoz, dialogues=20, tries=2).preferences([ASKED_AGAIN])
+    assert pairs and all(pair.rejected.startswith("what area") and pair.why == ASKED_AGAIN for pair in pairs)
 
 
 def test_a_bot_that_makes_no_faults_teaches_no_preference(miniwoz):
