@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from labkit.course.executed import Run
 
 CARD = "labkit/course/cost.json"
+SETTING = ("machine", "model", "corpus")
 _BLOCK = re.compile(r"(?<=<!-- cost:begin -->\n).*?(?=<!-- cost:end -->)", re.DOTALL)
 
 
@@ -27,6 +28,7 @@ class Cost:
     memory_gib: float  # the peak of its kernel's process; 0: not measured
     gpu_gib: float
     download_mb: float  # what it added to the caches
+    date: str  # when, 2026-11-28
 
     @property
     def name(self) -> str:
@@ -46,13 +48,33 @@ def machine(hw: Hardware) -> str:
 def write_cost(runs: Iterable["Run"], facts: Mapping[str, str], root: Path) -> None:
     """Write cost.json of the clone at `root` from preflight's runs, and the table in its README.md from that.
 
-    `facts` are the "machine", the "date", the "model" and the "corpus".
+    What was not run now keeps the row that it had, if that is of the same machine, model and corpus.
+
+    Args:
+        facts: the "machine", the "model" and the "corpus", and the "date".
     """
-    names = [field.name for field in fields(Cost)]
-    rows = [{name: getattr(run, name) for name in names} for run in runs]
-    write_json(root / CARD, {**facts, "runs": rows})
+    setting = {name: facts[name] for name in SETTING}
+    costs = {}
+    for cost in _earlier(root / CARD, setting):
+        costs[cost.notebook, cost.profile] = cost
+    measured = [field.name for field in fields(Cost) if field.name != "date"]
+    for run in runs:
+        values = {name: getattr(run, name) for name in measured}
+        costs[run.notebook, run.profile] = Cost(**values, date=facts["date"])
+    rows = [asdict(cost) for cost in costs.values()]
+    write_json(root / CARD, {**setting, "runs": rows})
     readme = root / "README.md"
     write_text(readme, with_card(readme.read_text(encoding="utf-8"), read_json(root / CARD)))
+
+
+def _earlier(card: Path, setting: Mapping[str, str]) -> list[Cost]:
+    """The rows of a card of the same setting; none where there is no such card."""
+    if not card.is_file():
+        return []
+    cost = read_json(card)
+    if {name: cost.get(name) for name in SETTING} != setting:
+        return []
+    return [Cost(**run) for run in cost["runs"]]
 
 
 def with_card(readme: str, cost: Json) -> str:  # what cost.json holds
@@ -66,14 +88,24 @@ def cost_card(cost: Json) -> str:  # what cost.json holds
     solved = {(run.name, run.profile): run for run in runs if "solutions" in run.notebook}
     names = list(dict.fromkeys(name for name, _ in solved))
     profiles = list(dict.fromkeys(profile for _, profile in solved))
+    names.sort()
     rows = []
     for name in names:
         cells = [_cell(solved.get((name, profile))) for profile in profiles]
         rows.append([f"`{name}`", *cells])
     rows.append(["all", *(_minutes(solved.values(), profile) for profile in profiles)])
-    head = f"Measured by `make preflight` on {cost['date']}: {cost['machine']}; {cost['model']} on {cost['corpus']}."
+    setting = f"{cost['machine']}; {cost['model']} on {cost['corpus']}"
+    dates = ", ".join(_dates(runs, profile) for profile in profiles)
+    head = f"Measured by `make preflight`: {setting}; {dates}."
     table = markdown_table(["notebook", *profiles], rows)
     return f"{head}\n\n{table}\n"
+
+
+def _dates(runs: Iterable[Cost], profile: str) -> str:
+    """When a profile was measured: "smoke on 2026-11-28"."""
+    dates = sorted({run.date for run in runs if run.profile == profile})
+    days = " and ".join(dates)
+    return f"{profile} on {days}"
 
 
 def _minutes(runs: Iterable[Cost], profile: str) -> str:

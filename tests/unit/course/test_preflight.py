@@ -89,6 +89,19 @@ def test_the_cost_card_goes_between_its_markers(tmp_path):
     assert with_card(readme, read_json(tmp_path / CARD)) == readme
 
 
+def test_a_card_keeps_what_was_not_run_again_with_its_date(tmp_path):
+    """To measure one notebook anew, all had to run, or the others were gone."""
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- cost:begin -->\n<!-- cost:end -->\n")
+    run = Run("solutions/0_a.ipynb", "smoke", "page", 61.2, "", (), 1.26, 0.0, 3.0, ())
+    write_cost([run, replace(run, notebook="solutions/1_b.ipynb")], COST, tmp_path)
+    write_cost([replace(run, seconds=70.0)], COST | {"date": "later"}, tmp_path)
+    assert "| `0_a` | 70 s" in readme.read_text() and "| `1_b` | 61 s" in readme.read_text()
+    assert f"smoke on {COST['date']} and later" in readme.read_text()
+    write_cost([run], COST | {"machine": "another"}, tmp_path)
+    assert "1_b" not in readme.read_text()
+
+
 def test_the_cost_card_in_the_readme_is_current():
     """After a new notebook, or by hand: `make preflight` on a quiet machine writes both."""
     cost, readme = read_json(ROOT / CARD), (ROOT / "README.md").read_text(encoding="utf-8")
