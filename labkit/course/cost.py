@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from labkit.course.executed import Run
 
 CARD = "labkit/course/cost.json"
-SETTING = ("machine", "model", "corpus")
+SETTING = ("model", "corpus")
 _BLOCK = re.compile(r"(?<=<!-- cost:begin -->\n).*?(?=<!-- cost:end -->)", re.DOTALL)
 
 
@@ -28,7 +28,8 @@ class Cost:
     memory_gib: float  # the peak of its kernel's process; 0: not measured
     gpu_gib: float
     download_mb: float  # what it added to the caches
-    date: str  # when, 2026-11-28
+    machine: str  # where, and when
+    date: str
 
     @property
     def name(self) -> str:
@@ -48,19 +49,19 @@ def machine(hw: Hardware) -> str:
 def write_cost(runs: Iterable["Run"], facts: Mapping[str, str], root: Path) -> None:
     """Write cost.json of the clone at `root` from preflight's runs, and the table in its README.md from that.
 
-    What was not run now keeps the row that it had, if that is of the same machine, model and corpus.
+    What was not run now keeps the row that it had, with its machine and date, if that is of the same model and corpus.
 
     Args:
-        facts: the "machine", the "model" and the "corpus", and the "date".
+        facts: the "machine", the "date", the "model" and the "corpus".
     """
     setting = {name: facts[name] for name in SETTING}
     costs = {}
     for cost in _earlier(root / CARD, setting):
         costs[cost.notebook, cost.profile] = cost
-    measured = [field.name for field in fields(Cost) if field.name != "date"]
+    measured = [field.name for field in fields(Cost) if field.name not in facts]
     for run in runs:
         values = {name: getattr(run, name) for name in measured}
-        costs[run.notebook, run.profile] = Cost(**values, date=facts["date"])
+        costs[run.notebook, run.profile] = Cost(**values, machine=facts["machine"], date=facts["date"])
     rows = [asdict(cost) for cost in costs.values()]
     write_json(root / CARD, {**setting, "runs": rows})
     readme = root / "README.md"
@@ -94,18 +95,16 @@ def cost_card(cost: Json) -> str:  # what cost.json holds
         cells = [_cell(solved.get((name, profile))) for profile in profiles]
         rows.append([f"`{name}`", *cells])
     rows.append(["all", *(_minutes(solved.values(), profile) for profile in profiles)])
-    setting = f"{cost['machine']}; {cost['model']} on {cost['corpus']}"
-    dates = ", ".join(_dates(runs, profile) for profile in profiles)
-    head = f"Measured by `make preflight`: {setting}; {dates}."
+    occasions = "; ".join(f"{profile}: {_occasions(runs, profile)}" for profile in profiles)
+    head = f"Measured by `make preflight`, {cost['model']} on {cost['corpus']}. {occasions}."
     table = markdown_table(["notebook", *profiles], rows)
     return f"{head}\n\n{table}\n"
 
 
-def _dates(runs: Iterable[Cost], profile: str) -> str:
-    """When a profile was measured: "smoke on 2026-11-28"."""
-    dates = sorted({run.date for run in runs if run.profile == profile})
-    days = " and ".join(dates)
-    return f"{profile} on {days}"
+def _occasions(runs: Iterable[Cost], profile: str) -> str:
+    """When and where the notebooks of a profile were run."""
+    occasions = {f"{run.date}, {run.machine}" for run in runs if run.profile == profile}
+    return ", and ".join(sorted(occasions))
 
 
 def _minutes(runs: Iterable[Cost], profile: str) -> str:

@@ -85,7 +85,11 @@ def test_the_cost_card_goes_between_its_markers(tmp_path):
     write_cost([run, replace(run, profile="cpu", seconds=90.0, gpu_gib=2.0)], COST, tmp_path)
     readme = (tmp_path / "README.md").read_text()
     assert "| `0_a` | 61 s, 1.3 GiB, 3 MB | 90 s, 1.3 GiB + 2.0 GiB of GPU, 3 MB |" in readme
-    assert "old" not in readme and readme.endswith("<!-- cost:end -->\nend\n") and "a machine; m on c" in readme
+    assert (
+        "old" not in readme
+        and readme.endswith("<!-- cost:end -->\nend\n")
+        and "m on c. smoke: 2026-11-24, a machine" in readme
+    )
     assert with_card(readme, read_json(tmp_path / CARD)) == readme
 
 
@@ -97,8 +101,8 @@ def test_a_card_keeps_what_was_not_run_again_with_its_date(tmp_path):
     write_cost([run, replace(run, notebook="solutions/1_b.ipynb")], COST, tmp_path)
     write_cost([replace(run, seconds=70.0)], COST | {"date": "later"}, tmp_path)
     assert "| `0_a` | 70 s" in readme.read_text() and "| `1_b` | 61 s" in readme.read_text()
-    assert f"smoke on {COST['date']} and later" in readme.read_text()
-    write_cost([run], COST | {"machine": "another"}, tmp_path)
+    assert f"smoke: {COST['date']}, a machine, and later, a machine." in readme.read_text()
+    write_cost([run], COST | {"model": "another"}, tmp_path)
     assert "1_b" not in readme.read_text()
 
 
