@@ -5,6 +5,7 @@ from html import escape
 from jinja2 import pass_context
 from jinja2.runtime import Context
 from latex2mathml.converter import convert
+from mistune import HTMLRenderer
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
@@ -21,7 +22,21 @@ def mathml(tex: str, *, block: bool = False) -> str:
 
 
 class _Renderer(IPythonRenderer):
-    """nbconvert's Markdown, with formulas as MathML."""
+    """nbconvert's Markdown, with formulas as MathML, and folds that hold what stands in them.
+
+    To embed images, nbconvert parses every piece of HTML by itself: it closes a `<details>` at once, and what should be
+    folded away stands below it, in sight. So only pieces with an image in them go that way.
+    """
+
+    def block_html(self, html: str) -> str:
+        if "<img" in html:
+            return super().block_html(html)
+        return HTMLRenderer.block_html(self, html)
+
+    def inline_html(self, html: str) -> str:
+        if "<img" in html:
+            return super().inline_html(html)
+        return HTMLRenderer.inline_html(self, html)
 
     def block_math(self, body: str) -> str:
         return mathml(body, block=True)

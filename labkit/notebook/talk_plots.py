@@ -94,4 +94,6 @@ def cause_plot(systems: Mapping[str, Mapping[str, int]], title: str) -> go.Figur
             name=plain(cause),
             marker_pattern_shape=pattern,
         )
-    return shown.update_layout(barmode="stack")
+    most = max((sum(found.values()) for found in systems.values()), default=0)
+    shown.update_yaxes(dtick=max(1, most // 5))  # no half conversations
+    return shown.update_layout(barmode="stack", showlegend=True)  # a lone cause wants its name, too

@@ -149,6 +149,15 @@ def test_a_page_begins_with_the_notebook_and_leads_to_the_others():
     assert page.count('<a href="index.html">') == 1 and page.index('<a href="index.html">') < page.index("<main")
 
 
+def test_what_is_folded_away_is_folded_away_on_a_page_too():
+    """ "What you should see" stood in sight below an empty fold."""
+    text = "<details><summary>What you should see</summary>\n\nThe **answer**.\n\n</details>\n\nand <b>after</b> it"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+    page = notebook_page(notebook, "a")
+    folded = re.search(r"<details><summary>What you should see</summary>(.*?)</details>", page, re.DOTALL)[1]
+    assert "<strong>answer</strong>" in folded and "<b>after</b>" in page
+
+
 def test_formulas_are_drawn_without_a_network():
     """They stayed raw TeX: MathJax came from an address outside."""
     text = "The gain is $\\frac{1-\\alpha}{c}$ and $$P(j \\mid i) = \\sum_k p_k$$ but `$HOME` costs 5 $ or 6."
