@@ -49,6 +49,9 @@ class Column:
     is_text: bool = True
 
 
+MOST_TABLES = 200  # more is no page that anybody reads
+
+
 def page(rows: Sequence[Row], full: Sequence[str], sort: str) -> Shown:
     """All rows as tables, with the sentences that belong to them.
 
@@ -60,7 +63,8 @@ def page(rows: Sequence[Row], full: Sequence[str], sort: str) -> Shown:
     ranking = Ranking(rows)
     parts = []
     texts = []
-    for section in _sections(rows, sort):
+    sections = list(_sections(rows, sort))
+    for section in sections[:MOST_TABLES]:
         columns = _columns(section)
         parts.append(_table(section, columns, sort, ranking) + _unfolded(section, full))
         above = [_caption(section), _usual(section), _markdown(section, columns)]
@@ -68,6 +72,10 @@ def page(rows: Sequence[Row], full: Sequence[str], sort: str) -> Shown:
     sentences = [_stand_ins(rows), looks_in_words(rows)]
     if any(row.get("intervals") for row in rows):
         sentences.append(MEANING)
+    if len(sections) > MOST_TABLES:
+        sentences.append(
+            f"Of {len(sections):,} corpora and splits the first {MOST_TABLES} stand here; table() has all."
+        )
     notes = [sentence for sentence in sentences if sentence]
     head = "".join(f"<p>{escape(readable(note))}</p>" for note in notes)
     html = f"<style>{TEXTS['style']}</style>{head}{''.join(parts)}"
