@@ -25,7 +25,7 @@ class GrowingLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
         begin = self.get_seq_length()
         end = begin + key_states.shape[-2]
-        if self.room is None or self.room[0].shape[-2] < end:
+        if not self._fits(end):
             self.room = self._roomier(self.keys, key_states, end), self._roomier(self.values, value_states, end)
         filled = []
         for room, new in zip(self.room, (key_states, value_states), strict=True):
@@ -33,6 +33,12 @@ class GrowingLayer(DynamicLayer):
             filled.append(room[..., :end, :])
         self.keys, self.values = filled
         return self.keys, self.values
+
+    def _fits(self, end: int) -> bool:
+        """Whether `end` columns have room behind what is filled; keys that were selected or reordered are elsewhere."""
+        if self.room is None or self.keys.data_ptr() != self.room[0].data_ptr():
+            return False
+        return end <= self.room[0].shape[-2]
 
     @staticmethod
     def _roomier(old: torch.Tensor, new: torch.Tensor, wanted: int) -> torch.Tensor:
@@ -42,11 +48,6 @@ class GrowingLayer(DynamicLayer):
         if old.numel():
             room[..., : old.shape[-2], :] = old
         return room
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep these of the D trunks."""
-        super().batch_select_indices(indices)
-        self.room = None  # what is kept was copied out of it
 
 
 def growing_cache() -> DynamicCache:

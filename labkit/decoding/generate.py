@@ -1,8 +1,7 @@
 """Generation that gives each prompt what it would get alone, and a look at a step of it."""
 
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import index
 from typing import TYPE_CHECKING
 
 from labkit.decoding import own_generate
@@ -14,10 +13,10 @@ from labkit.decoding.rows import Group, Kept, OwnFilter, Steps
 from labkit.decoding.search import beams, write
 from labkit.decoding.tree import Tree
 from labkit.errors import LabError
-from labkit.machine.one_line import shortened
 from labkit.models import LanguageModel, memory_errors
 from labkit.models.families import route_of
 from labkit.models.finite import check_finite
+from labkit.models.token_ids import check_token_ids
 
 if TYPE_CHECKING:
     import numpy as np
@@ -186,30 +185,14 @@ def reply_steps(lm: LanguageModel, prompt: list[int], config: DecodingConfig) ->
 
 def check_room(lm: LanguageModel, prompts: Sequence[list[int]], new: int) -> None:
     """Raises LabError where a prompt is no list of the model's tokens, empty, or leaves no room for `new` tokens."""
-    n_tokens = lm.base.get_input_embeddings().num_embeddings
     for prompt in prompts:
-        _check_is_tokens(prompt, n_tokens)
+        check_token_ids(lm, prompt)
     longest = max(map(len, prompts), default=1)
     if not all(map(len, prompts)):
         raise LabError("an empty prompt", "", "give at least one token, for instance codec.end")
     if longest + new > lm.context_length:
         found = f"{longest} tokens of prompt and {new} of reply"
         raise LabError(f"{lm.name} reads {lm.context_length} tokens", found, "lower max_length or max_new_tokens")
-
-
-def _check_is_tokens(prompt: object, n_tokens: int) -> None:
-    """Raises LabError for what is no list of token ids: text that was not encoded, None, another tokenizer's ids."""
-    action = "encode text first: lm.codec.encode(text)"
-    if not isinstance(prompt, Sized) or isinstance(prompt, str):
-        raise LabError("a prompt is a list of token ids", shortened(repr(prompt)), action)
-    for token in prompt:
-        try:
-            index(token)
-        except TypeError as error:
-            found = f"{shortened(repr(token))} in it"
-            raise LabError("a prompt is a list of token ids", found, action) from error
-        if not 0 <= token < n_tokens:
-            raise LabError(f"the model has no such token, only 0 to {n_tokens - 1}", f"{token} in a prompt", action)
 
 
 def _check_candidates(lm: LanguageModel, config: DecodingConfig) -> None:

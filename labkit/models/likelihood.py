@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from labkit.corpora.types import Dialogue
 from labkit.errors import LabError
 from labkit.models.language_model import LanguageModel
+from labkit.models.token_ids import check_token_ids
 from labkit.prompts.build import examples
 from labkit.prompts.format import exchanges
 from labkit.prompts.sequences import IGNORED
@@ -113,6 +114,8 @@ def log_probability_of(lm: LanguageModel, prompt: Sequence[int], reply: Sequence
     """
     import torch
 
+    for ids in (prompt, reply):
+        check_token_ids(lm, ids)
     n_tokens = len(prompt) + len(reply)
     if not prompt or not reply or n_tokens > lm.context_length:
         found = f"{len(prompt)} and {len(reply)} tokens"
@@ -153,10 +156,11 @@ def read_once(lm: LanguageModel, ids: Sequence[int], **wanted: bool) -> "torch.u
     """The model's output for one sequence of token ids [T]; `wanted`: output_hidden_states=True and the like.
 
     Raises:
-        LabError: nothing to read, or more than the model can.
+        LabError: nothing to read, more than the model can, or no tokens of its own.
     """
     import torch
 
+    check_token_ids(lm, ids)
     if not 0 < len(ids) <= lm.context_length:
         raise LabError(f"{lm.name} reads 1 to {lm.context_length} tokens", f"{len(ids)}", "give another text")
     batch = torch.tensor([list(ids)], device=lm.base.device)  # [1, T]

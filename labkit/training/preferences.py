@@ -1,6 +1,6 @@
 """Direct preference optimisation (Rafailov et al. 2023): learn from pairs of replies of which one is better.
 
-How a notebook calls it (the pairs come from `labkit.interaction.preferences_of`):
+How a notebook calls it (the pairs come from `labkit.interaction.try_replies`):
 
     lm = labkit.merge(labkit.load_model("mini-pythia", adapter=tuned))
     config = FinetuneConfig(max_steps=40, batch_size=4, learning_rate=2e-4, train_embeddings=False)

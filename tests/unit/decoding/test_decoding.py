@@ -25,6 +25,7 @@ from labkit.decoding.tree import Tree
 from labkit.errors import LabError
 from labkit.models import attach_adapter, load_model
 from labkit.models.finite import check_finite
+from labkit.models.likelihood import log_probability_of, read_once
 from labkit.prompts.build import prompt_of_turn
 from labkit.prompts.build import prompts as prompts_of
 from labkit.prompts.format import exchanges
@@ -227,6 +228,10 @@ def test_a_prompt_that_is_no_list_of_token_ids_is_one_line(lm, prompt):
         lambda: generate(lm, [prompt]),
         lambda: list(stream(lm, prompt)),
         lambda: next_token_logits(lm, prompt),
+        lambda: read_once(lm, prompt),
+        lambda: log_probability_of(lm, prompt, [5]),
+        lambda: log_probability_of(lm, [5], prompt),
+        lambda: speculative(lm, None, prompt, DecodingConfig()),
     ):
         with pytest.raises(LabError, match="a prompt is a list of token ids"):
             act()
@@ -239,6 +244,10 @@ def test_a_token_that_the_model_does_not_have_is_one_line(lm, token):
         generate(lm, [[5], [5, token]])
     with pytest.raises(LabError, match="the model has no such token"):
         next_token_logits(lm, [token])
+    with pytest.raises(LabError, match="the model has no such token"):
+        read_once(lm, [token])
+    with pytest.raises(LabError, match="the model has no such token"):
+        log_probability_of(lm, [5], [token])
 
 
 @pytest.mark.parametrize("name", ["Mistral", "Gemma 3", "gpt-oss"])

@@ -158,6 +158,28 @@ def test_a_cache_that_grows_in_place_holds_what_one_that_is_copied_holds():
     assert len({room.data_ptr() for room in rooms}) == 3  # at first, after trunks left, and once for more room
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda cache: cache.reorder_cache(torch.tensor([1, 0, 1])),
+        lambda cache: cache.batch_repeat_interleave(2),
+        lambda cache: cache.batch_select_indices(torch.tensor([2, 0])),
+        lambda cache: cache.crop(3),
+    ],
+    ids=["reorder", "repeat", "select", "crop"],
+)
+def test_whatever_is_done_to_a_growing_cache_is_done_to_what_comes_after(change):
+    """Trap: new columns that are written behind the old order."""
+    ours, theirs = growing_cache(), DynamicCache()
+    keys, values = torch.randn(2, 3, 2, 5, 4)
+    for cache in (ours, theirs):
+        cache.update(keys, values, 0)
+        change(cache)
+    keys, values = torch.randn(2, len(theirs.layers[0].keys), 2, 1, 4)
+    for mine, right in zip(ours.update(keys, values, 0), theirs.update(keys, values, 0), strict=True):
+        assert torch.equal(mine, right)
+
+
 def test_the_head_computes_no_scores_of_empty_slots():
     """Trap: trunks with few rows that cost as much as those with many."""
     lm = tiny_lm()
