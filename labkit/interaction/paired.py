@@ -9,8 +9,8 @@ from dataclasses import replace
 from labkit.errors import LabError
 from labkit.interaction.play import Conversation
 from labkit.interaction.scores import ConversationScores
-from labkit.metrics.intervals import MCNEMAR, Comparison, Difference
-from labkit.metrics.statistics import holm, mcnemar, paired_share_interval
+from labkit.metrics.intervals import Comparison, Difference, share_difference
+from labkit.metrics.statistics import holm
 
 Passed = Callable[[Conversation], bool]
 PASSED: dict[str, Passed] = {
@@ -50,25 +50,8 @@ def compare_conversations(a: ConversationScores, b: ConversationScores) -> Compa
 
 
 def _difference(pairs: list[tuple[Conversation, Conversation]], passed: Passed) -> Difference:
-    n = len(pairs)
-    passed_a = 0
-    passed_b = 0
-    only_a = 0
-    only_b = 0
-    for a, b in pairs:
-        a_passes = passed(a)
-        b_passes = passed(b)
-        passed_a += a_passes
-        passed_b += b_passes
-        only_a += a_passes and not b_passes
-        only_b += b_passes and not a_passes
-    low, high = paired_share_interval(only_a, only_b, n)
-    return Difference(
-        a=100 * passed_a / n,
-        b=100 * passed_b / n,
-        interval=(100 * low, 100 * high),
-        p=mcnemar(only_a, only_b),
-        test=MCNEMAR,
-        only_a=only_a,
-        only_b=only_b,
-    )
+    import numpy as np
+
+    a_passes = np.array([passed(a) for a, _ in pairs], dtype=bool)  # [G]
+    b_passes = np.array([passed(b) for _, b in pairs], dtype=bool)  # [G]
+    return share_difference(a_passes, b_passes)

@@ -207,9 +207,12 @@ def _share_difference(a: np.ndarray, b: np.ndarray, column: int) -> Difference:
     goal_in_a = a[:, GOAL] > 0  # [D]
     goal_in_b = b[:, GOAL] > 0  # [D]
     has_goal = goal_in_a & goal_in_b
-    a_passes = a[has_goal, column] > 0  # [G]
-    b_passes = b[has_goal, column] > 0  # [G]
-    n = int(has_goal.sum())
+    return share_difference(a[has_goal, column] > 0, b[has_goal, column] > 0)
+
+
+def share_difference(a_passes: np.ndarray, b_passes: np.ndarray) -> Difference:
+    """Of the shares that two systems pass of the same G dialogues, from [G] booleans each: exact McNemar test."""
+    n = len(a_passes)
     only_a = int((a_passes & ~b_passes).sum())
     only_b = int((b_passes & ~a_passes).sum())
     low, high = paired_share_interval(only_a, only_b, n)

@@ -4,7 +4,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from labkit.corpora.types import BOT, USER, Dialogue, Turn
+from labkit.corpora.types import BOT, USER, Corpus, Dialogue, Turn
 from labkit.models import LanguageModel
 from labkit.prompts.codec import TextCodec
 from labkit.training.config import FinetuneConfig
@@ -38,3 +38,11 @@ def tiny_lm(family: str = "gpt_neox") -> LanguageModel:
 def plain_dialogue(name: str, n: int) -> Dialogue:
     pairs = [(Turn(USER, f"question {i} of {name}"), Turn(BOT, f"answer {i} " + "x" * i)) for i in range(n)]
     return Dialogue(name, (), [turn for pair in pairs for turn in pair])
+
+
+def plain_corpus() -> Corpus:
+    """Ten dialogues of one to three exchanges in each split."""
+    splits = {}
+    for split in ("train", "dev", "test"):
+        splits[split] = [plain_dialogue(f"{split}{i}", 1 + i % 3) for i in range(10)]
+    return Corpus("tiny", splits, "test")

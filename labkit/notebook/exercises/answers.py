@@ -66,6 +66,18 @@ def number(answer: object, name: str) -> float:
     raise Wrong(f"{name} should be a number; you gave {shown(answer)}.{advice}") from None
 
 
+def truth(answer: object) -> bool:
+    """A student's True or False, numpy's and torch's too.
+
+    Raises:
+        Wrong: it is neither.
+    """
+    value = plain(answer)
+    if value is not True and value is not False:
+        raise Wrong(f"Return True or False; you gave {shown(value)}.")
+    return value
+
+
 def _has_decimal_comma(answer: object) -> bool:
     """4,127 is a tuple in Python."""
     if isinstance(answer, str):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from labkit.metrics import statistics
 from labkit.metrics.agreement import cohens_kappa
-from labkit.notebook.exercises.answers import Unreadable, Wrong, array, number, plain, shown
+from labkit.notebook.exercises.answers import Unreadable, Wrong, array, number, shown, truth
 from labkit.notebook.exercises.attempt import ReturnedNone
 from labkit.notebook.exercises.texts import cases, texts
 
@@ -95,10 +95,7 @@ def success(own: Callable) -> str:
         left = case["left"]
         expected = case["expected"]
         returned = own(wishes, left)
-        answer = plain(returned)
-        if answer is not True and answer is not False:
-            mine = shown(answer)
-            raise Wrong(f"Return True or False; you gave {mine}.")
+        answer = truth(returned)
         if answer != expected:
             why = case["why"]
             raise Wrong(f"Wishes {wishes}, left is {left}. Success is {expected} here: {why}.")

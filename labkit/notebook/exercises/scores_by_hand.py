@@ -8,7 +8,7 @@ import numpy as np
 
 from labkit.metrics.bleu import bleu_counts, bleu_score
 from labkit.metrics.statistics import bootstrap_p
-from labkit.notebook.exercises.answers import Wrong, number, plain, shown
+from labkit.notebook.exercises.answers import Wrong, number, truth
 from labkit.notebook.exercises.texts import cases, texts
 
 Constraints = Mapping[str, str]
@@ -32,10 +32,7 @@ def inform(own: Callable) -> str:
         goal = case["goal"]
         expected = case["expected"]
         returned = own(turns, goal, find)
-        answer = plain(returned)
-        if answer is not True and answer is not False:
-            mine = shown(answer)
-            raise Wrong(f"Return True or False; you gave {mine}.")
+        answer = truth(returned)
         if answer != expected:
             why = case["why"]
             told = _told(turns, goal, find)

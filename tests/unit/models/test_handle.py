@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_training import TINY, plain_dialogue, tiny_lm
+from tiny_training import TINY, plain_corpus, tiny_lm
 
 from labkit.corpora.types import Corpus
 from labkit.decoding.generate import next_token_logits
@@ -24,10 +24,7 @@ PROMPT = [5, 6, 7, 8]
 
 @pytest.fixture(scope="module")
 def corpus() -> Corpus:
-    splits = {}
-    for split in ("train", "dev", "test"):
-        splits[split] = [plain_dialogue(f"{split}{i}", 1 + i % 3) for i in range(10)]
-    return Corpus("tiny", splits, "test")
+    return plain_corpus()
 
 
 def state(lm) -> dict:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import SHAPE, TINY, plain_dialogue, tiny_lm
+from tiny_training import SHAPE, TINY, plain_corpus, plain_dialogue, tiny_lm
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from labkit.corpora.search import VenueDatabase
@@ -34,10 +34,7 @@ def _row(example: Example) -> dict[str, list[int]]:
 
 @pytest.fixture(scope="module")
 def corpus() -> Corpus:
-    splits = {
-        split: [plain_dialogue(f"{split}{i}", 1 + i % 3) for i in range(10)] for split in ("train", "dev", "test")
-    }
-    return Corpus("tiny", splits, "test")
+    return plain_corpus()
 
 
 @pytest.mark.parametrize("family", ["gpt_neox", "llama"])

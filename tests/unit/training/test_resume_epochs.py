@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import TINY, plain_dialogue, tiny_lm
+from tiny_training import TINY, plain_corpus, tiny_lm
 
 from labkit.corpora.types import Corpus
 from labkit.errors import Interrupted, LabError
@@ -25,10 +25,7 @@ EPOCHS = replace(TINY, max_steps=12, save_steps=3, eval_steps=0, lora_dropout=0.
 
 @pytest.fixture(scope="module")
 def corpus() -> Corpus:
-    splits = {}
-    for split in ("train", "dev", "test"):
-        splits[split] = [plain_dialogue(f"{split}{i}", 1 + i % 3) for i in range(10)]
-    return Corpus("tiny", splits, "test")
+    return plain_corpus()
 
 
 def weights(out: Path) -> bytes:
