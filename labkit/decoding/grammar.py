@@ -1,62 +1,21 @@
 """A grammar as a filter: only tokens that go on towards a valid belief state keep their score.
 
-The state line is a regular language over letters (`labkit.prompts.state_language`), and a tokenizer cuts it in its own
-way. So both are walked together: the vocabulary as a trie of letters, the language along its tries; where a token ends
-and the language still holds, the token is allowed (Willard & Louf 2023, "Efficient Guided Generation for LLMs").
+The state line is a regular language over letters (`labkit.prompts.state_language`); `labkit.decoding.vocabulary` says
+which tokens go on in it.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from labkit.corpora.types import Corpus
-from labkit.decoding.rows import OwnFilter, Written
+from labkit.decoding.rows import OwnFilter
+from labkit.decoding.vocabulary import Vocabularies, Vocabulary, language_filter
 from labkit.errors import LabError
 from labkit.prompts.codec import TextCodec
 from labkit.prompts.state_cover import CoveringLanguage, domains_meant, mentions
-from labkit.prompts.state_language import Place, StateLanguage
+from labkit.prompts.state_language import StateLanguage
 from labkit.prompts.state_values import Heard, Slots, said_slots, slots_of
 
-if TYPE_CHECKING:
-    import numpy as np
-
 GRAMMARS = ("none", "schema", "said", "all-said")
-UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # the text of a token that is a part of a letter
-
-
-class TokenTrie:
-    """The texts of a vocabulary's tokens as a trie: each place has the tokens that end there."""
-
-    __slots__ = ("children", "tokens")
-
-    def __init__(self) -> None:
-        self.children: dict[str, TokenTrie] = {}
-        self.tokens: list[int] = []
-
-    @classmethod
-    def of(cls, texts: Iterable[str]) -> "TokenTrie":
-        """The trie of texts [V]; tokens without a text that can be read are in it nowhere."""
-        root = cls()
-        for token, text in enumerate(texts):
-            if not text or UNREADABLE in text:
-                continue
-            node = root
-            for letter in text:
-                node = node.children.setdefault(letter, cls())
-            node.tokens.append(token)
-        return root
-
-
-def token_texts(codec: TextCodec) -> list[str]:
-    """The text of every token [V] inside a line: with its space, which some decoders drop at a beginning.
-
-    Special tokens have none, as in a reply that is read.
-    """
-    tokenizer = codec.tokenizer
-    before = tokenizer.encode("a", add_special_tokens=False)
-    start = tokenizer.decode(before)
-    longer = [[*before, token] for token in range(len(tokenizer))]
-    texts = tokenizer.batch_decode(longer, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return [text.removeprefix(start) for text in texts]
 
 
 class StateGrammar:
@@ -68,11 +27,20 @@ class StateGrammar:
         self.all_said = all_said
         self.name = "all-said" if all_said else "said" if only_said else "schema"  # one of GRAMMARS
         self._language = StateLanguage(slots)
-        self._tokens: dict[int, _Tokens] = {}
+        self._vocabularies = Vocabularies()
+        self._with_letters: dict[Vocabulary, StateLanguage] = {}
 
-    def language(self, heard: Heard, *, changes: bool = False) -> StateLanguage:
-        """The state lines, or those of `changes`, of a dialogue in which something was heard."""
-        return self._heard_in(self._language, heard, changes)
+    def language(self, heard: Heard, codec: TextCodec | None = None, *, changes: bool = False) -> StateLanguage:
+        """The state lines, or those of `changes`, of a dialogue in which something was heard.
+
+        Args:
+            codec: only those whose letters its tokenizer has.
+
+        Raises:
+            LabError: the tokenizer lacks a letter that every state needs.
+        """
+        language = self._written_with(self._vocabularies.of(codec)) if codec else self._language
+        return self._heard_in(language, heard, changes)
 
     def filter(self, codec: TextCodec, heard: Sequence[Heard], *, changes: bool = False) -> OwnFilter:
         """A filter of `generate` for prompts that end in `state>`; `heard`: what was heard before each of them.
@@ -82,16 +50,8 @@ class StateGrammar:
         Raises:
             LabError: the tokenizer lacks a letter that every state needs.
         """
-        tokens = self._tokens_of(codec)
-        languages = [self._heard_in(tokens.language, one, changes) for one in heard]
-        # what may come next is kept for each dialogue: a token can go on into a value that it alone has
-        known: list[dict[Place, list[int]]] = [{} for _ in heard]
-
-        def state_grammar(scores: "np.ndarray", written: Written) -> "np.ndarray":
-            allowed = tokens.allowed(languages[written.index], written.reply, known[written.index])
-            return only(scores, allowed)
-
-        return state_grammar
+        languages = [self.language(one, codec, changes=changes) for one in heard]
+        return language_filter(self._vocabularies.of(codec), languages, "state_grammar")
 
     def _heard_in(self, language: StateLanguage, heard: Heard, changes: bool) -> StateLanguage:
         if not self.only_said:
@@ -103,72 +63,17 @@ class StateGrammar:
         meant = domains_meant(slots, heard, due)
         return CoveringLanguage(meant, due, lead=language.lead, letters=language.letters)
 
-    def _tokens_of(self, codec: TextCodec) -> "_Tokens":
-        key = id(codec)  # it is kept by what is kept under the number, so no other one gets it
-        if key not in self._tokens:
-            self._tokens[key] = _Tokens(codec, self.slots)
-        return self._tokens[key]
-
-
-def only(scores: "np.ndarray", allowed: Sequence[int]) -> "np.ndarray":
-    """Scores [V], those of all other tokens at -inf."""
-    import numpy as np
-
-    filtered = np.full_like(scores, -np.inf)
-    index = np.asarray(allowed, dtype=int)
-    filtered[index] = scores[index]
-    return filtered
-
-
-class _Tokens:
-    """Which tokens of a vocabulary go on towards a state."""
-
-    def __init__(self, codec: TextCodec, slots: Slots):
-        self.codec = codec
-        self.texts = token_texts(codec)
-        self.vocabulary = TokenTrie.of(self.texts)
-        lead = "".join(self.texts[token] for token in codec.encode(" a")).removesuffix("a")  # sentencepiece: two spaces
-        letters = frozenset(text for text in self.texts if len(text) == 1)
-        _check_letters(codec, slots, letters)
-        self.language = StateLanguage(slots, lead=lead, letters=letters)
-
-    def allowed(self, language: StateLanguage, reply: Sequence[int], known: dict[Place, list[int]]) -> list[int]:
-        """The tokens that may come after those of a reply; none where it is no beginning of a state.
-
-        `known` keeps those of each place of this language.
-        """
-        text = "".join(self.texts[token] for token in reply)
-        place = language.place_after(text)
-        if place is None:
-            return []
-        if place not in known:
-            known[place] = allowed_tokens(language, place, self.vocabulary)
-        return known[place]
-
-
-def _check_letters(codec: TextCodec, slots: Slots, letters: frozenset[str]) -> None:
-    """Raises LabError where a tokenizer lacks a letter that every state needs."""
-    needed = set(" =;|\n")
-    for domain, names in slots.items():
-        needed.update(domain, *names)
-    missing = "".join(sorted(needed - letters))
-    if missing:
-        what = f"{type(codec.tokenizer).__name__} has no token for {missing!r} alone"
-        raise LabError("no grammar with this tokenizer", what, "generate without a grammar, or use another model")
-
-
-def allowed_tokens(language: StateLanguage, place: Place, vocabulary: TokenTrie) -> list[int]:
-    """The tokens whose whole text can be read from a place on, sorted."""
-    allowed: list[int] = []
-    waiting = [(vocabulary, place)]
-    while waiting:
-        node, at = waiting.pop()
-        allowed.extend(node.tokens)
-        for letter, longer in node.children.items():
-            after = language.read(at, letter)
-            if after is not None:
-                waiting.append((longer, after))
-    return sorted(allowed)
+    def _written_with(self, vocabulary: Vocabulary) -> StateLanguage:
+        """The state lines as far as a tokenizer has their letters; their tries are made once."""
+        if vocabulary not in self._with_letters:
+            needed = set(" =;|\n")
+            for domain, names in self.slots.items():
+                needed.update(domain, *names)
+            vocabulary.check_letters(needed, "generate without a grammar, or use another model")
+            codec = vocabulary.codec
+            lead = vocabulary.text(codec.encode(" a")).removesuffix("a")  # sentencepiece: two spaces
+            self._with_letters[vocabulary] = StateLanguage(self.slots, lead=lead, letters=vocabulary.letters)
+        return self._with_letters[vocabulary]
 
 
 def state_grammar(corpus: Corpus, *, only_said: bool = False, all_said: bool = False) -> StateGrammar:

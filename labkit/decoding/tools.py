@@ -14,24 +14,20 @@ tools gets the functions' schemas as it was taught; any other model is told them
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from labkit.corpora.search import DOMAINS, Database, VenueDatabase
 from labkit.corpora.types import Corpus, Dialogue
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.generate import generate
-from labkit.decoding.grammar import TokenTrie, allowed_tokens, only, token_texts
-from labkit.decoding.rows import OwnFilter, Written
+from labkit.decoding.rows import OwnFilter
+from labkit.decoding.vocabulary import Vocabularies, Vocabulary, language_filter
 from labkit.errors import LabError
 from labkit.models import LanguageModel
-from labkit.prompts.call_language import FIND, Call, CallLanguage, Place, tools_of
+from labkit.prompts.call_language import FIND, Call, CallLanguage, tools_of
 from labkit.prompts.chat import Messages, Tool, chat_prompt, takes_tools
 from labkit.prompts.codec import TextCodec
-from labkit.prompts.format import spoken_lines
+from labkit.prompts.format import spoken
 from labkit.prompts.state_values import Heard, Slots, said_slots, slots_of
-
-if TYPE_CHECKING:
-    import numpy as np
 
 CALL_TOKENS = 192  # room for a call; rows leave at its newline
 INSTRUCTION = "You help visitors of a city. Look up what they want with one of these functions, then answer."
@@ -47,7 +43,7 @@ class ToolGrammar:
             if domain in DOMAINS:
                 self.slots[domain] = {slot: values for slot, values in names.items() if not slot.startswith("book")}
         self.only_said = only_said
-        self._tokens: dict[int, _Vocabulary] = {}
+        self._vocabularies = Vocabularies()
 
     @property
     def tools(self) -> list[Tool]:
@@ -68,48 +64,16 @@ class ToolGrammar:
         Raises:
             LabError: the tokenizer lacks a letter that every call needs.
         """
-        vocabulary = self._vocabulary(codec)
-        known: list[dict[Place, list[int]]] = [{} for _ in languages]
-
-        def call_grammar(scores: "np.ndarray", written: Written) -> "np.ndarray":
-            language = languages[written.index]
-            text = vocabulary.text(written.reply)
-            place = language.place_after(text)
-            if place is None:
-                return only(scores, [])
-            allowed = known[written.index]
-            if place not in allowed:
-                allowed[place] = allowed_tokens(language, place, vocabulary.trie)
-            return only(scores, allowed[place])
-
-        return call_grammar
+        return language_filter(self._vocabulary(codec), languages, "call_grammar")
 
     def text(self, codec: TextCodec, ids: Sequence[int]) -> str:
         """What some tokens say, as the grammar reads them."""
         return self._vocabulary(codec).text(ids)
 
-    def _vocabulary(self, codec: TextCodec) -> "_Vocabulary":
-        key = id(codec)  # it is kept by what is kept under the number, so no other one gets it
-        if key not in self._tokens:
-            self._tokens[key] = _Vocabulary(codec)
-        return self._tokens[key]
-
-
-class _Vocabulary:
-    """The texts of a tokenizer's tokens."""
-
-    def __init__(self, codec: TextCodec):
-        self.codec = codec
-        self.texts = token_texts(codec)
-        self.trie = TokenTrie.of(self.texts)
-        self.letters = frozenset(text for text in self.texts if len(text) == 1)
-        missing = "".join(sorted(set(SYNTAX) - self.letters))
-        if missing:
-            what = f"{type(codec.tokenizer).__name__} has no token for {missing!r} alone"
-            raise LabError("no function calls with this tokenizer", what, "use another model")
-
-    def text(self, ids: Sequence[int]) -> str:
-        return "".join(self.texts[token] for token in ids)
+    def _vocabulary(self, codec: TextCodec) -> Vocabulary:
+        vocabulary = self._vocabularies.of(codec)
+        vocabulary.check_letters(SYNTAX, "use another model")
+        return vocabulary
 
 
 def tool_grammar(corpus: Corpus, *, only_said: bool = False) -> ToolGrammar:
@@ -223,9 +187,9 @@ class _Asking:
 
 def _asking(lm: LanguageModel, dialogue: Dialogue, turn: int, grammar: ToolGrammar) -> _Asking:
     said: Messages = []
-    for number, line in enumerate(spoken_lines(dialogue, True)[: 2 * turn]):
+    for number, words in enumerate(spoken(dialogue, True)[: 2 * turn]):
         role = "assistant" if number % 2 else "user"
-        said.append({"role": role, "content": line.partition("> ")[2]})
+        said.append({"role": role, "content": words})
     said.append({"role": "user", "content": dialogue.turns[2 * turn].utterance})
     tools = tuple(grammar.tools) if takes_tools(lm.codec) else ()
     instruction = INSTRUCTION

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from labkit.errors import LabError
 from labkit.machine.one_line import first_line
 from labkit.prompts.chat import Tool
+from labkit.prompts.letters import LetterLanguage
 from labkit.prompts.state_values import Heard, Slots, runs_of
 
 FIND = "find_"  # before the domain, in a function's name
@@ -93,7 +94,7 @@ START = Context("name")
 END = Context("end")
 
 
-class CallLanguage:
+class CallLanguage(LetterLanguage[Place]):
     """The calls that may be written in a dialogue, each with the newline that ends it.
 
     Args:
@@ -124,15 +125,6 @@ class CallLanguage:
         if texts[number] == begun:
             return Place(after[number], "")
         return Place(place.context, begun)
-
-    def place_after(self, text: str) -> Place | None:
-        """The place after a text; None where no call begins like that."""
-        place: Place | None = self.begin()
-        for letter in text:
-            if place is None:
-                break
-            place = self.read(place, letter)
-        return place
 
     def __contains__(self, line: str) -> bool:
         """Whether a line, with its newline, is a call."""

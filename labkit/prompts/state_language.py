@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from labkit.corpora.types import State
+from labkit.prompts.letters import LetterLanguage
 from labkit.prompts.state_values import Heard, Slots, SlotValues, runs_of
 from labkit.prompts.text import NOT_SAID
 
@@ -48,7 +49,7 @@ class Node:
 Place = tuple[tuple[Node, Choice], ...]
 
 
-class StateLanguage:
+class StateLanguage(LetterLanguage[Place]):
     """The state lines that may be written, such as ` restaurant area=centre; food=thai\n`.
 
     A line is read from `begin()` on, letter by letter, with `read`.
@@ -94,15 +95,6 @@ class StateLanguage:
                 reached = ((way, at),) if way.then is None else self._begin(way.then)
                 after.update(dict.fromkeys(reached))
         return tuple(after) or None
-
-    def place_after(self, text: str) -> Place | None:
-        """The place after a text; None where no state begins like that."""
-        place: Place | None = self.begin()
-        for letter in text:
-            if place is None:
-                break
-            place = self.read(place, letter)
-        return place
 
     def __contains__(self, line: str) -> bool:
         """Whether a line, with its newline, is a state."""

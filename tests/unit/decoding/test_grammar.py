@@ -11,9 +11,10 @@ from transformers import PreTrainedTokenizerFast
 from labkit.corpora.types import BOT, USER, Corpus, Dialogue, Turn
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.generate import generate
-from labkit.decoding.grammar import GRAMMARS, allowed_tokens, grammar_called, state_grammar
+from labkit.decoding.grammar import GRAMMARS, grammar_called, state_grammar
 from labkit.decoding.predict import predict
 from labkit.decoding.rows import Written
+from labkit.decoding.vocabulary import Vocabulary, allowed_tokens
 from labkit.errors import LabError
 from labkit.models import LanguageModel
 from labkit.prompts.codec import TextCodec
@@ -155,9 +156,9 @@ def lm(request):
 def test_the_tokens_allowed_are_those_whose_text_goes_on(lm):
     """Compared with the definition, token by token: a token may end anywhere, in a value or two slots further."""
     grammar = state_grammar(CORPUS)
-    tokens = grammar._tokens_of(lm.codec)
-    language = tokens.language.hearing(SAID)
-    lead = tokens.language.lead
+    tokens = Vocabulary(lm.codec)
+    language = grammar.language(SAID, lm.codec)
+    lead = language.lead
     for beginning in ("", lead, f"{lead}hotel a", f"{lead}hotel area=north", f"{lead}hotel name=the g"):
         place = language.place_after(beginning)
         expected = [
@@ -165,7 +166,7 @@ def test_the_tokens_allowed_are_those_whose_text_goes_on(lm):
             for token, text in enumerate(tokens.texts)
             if text and "\N{REPLACEMENT CHARACTER}" not in text and language.place_after(beginning + text) is not None
         ]
-        assert allowed_tokens(language, place, tokens.vocabulary) == expected != []
+        assert allowed_tokens(language, place, tokens.trie) == expected != []
 
 
 def test_a_tokenizer_that_lacks_a_letter_is_one_line():
@@ -219,7 +220,7 @@ def test_own_states_of_a_whole_dialogue_are_valid_at_every_turn(miniwoz, lm, for
 def test_what_one_dialogue_allows_is_not_remembered_for_another(lm):
     """Both say the north, and only one of them a name: a semicolon may come after the area there."""
     grammar = state_grammar(CORPUS, only_said=True)
-    texts = grammar._tokens_of(lm.codec).texts
+    texts = Vocabulary(lm.codec).texts
     area = lm.codec.encode(" hotel area=north")
     heard = [Heard((said,), {}) for said in ("in the north", "acorn house in the north", "in the north")]
     apply = grammar.filter(lm.codec, heard, changes=True)
