@@ -1,0 +1,71 @@
+"""A cache that grows in place, and a head that sees rows only: the same as the plain way."""
+
+import pytest
+import torch
+from tiny_training import tiny_lm
+from transformers import DynamicCache
+
+from labkit.decoding.batches import make_rows, tree_batches
+from labkit.decoding.cache import growing_cache
+from labkit.decoding.tree import Tree
+
+
+def test_a_cache_that_grows_in_place_holds_what_one_that_is_copied_holds():
+    """Traps: columns of before that are lost when room is made, or when trunks leave; a copy at every token."""
+    torch.manual_seed(0)
+    ours, theirs = growing_cache(), DynamicCache()
+    rooms = []  # kept alive, so that no two have one address
+    for step, n_new in enumerate([5, 1, 1, 40, 1, 90, 1, 1]):
+        n_trunks = 3 if step < 4 else 2
+        for layer in range(2):
+            keys, values = torch.randn(2, n_trunks, 2, n_new, 4)
+            got = ours.update(keys, values, layer)
+            for mine, right in zip(got, theirs.update(keys, values, layer), strict=True):
+                assert torch.equal(mine, right)
+        rooms.append(ours.layers[1].room[0])
+        if step == 3:
+            for cache in (ours, theirs):
+                cache.batch_select_indices(torch.tensor([2, 0]))
+        if step == 6:
+            for cache in (ours, theirs):
+                cache.crop(-2)
+    assert ours.get_seq_length() == theirs.get_seq_length()
+    assert len({room.data_ptr() for room in rooms}) == 3  # at first, after trunks left, and once for more room
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda cache: cache.reorder_cache(torch.tensor([1, 0, 1])),
+        lambda cache: cache.batch_repeat_interleave(2),
+        lambda cache: cache.batch_select_indices(torch.tensor([2, 0])),
+        lambda cache: cache.crop(3),
+    ],
+    ids=["reorder", "repeat", "select", "crop"],
+)
+def test_whatever_is_done_to_a_growing_cache_is_done_to_what_comes_after(change):
+    """Trap: new columns that are written behind the old order."""
+    ours, theirs = growing_cache(), DynamicCache()
+    keys, values = torch.randn(2, 3, 2, 5, 4)
+    for cache in (ours, theirs):
+        cache.update(keys, values, 0)
+        change(cache)
+    keys, values = torch.randn(2, len(theirs.layers[0].keys), 2, 1, 4)
+    for mine, right in zip(ours.update(keys, values, 0), theirs.update(keys, values, 0), strict=True):
+        assert torch.equal(mine, right)
+
+
+def test_the_head_computes_no_scores_of_empty_slots():
+    """Trap: trunks with few rows that cost as much as those with many."""
+    lm = tiny_lm()
+    prompts = [[5, 6, 7, 8], [5, 6, 7], [5, 6], [9, 8, 7, 6], [9, 8, 3]]
+    (groups,) = tree_batches(make_rows(prompts, None, 0), 8)
+    assert sorted(map(len, groups)) == [2, 3]
+    tree = Tree(lm, groups, contrastive=False)
+    seen = []
+    lm.model.get_output_embeddings().register_forward_hook(lambda _, __, out: seen.append(tuple(out.shape)))
+    logits = tree.read_prompts()
+    assert seen == [(5, 1, lm.model.config.vocab_size)]
+    for row, scores in zip(tree.rows, logits, strict=True):
+        alone = lm.model(torch.tensor([row.prompt])).logits[0, -1]
+        torch.testing.assert_close(scores, alone, rtol=1e-4, atol=1e-5)
