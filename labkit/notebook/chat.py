@@ -38,6 +38,7 @@ class Conversation:
     """
 
     partner_is_silent = False  # it has said goodbye, or left
+    _unanswered: str | None = None  # the partner's turn, where its answer failed or was stopped
 
     def __init__(
         self,
@@ -61,6 +62,8 @@ class Conversation:
     def restart(self) -> None:
         """Forget what was said; the partner begins anew, too."""
         self.answers: list[Answer] = []
+        self.partner_is_silent = False
+        self._unanswered = None
         if self.partner:
             self.partner.restart()
 
@@ -171,11 +174,13 @@ class Conversation:
         """
         if self.partner is None:
             raise LabError("there is no simulated user", "", "Conversation(…, partner=partner_of(corpus))")
-        text = self.partner.say()
+        text = self._unanswered or self.partner.say()
         self.partner_is_silent = text is None
         if text is None:
             return self.show(self.partner.verdict)
+        self._unanswered = text
         answer = self.say(text)
+        self._unanswered = None
         faults = self.partner.listen(answer.reply, answer.state)
         return self.show("; ".join(faults))
 

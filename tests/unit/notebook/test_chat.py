@@ -254,6 +254,26 @@ def test_the_button_says_a_turn_of_the_simulated_user_and_what_it_finds_wrong(ho
         talk.let_partner_speak()
 
 
+def test_a_partners_turn_whose_answer_was_stopped_is_not_lost(hosted, monkeypatch):
+    """It had spoken, nobody had answered, and the next press of the button began with its turn after that."""
+    talk, partner = hosted
+    talk.partner = partner
+    talk.restart()
+    whole = talk.say
+
+    def stopped(text):
+        said.append(text)
+        raise KeyboardInterrupt
+
+    said = []
+    monkeypatch.setattr(talk, "say", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        talk.let_partner_speak()
+    monkeypatch.setattr(talk, "say", whole)
+    talk.let_partner_speak()
+    assert talk.answers[0].user == said[0]
+
+
 def test_a_bot_that_only_says_ok_is_left(conversation, miniwoz, monkeypatch):
     monkeypatch.setattr(chat, "answer", lambda *_, **__: {"response": "ok", "state": {}})
     talk = Conversation(conversation.lm, miniwoz.database)
