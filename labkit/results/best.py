@@ -69,20 +69,20 @@ class Ranking:
 
     def __init__(self, rows: Iterable[Row]):
         self.rows = list(rows)  # kept, so that the ids below stay theirs
-        self.intervals: dict[int, dict[str, Interval]] = {}
-        self.ends: dict[Group, dict[str, Ends]] = {}
+        self.known: dict[int, tuple[dict[str, Interval], dict[str, Ends]]] = {}  # of each row, and of its group
+        groups: dict[Group, dict[str, Ends]] = {}
         for row in self.rows:
             intervals = intervals_of(row)
-            self.intervals[id(row)] = intervals
-            self._enter(row, intervals)
+            ends = groups.setdefault(same_dialogues(row), {})
+            self.known[id(row)] = (intervals, ends)
+            self._enter(row, intervals, ends)
 
-    def _enter(self, row: Row, intervals: dict[str, Interval]) -> None:
-        ends = self.ends.setdefault(same_dialogues(row), {})
+    def _enter(self, row: Row, intervals: dict[str, Interval], ends: dict[str, Ends]) -> None:
         for name, (low, _) in intervals.items():
             score = row[name]
             seen = ends.get(name)
             if seen is None:
-                ends[name] = Ends(best=row, highest=score, lowest=score, low_of_best=low)
+                ends[name] = Ends(row, score, score, low)
             elif score > seen.highest:
                 seen.best = row
                 seen.highest = score
@@ -92,17 +92,18 @@ class Ranking:
 
     def near(self, row: Row) -> dict[str, str]:
         """{score: "10.3–12.1 ≈ best"}: the intervals of a row and, where rows differ, how far it is from the best."""
-        ends = self.ends[same_dialogues(row)]
+        intervals, ends = self.known[id(row)]
         told = {}
-        for name, (low, high) in self.intervals[id(row)].items():
-            told[name] = f"{low:.1f}–{high:.1f}{_mark(row, ends[name], high)}"
+        for name, (low, high) in intervals.items():
+            words = f"{low:.1f}–{high:.1f}"
+            of_group = ends[name]
+            if of_group.highest != of_group.lowest:
+                words += _mark(row, of_group, high)
+            told[name] = words
         return told
 
 
 def _mark(row: Row, ends: Ends, high: float) -> str:
-    all_are_the_same = ends.highest == ends.lowest
-    if all_are_the_same:
-        return ""
     if ends.best is row:
         return " best"
     if high >= ends.low_of_best:
@@ -115,6 +116,8 @@ def repeats(rows: Sequence[Row]) -> list[tuple[Row, int]]:
 
     The same means the same settings and scores: only time and speed may differ.
     """
+    if len(rows) == 1:
+        return [(rows[0], 1)]
     glances = [_glance(row) for row in rows]
     alike = Counter(glances)  # most rows are told apart by a glance
     newest: dict[object, Row] = {}

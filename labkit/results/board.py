@@ -188,8 +188,9 @@ class Board:
             row["model"] = names[model]
             row["joint_accuracy"] = (row.get("dst") or {}).get("joint_accuracy")
             row["span_f1"] = (row.get("spans") or {}).get("f1")
-            row["interactive"] = _conversation_share(row, "success")
-            row["strict"] = _conversation_share(row, "strict_success")
+            if "conversation" in row:
+                row["interactive"] = _conversation_share(row, "success")
+                row["strict"] = _conversation_share(row, "strict_success")
         return rows
 
     def _columns(self, rows: Sequence[Row]) -> list[str]:
@@ -219,9 +220,7 @@ class Board:
 
 
 def _conversation_share(row: Row, name: str) -> float | None:
-    """A share in per cent of whole conversations (`labkit.converse`); None in rows of other tasks."""
-    if "conversation" not in row:
-        return None
+    """A share in per cent of whole conversations (`labkit.converse`), if it is there."""
     share = row
     for step in ("conversation", "shares", name):
         share = share.get(step) if isinstance(share, dict) else None
@@ -249,7 +248,8 @@ def _cells(rows: Sequence[Row], columns: Sequence[str]) -> list[list[object]]:
         near = ranking.near(row)
         row["intervals"] = ", ".join([f"{name} {words}" for name, words in near.items()])
         for name in ("stand_in", "speed"):
-            row[name] = in_words(row.get(name))
+            if name in row:
+                row[name] = in_words(row[name])
         lines.append([row.get(name) for name in columns])
     return lines
 

@@ -63,8 +63,9 @@ def page(rows: Sequence[Row], full: Sequence[str], sort: str) -> Shown:
     ranking = Ranking(rows)
     parts = []
     texts = []
-    sections = list(_sections(rows, sort))
-    for section in sections[:MOST_TABLES]:
+    places = _by_place(rows)
+    for (corpus, split), found in places[:MOST_TABLES]:
+        section = _section(found, _place(corpus, split), sort)
         columns = _columns(section)
         parts.append(_table(section, columns, sort, ranking) + _unfolded(section, full))
         above = [_caption(section), _usual(section), _markdown(section, columns)]
@@ -72,9 +73,9 @@ def page(rows: Sequence[Row], full: Sequence[str], sort: str) -> Shown:
     sentences = [_stand_ins(rows), looks_in_words(rows)]
     if any(row.get("intervals") for row in rows):
         sentences.append(MEANING)
-    if len(sections) > MOST_TABLES:
+    if len(places) > MOST_TABLES:
         sentences.append(
-            f"Of {len(sections):,} corpora and splits the first {MOST_TABLES} stand here; table() has all."
+            f"Of {len(places):,} corpora and splits the first {MOST_TABLES} stand here; table() has all."
         )
     notes = [sentence for sentence in sentences if sentence]
     head = "".join(f"<p>{escape(readable(note))}</p>" for note in notes)
@@ -82,16 +83,15 @@ def page(rows: Sequence[Row], full: Sequence[str], sort: str) -> Shown:
     return Shown(html, "\n\n".join([*notes, *texts]) or "No results yet.")
 
 
-def _sections(rows: Sequence[Row], sort: str) -> list[Section]:
-    """The rows by corpus and split, that of the newest row first; repeated runs once."""
-    by_place: dict[tuple[object, object], list[Row]] = {}
+Place = tuple[object, object]  # corpus and split
+
+
+def _by_place(rows: Sequence[Row]) -> list[tuple[Place, list[Row]]]:
+    """The rows by corpus and split, the place that was met last first."""
+    by_place: dict[Place, list[Row]] = {}
     for row in rows:
         by_place.setdefault((row.get("corpus"), row.get("split")), []).append(row)
-    result = []
-    for (corpus, split), found in reversed(by_place.items()):
-        section = _section(found, _place(corpus, split), sort)
-        result.append(section)
-    return result
+    return list(reversed(by_place.items()))
 
 
 def _place(corpus: object, split: object) -> str:
@@ -104,6 +104,8 @@ def _place(corpus: object, split: object) -> str:
 
 
 def _section(found: Sequence[Row], place: str, sort: str) -> Section:
+    """The rows of one place as they are shown: repeated runs once, sorted, the first `SHOWN`."""
+
     def by_score(run: tuple[Row, int]) -> tuple[bool, bool, float, str]:
         row, _ = run
         return sorting_key(row.get(sort))
