@@ -3,10 +3,15 @@
 Names are imported on first use, so that `import labkit` costs nothing until torch or plotly is needed.
 """
 
+import os
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
+
+# torch's threads spin while they wait, on cores that another notebook may need: two at once were several times slower
+# than one after the other (tests/benchmarks/side_by_side.py). OpenMP reads this when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOME = {  # public name -> the module that defines it
     "start": "lab",

@@ -74,9 +74,7 @@ def page(rows: Sequence[Row], full: Sequence[str], sort: str) -> Shown:
     if any(row.get("intervals") for row in rows):
         sentences.append(MEANING)
     if len(places) > MOST_TABLES:
-        sentences.append(
-            f"Of {len(places):,} corpora and splits the first {MOST_TABLES} stand here; table() has all."
-        )
+        sentences.append(f"Of {len(places):,} corpora and splits the first {MOST_TABLES} stand here; table() has all.")
     notes = [sentence for sentence in sentences if sentence]
     head = "".join(f"<p>{escape(readable(note))}</p>" for note in notes)
     html = f"<style>{TEXTS['style']}</style>{head}{''.join(parts)}"

@@ -1,6 +1,7 @@
 """What holds for labkit as a whole: it is cheap to import, its imports go one way, and no code from outside is run."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,8 @@ SOURCES = sorted((ROOT / "labkit").rglob("*.py"))
 HEAVY = {"torch", "transformers", "plotly", "umap", "datasets", "pandas", "sklearn", "peft", "numba", "matplotlib"}
 
 
-def python(*arguments, cwd=ROOT):
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120)
+def python(*arguments, cwd=ROOT, env=None):
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, env=env)
 
 
 def test_nothing_imports_a_test():
@@ -46,6 +47,14 @@ def test_import_is_cheap(module):
     run = python("-c", f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})")
     assert run.returncode == 0, run.stderr
     assert not HEAVY & set(run.stdout.split())
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_two_notebooks_at_once_are_not_several_times_slower(given, expected):
+    """torch's threads spun on the cores of the other notebook: tests/benchmarks/side_by_side.py. A user's word goes."""
+    env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    run = python("-c", "import labkit, os; print(os.environ['OMP_WAIT_POLICY'])", env={**env, **given})
+    assert run.stdout.strip() == expected, run.stderr
 
 
 def test_every_public_name_can_be_imported():
