@@ -101,7 +101,6 @@ def train(arm: str, folder: Path, corpus: Corpus, lessons: Lessons, rate: float)
     lm = base_model(folder)
     if arm == "base":
         return lm
-    started = time.process_time()
     successes, pairs = lessons
     config = replace(STEPS, learning_rate=rate)
     out = folder / arm
@@ -112,20 +111,15 @@ def train(arm: str, folder: Path, corpus: Corpus, lessons: Lessons, rate: float)
     else:
         labkit.finetune(lm, corpus, config, out)
     tuned = labkit.load_adapter(lm, out)
-    _report_pairs(arm, folder, (lm, tuned), pairs, started)
+    if arm == "dpo":
+        report(arm=arm, pairs_right=_right(lm, pairs), pairs_right_after=_right(tuned, pairs))
     return labkit.merge(tuned)
 
 
-def _report_pairs(arm: str, folder: Path, models: tuple, pairs: list[Preference], started: float) -> None:
-    """How many pairs come out right before and after an arm's training."""
-    file = folder / f"{arm}-pairs.json"
-    if not file.exists():
-        shares = []
-        for lm in models:
-            right = [one.is_right for one in pair_likelihoods(lm, pairs)]
-            shares.append(round(100 * sum(right) / len(right), 1))
-        write_json(file, {"before": shares[0], "after": shares[1], "cpu_seconds": round(time.process_time() - started)})
-    report(arm=arm, pairs_right=read_json(file))
+def _right(lm: labkit.models.LanguageModel, pairs: list[Preference]) -> float:
+    """Of how many pairs, in per cent, the chosen reply is the likelier one."""
+    right = [one.is_right for one in pair_likelihoods(lm, pairs)]
+    return round(100 * sum(right) / len(right), 1)
 
 
 def held_out(corpus: Corpus) -> Corpus:
