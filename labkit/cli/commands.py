@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import labkit
 from labkit import lab as decisions
-from labkit.corpora.search import Database
-from labkit.corpora.types import Dialogue, Predictions
+from labkit.corpora.types import Corpus, Dialogue, Predictions
 from labkit.errors import Interrupted, LabError
 from labkit.machine.hardware import hardware
 from labkit.machine.paths import clone_root
@@ -22,6 +21,7 @@ from labkit.writable import is_stream
 
 if TYPE_CHECKING:
     from labkit.decoding.config import DecodingConfig
+    from labkit.decoding.grammar import StateGrammar
     from labkit.metrics import Scores
     from labkit.models import LanguageModel
     from labkit.results.row import Settings
@@ -49,6 +49,7 @@ def generate(
     limit: int | None,
     out: Path,
     format: str,
+    grammar: str,
     max_length: int,
     instruction: str,
     settings: "Settings",
@@ -63,16 +64,34 @@ def generate(
     loaded = labkit.load_corpus(corpus, splits=[split])
     dialogues = loaded[split][:limit]
     check_format(format, loaded.database)
+    held_to = _grammar(grammar, format, loaded)
     lm = labkit.load_model(model, bits=bits, adapter=adapter)
     prompt = {"format": format, "max_length": max_length, "instruction": instruction}
-    run = Run.of(lm, decoding=config, training=training_record(adapter or model), prompt=prompt)
+    told = {**prompt, "grammar": grammar} if held_to else prompt  # records of earlier versions have no grammar
+    run = Run.of(lm, decoding=config, training=training_record(adapter or model), prompt=told)
     record = {**run.to_record(), "corpus": corpus, "split": split, "limit": limit}
-    predictions, seconds = _predict(lm, dialogues, config, record, out, database=loaded.database)
+    how = {**prompt, "database": loaded.database, "grammar": held_to}
+    predictions, seconds = _predict(lm, dialogues, config, record, out, how=how)
     write_json(out, predictions)
     if not is_stream(out):
         write_record(run_file(out), {**record, "seconds": seconds}, about=out)
         partial_file(out).unlink(missing_ok=True)
     say(f"{len(dialogues)} dialogues written to {out}")
+
+
+def _grammar(name: str, format: str, corpus: Corpus) -> "StateGrammar | None":
+    """The grammar that the states of a format are held to.
+
+    Raises:
+        LabError: the format has no states, or the corpus no schema.
+    """
+    from labkit.decoding.grammar import grammar_called
+    from labkit.prompts.format import STATEFUL
+
+    if name != "none" and format not in STATEFUL:
+        action = f"choose --format {', '.join(STATEFUL)}, or leave out --grammar"
+        raise LabError("a grammar is for states that the model writes", f"format {format}", action)
+    return grammar_called(name, corpus)
 
 
 def _predict(
@@ -82,9 +101,12 @@ def _predict(
     record: dict[str, object],
     out: Path,
     *,
-    database: Database,
+    how: Mapping[str, object],
 ) -> tuple[Predictions, float]:
-    """Predictions and the seconds of writing them, saved after every batch; an unfinished run is gone on with."""
+    """Predictions and the seconds of writing them, saved after every batch; an unfinished run is gone on with.
+
+    `record` says what the run is, and `how` has the other arguments of `labkit.predict`.
+    """
     partial = partial_file(out)
     done, seconds_before = _unfinished(partial, record)
     started = perf_counter()
@@ -97,8 +119,7 @@ def _predict(
 
     waiting = [dialogue for dialogue in dialogues if dialogue.key not in done]
     if waiting:
-        prompt = record["prompt"]
-        done |= labkit.predict(lm, waiting, config, **prompt, database=database, on_batch=keep)
+        done |= labkit.predict(lm, waiting, config, **how, on_batch=keep)
     seconds = seconds_before + perf_counter() - started
     return {dialogue.key: done[dialogue.key] for dialogue in dialogues}, seconds
 

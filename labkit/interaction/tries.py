@@ -5,6 +5,7 @@ How a notebook calls it:
     bot = model_bot(lm, corpus, "train", config=DecodingConfig(strategy="sample"), states="user")
     lessons = try_replies(bot, corpus, split="train", dialogues=100, tries=4)
     own = lessons.successes()                  # a corpus with the split "train", for labkit.finetune (expert iteration)
+                                               # give_best=True: the expert is the bot that may choose among its tries
     pairs = lessons.preferences()              # asked first, preferred to offered too early, for labkit.prefer (DPO)
 """
 
@@ -18,7 +19,7 @@ from labkit.errors import LabError
 from labkit.interaction.acts import ActClassifier, Heard
 from labkit.interaction.bots import Bot, Talk
 from labkit.interaction.play import Conversation, play
-from labkit.interaction.progress import EARLY_OFFER
+from labkit.interaction.progress import EARLY_OFFER, FAULTS
 from labkit.interaction.records import as_corpus
 from labkit.interaction.user import SimulatedUser, UserConfig, users_for
 from labkit.interaction.wishes import playable
@@ -51,18 +52,26 @@ class Tried:
         """It asks for something new, and offers nothing yet."""
         return self.is_good and self.asks and not self.heard.offers
 
+    @property
+    def worth(self) -> tuple[bool, bool, bool, bool]:
+        """The larger, the better: no fault, nothing else wrong, a step towards the goal, a question."""
+        has_fault = any(kind in FAULTS for kind in self.events)
+        return not has_fault, not self.events, self.helped, self.asks
+
 
 @dataclass
 class Branching:
     """A bot that tries several replies at every turn, and gives the first. It looks into the users' minds for that.
 
-    The first is what the bot would give alone, so the conversations are those that it leads itself.
+    The first is what the bot would give alone, so the conversations are those that it leads itself. With `give_best` it
+    gives the best one in the user's eyes: a better bot, which cannot be had without the user's mind, but learnt from.
     """
 
     bot: Bot
     users: Mapping[str, SimulatedUser]
     classifier: ActClassifier
     tries: int
+    give_best: bool = False
     turns: list[list[Tried]] = field(default_factory=list)  # one list a turn: replies that differ
 
     @property
@@ -82,8 +91,13 @@ class Branching:
         for number, talk in enumerate(talks):
             first = number * self.tries
             here = slice(first, first + self.tries)
-            self.turns.append(self._tried(talk, replies[here], heard[here]))
-            given.append(replies[first])
+            tried = self._tried(talk, replies[here], heard[here])
+            self.turns.append(tried)
+            chosen = replies[first]
+            if self.give_best:
+                best = max(tried, key=lambda one: one.worth)  # the first of those that are as good
+                chosen = next(reply for reply in replies[here] if reply["response"] == best.reply)
+            given.append(chosen)
         return given
 
     def _tried(self, talk: Talk, replies: Sequence[Reply], heard: Sequence[Heard]) -> list[Tried]:
@@ -191,14 +205,19 @@ def try_replies(
     *,
     split: str = TRAIN,
     dialogues: int | None = 100,
+    skip: int = 0,
     tries: int = 4,
+    give_best: bool = False,
     user: UserConfig | None = None,
 ) -> Lessons:
     """Play the goals of a split, trying several replies at every turn; the bot has to sample, or they are all the same.
 
     Args:
         dialogues: play the goals of the first so many dialogues that have one; None: all.
+        skip: leave out so many before them, to play in parts.
         tries: replies at every turn, the one that is given included.
+        give_best: give the best of them instead of the first. Successes are then those of a better bot, which expert
+            iteration (Anthony et al. 2017) lets this one imitate.
         user: what the users are like; they hear with what `converse` on the test split hears with.
 
     Raises:
@@ -207,8 +226,10 @@ def try_replies(
     for name, value in {"dialogues": dialogues, "tries": tries}.items():
         if value is not None and (type(value) is not int or value < 1):
             raise LabError(f"{name} cannot be {value!r:.40}", "", "give a whole number from 1 on")
-    chosen = playable(corpus, split)[:dialogues]
+    if type(skip) is not int or skip < 0:
+        raise LabError(f"skip cannot be {skip!r:.40}", "", "give a whole number from 0 on")
+    chosen = playable(corpus, split)[skip:][:dialogues]
     users = users_for(corpus, chosen, user or UserConfig(), split)
-    branching = Branching(bot, users, ActClassifier.of(corpus, "test"), tries)
+    branching = Branching(bot, users, ActClassifier.of(corpus, "test"), tries, give_best)
     conversations = play(branching, users, branching.classifier)
     return Lessons(conversations, branching.turns, corpus)

@@ -47,6 +47,7 @@ class Result(TypedDict, total=False):
     seed: int | None
     decoding: Settings | None
     training: Settings | None
+    prompt: Settings  # its format, length, instruction and grammar, where a command-line run has told them
     bleu: float
     inform: float | None
     success: float | None
@@ -261,6 +262,8 @@ def result_row(
     intervals = getattr(scores, "intervals", None)
     if intervals:
         row["intervals"] = intervals
+    if run.prompt:
+        row["prompt"] = run.prompt
     row["seconds"] = round(run.seconds, 1) if run.seconds else run.seconds
     row["speed"] = _speed(run, scores.n_turns)
     row["device"] = run.device

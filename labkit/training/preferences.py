@@ -3,7 +3,7 @@
 How a notebook calls it (the pairs come from `labkit.interaction.try_replies`):
 
     lm = labkit.merge(labkit.load_model("mini-pythia", adapter=tuned))
-    config = FinetuneConfig(max_steps=40, batch_size=4, learning_rate=2e-4, train_embeddings=False)
+    config = FinetuneConfig(max_steps=60, batch_size=4, learning_rate=5e-4, train_embeddings=False)
     result = labkit.prefer(lm, pairs, config, "dpo", beta=0.1, loss=dpo_loss)     # or a loss of one's own
     better = labkit.load_adapter(lm, result.adapter)
 

@@ -1,39 +1,41 @@
-"""Learning from own conversations on MiniWOZ with mini-pythia (both stand-ins): expert iteration and DPO, each against
-the same steps on corpus dialogues. Every step is kept in FOLDER and not made again, so a stopped run goes on.
+"""Learning from own conversations on MiniWOZ with mini-pythia (both stand-ins): expert iteration and DPO, each beside
+as many steps on corpus dialogues. Every step is kept in FOLDER and not made again: a run that was killed goes on.
 
     labkit finetune --model mini-pythia-8m --bits 4 --corpus miniwoz --format turns --max-steps 440 --batch-size 2 \\
                     --eval-steps 0 --max-length 1024 --out FOLDER/base
-    python tests/benchmarks/learning.py FOLDER [goals [held-out goals [tries [arms, with commas]]]]
+    python tests/benchmarks/learning.py FOLDER [goals [held-out goals [tries [rate [arms, with commas]]]]]
+
+A folder belongs to one choice of goals, tries and rate.
 """
 
 import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import labkit
 from labkit.corpora.types import Corpus, Dialogue, Turn
+from labkit.errors import LabError
 from labkit.interaction import ConversationScores, compare_conversations, converse, model_bot, try_replies
-from labkit.interaction.progress import EARLY_OFFER, FAULTS
+from labkit.interaction.progress import ASKED_AGAIN, FAULTS
 from labkit.prompts.preferences import Preference
 from labkit.storage import read_json, write_json
 from labkit.training.config import FinetuneConfig
 from labkit.training.preferences import pair_likelihoods
 
 SAMPLED = labkit.DecodingConfig(strategy="sample", temperature=1.0)
-STEPS = FinetuneConfig(
-    max_steps=60, batch_size=4, learning_rate=1e-3, train_embeddings=False, eval_steps=0, max_length=1024
-)
-GENTLE = replace(STEPS, max_steps=40, learning_rate=2e-4)
+STEPS = FinetuneConfig(max_steps=60, batch_size=4, train_embeddings=False, eval_steps=0, max_length=1024)
+PART = 20  # goals that are played between two saves
 ARMS = {  # name: what it is compared with
     "base": (),
-    "dpo": ("base",),  # all that strict Success does not forgive
-    "control": ("base", "dpo"),
-    "gentle dpo": ("base", "control"),  # the same pairs, a fifth of the rate
-    "expert": ("base", "control"),
+    "control": ("base",),  # the same steps on dialogues of the corpus
+    "expert": ("base", "control"),  # … on its own strict successes, the best of the tries given at each turn
+    "dpo": ("base", "control"),  # … on pairs of replies
 }
+Lessons = tuple[list[Dialogue], list[Preference]]
 
 
 def report(**row: object) -> None:
@@ -48,26 +50,42 @@ def base_model(folder: Path) -> labkit.models.LanguageModel:
 # --- lessons ----------------------------------------------------------------------------------------------------------
 
 
-def lessons_of(folder: Path, corpus: Corpus, goals: int, tries: int) -> tuple[list[Dialogue], list[Preference]]:
+def lessons_of(folder: Path, corpus: Corpus, goals: int, tries: int) -> Lessons:
     """What can be learnt from conversations over training goals: strict successes, and pairs."""
-    file = folder / "lessons.json"
-    if not file.exists():
-        started = time.process_time()
-        bot = model_bot(base_model(folder), corpus, "train", config=SAMPLED, states="user")
-        lessons = try_replies(bot, corpus, split="train", dialogues=goals, tries=tries)
-        print(lessons, flush=True)
-        successes = [asdict(dialogue) for dialogue in lessons.successes()["train"]]
-        pairs = [asdict(pair) for pair in lessons.preferences(FAULTS)]
-        write_json(file, {"successes": successes, "pairs": pairs})
-        report(step="lessons", cpu_seconds=round(time.process_time() - started))
-    kept = read_json(file)
-    pairs = []
-    for pair in kept["pairs"]:
-        pairs.append(Preference(_dialogue(pair["context"]), pair["chosen"], pair["rejected"], pair["why"]))
-    successes = [_dialogue(dialogue) for dialogue in kept["successes"]]
-    kinds = Counter(pair.why for pair in pairs)
-    report(successes=len(successes), pairs=kinds, asked_first=kinds[EARLY_OFFER])
+    successes: list[Dialogue] = []
+    pairs: list[Preference] = []
+    for start in range(0, goals, PART):
+        file = folder / f"lessons-{start}.json"
+        if not file.exists():
+            _play_part(file, corpus, start, min(PART, goals - start), tries)
+        kept = read_json(file)
+        successes += [_dialogue(dialogue) for dialogue in kept["successes"]]
+        for pair in kept["pairs"]:
+            pairs.append(Preference(_dialogue(pair["context"]), pair["chosen"], pair["rejected"], pair["why"]))
+    report(goals=goals, successes=len(successes), pairs=Counter(pair.why for pair in pairs))
     return successes, pairs
+
+
+def _play_part(file: Path, corpus: Corpus, start: int, goals: int, tries: int) -> None:
+    """Play some goals and keep what can be learnt from them."""
+    started = time.process_time()
+    bot = model_bot(base_model(file.parent), corpus, "train", config=SAMPLED, states="user")
+    how = {"dialogues": goals, "skip": start, "tries": tries, "give_best": True}
+    lessons = try_replies(bot, corpus, split="train", **how)
+    print(lessons, flush=True)
+    successes = _some(lambda: lessons.successes()["train"])
+    pairs = _some(lambda: lessons.preferences((*FAULTS, ASKED_AGAIN)))
+    content = {"successes": list(map(asdict, successes)), "pairs": list(map(asdict, pairs))}
+    write_json(file, content)
+    report(step="lessons", start=start, cpu_seconds=round(time.process_time() - started))
+
+
+def _some(asked: Callable[[], list]) -> list:
+    """What is asked for, or nothing where labkit says that there is none: a part is small."""
+    try:
+        return asked()
+    except LabError:
+        return []
 
 
 def _dialogue(told: dict) -> Dialogue:
@@ -78,31 +96,30 @@ def _dialogue(told: dict) -> Dialogue:
 # --- arms -------------------------------------------------------------------------------------------------------------
 
 
-def train(
-    arm: str, folder: Path, corpus: Corpus, successes: list[Dialogue], pairs: list[Preference]
-) -> labkit.models.LanguageModel:
+def train(arm: str, folder: Path, corpus: Corpus, lessons: Lessons, rate: float) -> labkit.models.LanguageModel:
     """The model of an arm."""
-    started = time.process_time()
     lm = base_model(folder)
-    out = folder / arm
     if arm == "base":
         return lm
-    if arm.endswith("dpo"):
-        labkit.prefer(lm, pairs, GENTLE if arm == "gentle dpo" else STEPS, out)
+    successes, pairs = lessons
+    config = replace(STEPS, learning_rate=rate)
+    out = folder / arm
+    if arm == "dpo":
+        labkit.prefer(lm, pairs, config, out)
     elif arm == "expert":
-        labkit.finetune(lm, replace(corpus, splits={"train": successes}, name="own successes"), STEPS, out)
+        labkit.finetune(lm, replace(corpus, splits={"train": successes}, name="own successes"), config, out)
     else:
-        labkit.finetune(lm, corpus, STEPS, out)
+        labkit.finetune(lm, corpus, config, out)
     tuned = labkit.load_adapter(lm, out)
-    right = [one.is_right for one in pair_likelihoods(tuned, pairs)]
-    before = [one.is_right for one in pair_likelihoods(lm, pairs)]
-    report(
-        arm=arm,
-        pairs_right_before=round(100 * sum(before) / len(before), 1),
-        pairs_right=round(100 * sum(right) / len(right), 1),
-        cpu_seconds=round(time.process_time() - started),
-    )
+    if arm == "dpo":
+        report(arm=arm, pairs_right=_right(lm, pairs), pairs_right_after=_right(tuned, pairs))
     return labkit.merge(tuned)
+
+
+def _right(lm: labkit.models.LanguageModel, pairs: list[Preference]) -> float:
+    """Of how many pairs, in per cent, the chosen reply is the likelier one."""
+    right = [one.is_right for one in pair_likelihoods(lm, pairs)]
+    return round(100 * sum(right) / len(right), 1)
 
 
 def held_out(corpus: Corpus) -> Corpus:
@@ -135,15 +152,17 @@ def play(arm: str, lm: labkit.models.LanguageModel, folder: Path, corpus: Corpus
     return scores
 
 
-def main(folder: str, goals: str = "300", n_held_out: str = "200", tries: str = "6", arms: str = "") -> None:
+def main(
+    folder: str, goals: str = "80", n_held_out: str = "200", tries: str = "4", rate: str = "5e-4", arms: str = ""
+) -> None:
     corpus = labkit.load_corpus("miniwoz")
     place = Path(folder)
-    successes, pairs = lessons_of(place, corpus, int(goals), int(tries))
+    lessons = lessons_of(place, corpus, int(goals), int(tries))
     scores: dict[str, ConversationScores] = {}
     for arm, others in ARMS.items():
         if arms and arm not in arms.split(","):
             continue
-        lm = train(arm, place, corpus, successes, pairs)
+        lm = train(arm, place, corpus, lessons, float(rate))
         scores[arm] = play(arm, lm, place, corpus, int(n_held_out))
         for other in others:
             if other not in scores:

@@ -234,6 +234,31 @@ def test_states_are_looked_up_in_the_corpus_that_is_named(shipped, corpus, monke
     assert "no database" in capsys.readouterr().err and not Path("other.json").exists()
 
 
+def test_written_states_can_be_held_to_a_grammar_and_the_row_says_so(shipped, monkeypatch):
+    """`labkit converse` had the flag, and `labkit generate`, which writes the same states, had not."""
+    asked = []
+
+    def predict(lm, dialogues, config, *, grammar, on_batch, **prompt):
+        asked.append(grammar)
+        return {dialogue.key: [{"response": "ok", "state": {}} for _ in dialogue.bot_turns] for dialogue in dialogues}
+
+    monkeypatch.setattr(import_module("labkit.decoding"), "predict", predict)
+    flags = ["--limit", "1", "--format", "changes"]
+    assert generate(*flags, "--grammar", "all-said") == generate(*flags, "--out", "free.json") == 0
+    assert asked[0].name == "all-said" and asked[1] is None
+    assert main(["evaluate", "predictions.json", "--corpus", "miniwoz"]) == 0
+    assert rows()[0]["prompt"]["grammar"] == "all-said"
+    assert "grammar" not in json.loads(Path("free.run.json").read_text())["prompt"]  # an earlier run goes on
+
+
+def test_a_grammar_is_refused_where_no_state_is_written(shipped, corpus, monkeypatch, capsys):
+    assert generate("--grammar", "schema") == 2
+    assert "a grammar is for states that the model writes: format turns" in capsys.readouterr().err
+    monkeypatch.setattr("labkit.corpora.load_corpus", lambda *_, **__: replace(corpus, schema=[]))
+    assert generate("--grammar", "schema", "--format", "state") == 2
+    assert "has no schema" in capsys.readouterr().err and not Path("predictions.json").exists()
+
+
 def test_an_interrupted_generation_goes_on_where_it_stopped(shipped, monkeypatch):
     assert generate("--limit", "3") == 0
     whole = json.loads(Path("predictions.json").read_text())

@@ -173,6 +173,26 @@ def test_replies_that_are_only_tried_change_no_conversation(miniwoz, lessons):
     assert [one.events for one in lessons.conversations] == [one.events for one in alone.conversations]
 
 
+def test_the_best_of_the_tries_is_given_and_makes_a_better_bot(miniwoz):
+    """What expert iteration learns from: with the first reply given, only what went well by luck can be learnt."""
+
+    class Careless(Hasty):
+        """It offers at once; a good reply is only among its other tries."""
+
+        def reply(self, talks):
+            policies = [self.good if "/try" in talk.key else self.eager for talk in talks]
+            return [policy.reply([talk])[0] for policy, talk in zip(policies, talks, strict=True)]
+
+    n_strict = {}
+    for give_best in (False, True):
+        found = try_replies(Careless(miniwoz), miniwoz, dialogues=10, skip=5, tries=2, give_best=give_best)
+        n_strict[give_best] = sum(one.strict_success for one in found.conversations)
+        assert len(found.conversations) == 10
+    assert n_strict[True] == 10 > n_strict[False] + 3
+    with pytest.raises(LabError, match="skip cannot be -1"):
+        try_replies(Careless(miniwoz), miniwoz, skip=-1)
+
+
 def test_what_is_preferred_to_an_early_offer_asks_first(lessons):
     pairs = lessons.preferences()
     assert len(pairs) >= 3 and {pair.why for pair in pairs} == {EARLY_OFFER}
