@@ -26,23 +26,19 @@ TESTING = PYTHONDONTWRITEBYTECODE= TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 LAB_P
 
 install: .venv/installed
 
-# uv where it is installed, unless pip is set up for an index of its own, of which uv would not know.
-# pip would compile the modules on one core, in half of all its time.
+# By uv with pip's settings, else by pip (.ci/install.py). Then the modules are compiled on all cores: but those of tests,
+# and those of which a notebook imports one in a hundred, which are compiled when they are. (Some files are no Python.)
 # torch is pinned without a local version: 2.13.0+cpu satisfies ==2.13.0 and outranks 2.13.0, so that a CPU build is taken
 # where the registry has one. In Colab and Kaggle the notebooks install labkit alone and never touch torch.
-PACKAGES = --quiet --constraint constraints.txt --editable '.[lab,dev]'
+PINNED = --quiet --constraint constraints.txt --editable
 .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found → install one, or make PYTHON=/path/to/python"; exit 2; }
 	@echo "1/3 a virtual environment in .venv, by $(PYTHON)"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	@if command -v uv > /dev/null && test -z "$$($(BIN)/python -m pip config list)"; then \
-		echo "2/3 the pinned packages, by uv"; uv pip install --python $(BIN)/python $(PACKAGES); \
-	else \
-		echo "2/3 the pinned packages, by pip, which takes minutes"; \
-		$(BIN)/python -m pip install --no-compile $(PACKAGES); \
-	fi
+	@echo "2/3 the pinned packages"
+	@$(BIN)/python .ci/install.py $(PINNED) '.[lab,dev]'
 	@echo "3/3 compiling them, so that the first import is fast"
-	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true # some files in wheels are no Python of today
+	@$(BIN)/python -m compileall -qq -j 0 -x '/(tests|transformers/models|plotly/graph_objs)/' .venv/lib || true
 	@touch $@
 
 lab: install
@@ -88,7 +84,8 @@ test-browser: install
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
 		{ echo "test-browser skipped: no Chromium → apt install chromium"; exit 0; }; \
 	$(BIN)/python -c 'import playwright' 2>/dev/null || \
-		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]' || \
+		$(BIN)/python .ci/install.py $(PINNED) '.[browser,site]' || \
+		$(BIN)/python .ci/install.py $(PINNED) '.[browser]' || \
 		{ echo "test-browser skipped: playwright cannot be installed"; exit 0; }; \
 	$(SITE_PACKAGES) || echo "the site is not tested: its packages cannot be installed"; \
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -rs tests/browser
@@ -184,7 +181,7 @@ build/executed/index.html: $(wildcard solutions/*.ipynb labkit/*.py labkit/*/*.p
 	$(BIN)/labkit preflight --html build/executed --profiles smoke
 
 SITE_PACKAGES = $(BIN)/python -c 'import sphinx_book_theme, myst_nb' 2>/dev/null || \
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[site]'
+	$(BIN)/python .ci/install.py $(PINNED) '.[site]'
 
 # The README's picture of the decoding lab, taken anew by its browser test; needs Chromium.
 picture: install
