@@ -16,7 +16,7 @@ from labkit.corpora.types import Corpus
 from labkit.decoding.generate import next_token_logits
 from labkit.errors import LabError
 from labkit.machine.hardware import GIB, hardware
-from labkit.models import attach_adapter, load_adapter, load_model, merge, save_model
+from labkit.models import LanguageModel, attach_adapter, load_adapter, load_model, merge, save_model
 from labkit.models.likelihood import target_loss
 from labkit.prompts.build import examples
 from labkit.prompts.sequences import Example
@@ -225,6 +225,13 @@ def test_out_of_memory_names_the_smallest_change(corpus: Corpus, tmp_path: Path,
         finetune(tiny_lm(), corpus, TINY, tmp_path)
 
 
+@pytest.fixture(scope="module")
+def larger_lm() -> LanguageModel:
+    size = SHAPE | {"vocab_size": 8192, "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
+    model = GPTNeoXForCausalLM(GPTNeoXConfig(**size | {"num_hidden_layers": 6}))
+    return replace(tiny_lm(), model=model, stand_in=False)
+
+
 @pytest.mark.parametrize(
     ("change", "memory_mb", "said"),
     [
@@ -236,13 +243,11 @@ def test_out_of_memory_names_the_smallest_change(corpus: Corpus, tmp_path: Path,
         ({"batch_size": 8}, 50, "choose a smaller model"),
     ],
 )
-def test_what_fits_is_the_memory_plan(change: dict, memory_mb: int, said: str, monkeypatch) -> None:
+def test_what_fits_is_the_memory_plan(change: dict, memory_mb: int, said: str, larger_lm, monkeypatch) -> None:
     """Trap: advice that was not checked, and fails as well. The device is a made-up one."""
-    size = SHAPE | {"vocab_size": 8192, "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
-    lm = replace(tiny_lm(), model=GPTNeoXForCausalLM(GPTNeoXConfig(**size | {"num_hidden_layers": 6})), stand_in=False)
     device = replace(hardware(), gpu_memory_gb=(memory_mb + 500) * 1e6 / GIB)
     monkeypatch.setattr("labkit.training.advice.hardware", lambda: device)
-    assert smaller(lm, FinetuneConfig(**change)).startswith(said)
+    assert smaller(larger_lm, FinetuneConfig(**change)).startswith(said)
 
 
 def test_trained_embeddings_are_in_the_adapter_and_not_in_the_base(corpus: Corpus, tmp_path: Path) -> None:

@@ -49,13 +49,20 @@ KINDS = {
 }
 
 
+IN_LATER_EPOCHS = [  # in the middle of the second; `make test-long` stops where the first and the second end, too
+    pytest.param((7,), id="once"),
+    pytest.param((5, 10), id="where an epoch ends", marks=[pytest.mark.long, pytest.mark.slow]),
+]
+
+
+@pytest.mark.parametrize("steps", IN_LATER_EPOCHS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_interrupted_in_a_later_epoch_goes_on_to_the_same_bytes(kind, corpus, tmp_path):
+def test_a_run_interrupted_in_a_later_epoch_goes_on_to_the_same_bytes(kind, steps, corpus, tmp_path):
     """The length-grouped order was drawn from torch's global generator: other rows from the second epoch on."""
     lm = tiny_lm()
     config = replace(EPOCHS, **KINDS[kind])
     finetune(lm, corpus, config, tmp_path / "whole")
-    for step in (5, 7, 10):
+    for step in steps:
         out = tmp_path / f"stopped at {step}"
         with pytest.raises(Interrupted):
             finetune(lm, corpus, config, out, watch=stop_at(step))
