@@ -75,9 +75,10 @@ test-notebooks: install
 	rm -rf build/test
 	$(TESTING) $(BIN)/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=600 $(NOTEBOOKS)
 
+# On the smallest stand-in: that every cell runs is asked here. A workflow runs `test-notebooks` on the one that students get.
 test-students: install
 	rm -rf build/test
-	$(TESTING) $(BIN)/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=600 $(filter notebooks/%,$(NOTEBOOKS))
+	$(TESTING) LAB_MODEL=mini-pythia-500k $(BIN)/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=600 $(filter notebooks/%,$(NOTEBOOKS))
 
 # Notebook 1 in JupyterLab, driven in Debian's Chromium; screenshots in build/browser. Without Chromium it says so and skips.
 test-browser: install
@@ -106,9 +107,9 @@ classic: .venv-classic/installed
 test-hub: install
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python tests/hub/run.py
 
-# With a shorter train split, which no cell of these sizes looks at.
+# With a shorter train split, which no cell of these sizes looks at, and layers a quarter as wide; a workflow runs `test-hub`.
 test-hub-solutions: install
-	PYTHONDONTWRITEBYTECODE= HUB_TRAIN=1000 $(BIN)/python tests/hub/run.py $(filter solutions/%,$(NOTEBOOKS))
+	PYTHONDONTWRITEBYTECODE= HUB_TRAIN=1000 HUB_WIDTH=128 $(BIN)/python tests/hub/run.py $(filter solutions/%,$(NOTEBOOKS))
 
 # On a machine with a GPU, in under 8 minutes on one card: kernels, families, memory plan, speeds, resume, notebooks; the
 # table at the end is for labkit/course/results.md. It installs nothing: there the torch must be the one for the card.

@@ -24,9 +24,11 @@ OF_NO_MATTER |= {"require-virtualenv", "root-user-action", "break-system-package
 STRONGER = ("global", "install", ":env:")  # sections of pip's settings, each before those that it yields to
 
 
-def pips_settings() -> dict[str, str]:
-    """{name: value} of what is set in pip's files and in the environment."""
-    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
+def pips_settings() -> dict[str, str] | None:
+    """{name: value} of what is set in pip's files and in the environment; None where pip cannot say."""
+    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True)
+    if listed.returncode:
+        return None
     settings: dict[str, dict[str, str]] = {section: {} for section in STRONGER}
     for line in listed.stdout.splitlines():
         where, _, value = line.partition("=")
@@ -53,7 +55,8 @@ def for_uv(settings: dict[str, str]) -> tuple[list[str], dict[str, str]] | None:
 
 def by_uv(packages: list[str]) -> bool:
     """Whether uv has installed them."""
-    same = for_uv(pips_settings())
+    settings = pips_settings()
+    same = None if settings is None else for_uv(settings)
     if same is None:
         return False
     words, variables = same

@@ -66,6 +66,7 @@ def test_another_setting_is_another_run(models, miniwoz, change):
     assert loaded == folders[:1] * 2 and len(Board().rows()) == 2
 
 
+@pytest.mark.slow
 def test_the_board_tells_how_a_model_was_asked(models, miniwoz):
     folders, _ = models
     run(folders[:1], miniwoz, training=None)
@@ -81,6 +82,7 @@ def test_other_training_runs_the_tuned_half_only(models, miniwoz):
     assert [row["task"] for row in Board().rows()] == ["sweep", "sweep, tuned"] and loaded == folders[:1] * 2
 
 
+@pytest.mark.slow
 def test_a_model_that_was_tuned_in_full_is_the_one_that_is_measured(models, miniwoz):
     """Trap: no adapter, so that the score is the base model's."""
     folders, _ = models
