@@ -67,6 +67,7 @@ def its_own(lm, prompt, **options):
     return [token for token in reply if token not in lm.codec.stop_ids]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_family_writes_what_its_own_generate_writes_alone_and_in_a_batch(name):
     """Windows, ALiBi, local attention and recurrent layers were ignored by the tree: training saw one model, decoding

@@ -215,6 +215,7 @@ def test_a_setting_that_differs_from_the_default_of_its_field_is_another_run(mod
     assert loaded == folders[:1] * 2
 
 
+@pytest.mark.slow
 def test_a_sweep_looks_at_dev_unless_told_otherwise_and_names_no_path(models, miniwoz, tmp_path):
     folders, _ = models
     (row,) = run(folders[:1], miniwoz, training=None)
@@ -223,6 +224,7 @@ def test_a_sweep_looks_at_dev_unless_told_otherwise_and_names_no_path(models, mi
     assert str(tmp_path) not in text and row["model"] == "gpt_neox" and row["dialogue_ids"]
 
 
+@pytest.mark.slow
 def test_replies_per_second_are_of_writing_replies_not_of_training_and_perplexity(models, miniwoz, monkeypatch):
     folders, _ = models
     clock, late = time.perf_counter, []
