@@ -26,23 +26,19 @@ TESTING = PYTHONDONTWRITEBYTECODE= TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 LAB_P
 
 install: .venv/installed
 
-# uv where it is installed, unless pip is set up for an index of its own, of which uv would not know.
-# pip would compile the modules on one core, in half of all its time.
+# By uv with pip's settings, else by pip (.ci/install.py). Then the modules are compiled on all cores: but those of tests,
+# and those of which a notebook imports one in a hundred, which are compiled when they are. (Some files are no Python.)
 # torch is pinned without a local version: 2.13.0+cpu satisfies ==2.13.0 and outranks 2.13.0, so that a CPU build is taken
 # where the registry has one. In Colab and Kaggle the notebooks install labkit alone and never touch torch.
-PACKAGES = --quiet --constraint constraints.txt --editable '.[lab,dev]'
+PINNED = --quiet --constraint constraints.txt --editable
 .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found → install one, or make PYTHON=/path/to/python"; exit 2; }
 	@echo "1/3 a virtual environment in .venv, by $(PYTHON)"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	@if command -v uv > /dev/null && test -z "$$($(BIN)/python -m pip config list)"; then \
-		echo "2/3 the pinned packages, by uv"; uv pip install --python $(BIN)/python $(PACKAGES); \
-	else \
-		echo "2/3 the pinned packages, by pip, which takes minutes"; \
-		$(BIN)/python -m pip install --no-compile $(PACKAGES); \
-	fi
+	@echo "2/3 the pinned packages"
+	@$(BIN)/python .ci/install.py $(PINNED) '.[lab,dev]'
 	@echo "3/3 compiling them, so that the first import is fast"
-	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true # some files in wheels are no Python of today
+	@$(BIN)/python -m compileall -qq -j 0 -x '/(tests|transformers/models|plotly/graph_objs)/' .venv/lib || true
 	@touch $@
 
 lab: install
@@ -79,16 +75,18 @@ test-notebooks: install
 	rm -rf build/test
 	$(TESTING) $(BIN)/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=600 $(NOTEBOOKS)
 
+# On the smallest stand-in: that every cell runs is asked here. A workflow runs `test-notebooks` on the one that students get.
 test-students: install
 	rm -rf build/test
-	$(TESTING) $(BIN)/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=600 $(filter notebooks/%,$(NOTEBOOKS))
+	$(TESTING) LAB_MODEL=mini-pythia-500k $(BIN)/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=600 $(filter notebooks/%,$(NOTEBOOKS))
 
 # Notebook 1 in JupyterLab, driven in Debian's Chromium; screenshots in build/browser. Without Chromium it says so and skips.
 test-browser: install
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
 		{ echo "test-browser skipped: no Chromium → apt install chromium"; exit 0; }; \
 	$(BIN)/python -c 'import playwright' 2>/dev/null || \
-		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]' || \
+		$(BIN)/python .ci/install.py $(PINNED) '.[browser,site]' || \
+		$(BIN)/python .ci/install.py $(PINNED) '.[browser]' || \
 		{ echo "test-browser skipped: playwright cannot be installed"; exit 0; }; \
 	$(SITE_PACKAGES) || echo "the site is not tested: its packages cannot be installed"; \
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -rs tests/browser
@@ -109,9 +107,9 @@ classic: .venv-classic/installed
 test-hub: install
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python tests/hub/run.py
 
-# With a shorter train split, which no cell of these sizes looks at.
+# With a shorter train split, which no cell of these sizes looks at, and layers a quarter as wide; a workflow runs `test-hub`.
 test-hub-solutions: install
-	PYTHONDONTWRITEBYTECODE= HUB_TRAIN=1000 $(BIN)/python tests/hub/run.py $(filter solutions/%,$(NOTEBOOKS))
+	PYTHONDONTWRITEBYTECODE= HUB_TRAIN=1000 HUB_WIDTH=128 $(BIN)/python tests/hub/run.py $(filter solutions/%,$(NOTEBOOKS))
 
 # On a machine with a GPU, in under 8 minutes on one card: kernels, families, memory plan, speeds, resume, notebooks; the
 # table at the end is for labkit/course/results.md. It installs nothing: there the torch must be the one for the card.
@@ -184,7 +182,7 @@ build/executed/index.html: $(wildcard solutions/*.ipynb labkit/*.py labkit/*/*.p
 	$(BIN)/labkit preflight --html build/executed --profiles smoke
 
 SITE_PACKAGES = $(BIN)/python -c 'import sphinx_book_theme, myst_nb' 2>/dev/null || \
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[site]'
+	$(BIN)/python .ci/install.py $(PINNED) '.[site]'
 
 # The README's picture of the decoding lab, taken anew by its browser test; needs Chromium.
 picture: install

@@ -6,7 +6,7 @@ Each runs under nbmake in a process of its own, JOBS of them at once (2 unless t
 the long ones.  HOME is empty: those that start first download side by side what the others find in the cache.  A
 notebook passes if no cell fails, the card says READY and nothing that it prints names a stand-in.  Time and peak memory
 of each are written to build/hub/measured.json; JOBS=1 measures each on a machine of its own. The train split is as
-long as MultiWOZ's, or HUB_TRAIN dialogues.
+long as MultiWOZ's, or HUB_TRAIN dialogues; the model is as wide as pythia-70m, or HUB_WIDTH.
 """
 
 import json
@@ -70,7 +70,8 @@ def main(names: list[str]) -> int:
         shutil.rmtree(BUILD / stale, ignore_errors=True)
     (BUILD / "home").mkdir(parents=True)
     train = int(os.environ.get("HUB_TRAIN", world.TRAIN))
-    made = world.build(BUILD / f"world-{train}", train)
+    width = int(os.environ.get("HUB_WIDTH", world.PYTHIA_70M["hidden_size"]))
+    made = world.build(BUILD / f"world-{train}-{width}", train, width=width)
     rows = []
     with server.serve(made) as hub, ThreadPoolExecutor(int(os.environ.get("JOBS", "2"))) as pool:
         variables = environment(hub.url, made / "pins.json")

@@ -34,10 +34,13 @@ FILES = {"train": 17, "dev": 2, "test": 2}  # of the original repository
 TRAIN = 8437  # dialogues of the real train split
 
 
-def build(folder: Path, train: int = TRAIN, multiwoz: Path = SHARED) -> Path:
-    """Write what `server.serve` serves to `folder`, and the corpus' pins beside it (`folder`/pins.json); once."""
+def build(folder: Path, train: int = TRAIN, multiwoz: Path = SHARED, width: int = PYTHIA_70M["hidden_size"]) -> Path:
+    """Write what `server.serve` serves to `folder`, and the corpus' pins beside it (`folder`/pins.json); once.
+
+    A smaller `width` of pythia-70m leaves its layers, heads, vocabulary and files as they are.
+    """
     if not (folder / "pins.json").is_file():
-        model(folder / "models" / MODEL / "main")
+        model(folder / "models" / MODEL / "main", hidden_size=width, intermediate_size=4 * width)
         model(folder / "models" / SMALLER / "main", **PYTHIA_14M)
         raw = corpus(multiwoz, train)
         write_parquet(raw, folder / "datasets" / DATASET)

@@ -63,6 +63,7 @@ def rows():
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+@pytest.mark.slow
 def test_conversations_are_scored_kept_and_read_back(shipped, capsys):
     """`labkit converse`: a row of the board, and a file that --corpus reads; stopped, the same command goes on."""
     from labkit.corpora import load_corpus
@@ -93,6 +94,7 @@ def test_conversations_are_scored_kept_and_read_back(shipped, capsys):
     assert before == after
 
 
+@pytest.mark.slow
 def test_a_grammar_for_own_states_stands_in_every_row_and_is_refused_for_others(shipped, capsys):
     flags = ["--model", "mini-pythia-500k", "--corpus", "miniwoz", "--dialogues", "1", "--patience", "1"]
     flags += ["--max-new-tokens", "2", "--json", "talks.json", "--grammar", "all-said"]
@@ -224,6 +226,7 @@ def test_a_limit_counts_whole_dialogues(shipped, corpus):
     assert sorted(path.name for path in Path().glob("predictions*")) == ["predictions.json", "predictions.run.json"]
 
 
+@pytest.mark.slow
 def test_states_are_looked_up_in_the_corpus_that_is_named(shipped, corpus, monkeypatch, capsys):
     assert generate("--limit", "1", "--format", "db") == 0
     (turns,) = json.loads(Path("predictions.json").read_text()).values()
@@ -259,6 +262,7 @@ def test_a_grammar_is_refused_where_no_state_is_written(shipped, corpus, monkeyp
     assert "has no schema" in capsys.readouterr().err and not Path("predictions.json").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_generation_goes_on_where_it_stopped(shipped, monkeypatch):
     assert generate("--limit", "3") == 0
     whole = json.loads(Path("predictions.json").read_text())

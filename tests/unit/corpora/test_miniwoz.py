@@ -53,6 +53,7 @@ def digest(value):
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_same_bytes_in_another_process_with_another_hash_seed(raw):
     """Trap: an order that comes from a set or from hash() makes every student's corpus a different one."""
     code = "import json, hashlib; from labkit.corpora.miniwoz import generate; "
@@ -238,6 +239,7 @@ def test_database_has_multiwoz_fields(multiwoz_dir):
         assert missing == set(), (domain, missing)
 
 
+@pytest.mark.slow
 def test_written_folder_reads_back_the_same(tmp_path, corpus):
     """Trap: the folder that students open and the corpus in memory drift apart."""
     folder = load_corpus(write(tmp_path / "mini", sizes=SIZES))

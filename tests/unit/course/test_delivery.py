@@ -51,15 +51,24 @@ def attached(wheel, tmp_path_factory):
     return folder.parent
 
 
-@pytest.fixture
-def image(tmp_path):
-    """A function that runs code as a new kernel would, in a folder with nothing but the notebook; the image is new."""
-    preinstalled, home = tmp_path / "preinstalled" / "site-packages", tmp_path / "image"  # dill looks for this name
-    link(preinstalled)
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """An environment with nothing but pip, to be copied: to make one takes as long as a test."""
+    home = tmp_path_factory.mktemp("environment") / "image"
     venv.create(home, with_pip=True)
     (site,) = home.glob("lib/python*/site-packages")
     for own_copy in [*site.glob("setuptools*"), *site.glob("*distutils*"), *site.glob("pkg_resources")]:
         shutil.rmtree(own_copy) if own_copy.is_dir() else own_copy.unlink()  # of Python 3.11; torch wants a newer one
+    return home
+
+
+@pytest.fixture
+def image(environment, tmp_path):
+    """A function that runs code as a new kernel would, in a folder with nothing but the notebook; the image is new."""
+    preinstalled, home = tmp_path / "preinstalled" / "site-packages", tmp_path / "image"  # dill looks for this name
+    link(preinstalled)
+    shutil.copytree(environment, home, symlinks=True)
+    (site,) = home.glob("lib/python*/site-packages")
     (site / "preinstalled.pth").write_text(f"{preinstalled}\n")
     (tmp_path / "content").mkdir()
 
@@ -170,7 +179,7 @@ def indented(code):
     return code.replace("\n", "\n    ")
 
 
-def test_attached_data_are_taken_and_a_clone_needs_no_installation(image, attached, tmp_path):
+def test_attached_data_are_taken_and_a_clone_needs_no_installation(image, tmp_path):
     """Kaggle's inputs: the repository as a folder, MultiWOZ and the model as data."""
     from labkit.corpora.miniwoz import write
 

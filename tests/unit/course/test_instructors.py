@@ -57,6 +57,7 @@ import labkit
 labkit.note("0.a", "refused" if refused else "went out")"""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Python refuses other machines only")
 def test_a_class_is_graded_though_notebooks_break_hang_and_end_their_process(tmp_path, monkeypatch, capsys):
     """One of each: what breaks, what exits, what asks the network, what never ends, what is no notebook."""

@@ -114,6 +114,7 @@ def test_a_prompt_is_labkits_own(run, lm, miniwoz):
     assert run(cases) == expected
 
 
+@pytest.mark.slow
 @node
 def test_logits_and_greedy_replies_are_pytorchs(run, lm, miniwoz):
     """20 tokens each, with the SIMD kernel; the plain one gives the same logits. 20 prompts in tests/browser."""
@@ -224,6 +225,7 @@ def test_weights_come_out_of_a_script_as_they_were_stored(run, tmp_path):
     assert (tmp_path / "0.js").stat().st_size < 0.89 * len(stored), "base64 would be 1.33"
 
 
+@pytest.mark.slow
 def test_the_page_loads_nothing_but_the_weights_beside_it(tmp_path):
     """No address of the outside, and a size that a phone can load."""
     written = live.write_live_page(tmp_path)

@@ -92,6 +92,7 @@ def test_a_notebook_needs_no_kernel_and_no_network_on_the_site(tmp_path):
     assert "widgets" not in shown.metadata and title.source == "# A"
 
 
+@pytest.mark.slow
 def test_a_figure_in_a_frame_of_its_own_takes_plotly_from_the_site(tmp_path):
     """Notebook 4 is a page of 7 MB otherwise, 5 of them a script that stands beside it anyway."""
     dialogue = Dialogue("A1", (), [Turn(USER, "hello")])

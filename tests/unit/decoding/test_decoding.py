@@ -60,21 +60,28 @@ def alone(lm, prompt, **options):
     return reply[:-1] if reply and reply[-1] in lm.codec.stop_ids else reply
 
 
+@pytest.fixture(scope="module")
+def greedy_alone(lm, prompts):
+    return [alone(lm, prompt) for prompt in prompts]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 5, 64])
-def test_greedy_batch_equals_one_at_a_time(lm, prompts, batch_size):
+def test_greedy_batch_equals_one_at_a_time(lm, prompts, greedy_alone, batch_size):
     """Right-padded batched generation gave 23 of 32 continuations that the prompt alone would not have got."""
     replies = generate(lm, prompts, DecodingConfig(max_new_tokens=NEW, batch_size=batch_size))
-    expected = [alone(lm, prompt) for prompt in prompts]
-    assert replies == expected
+    assert replies == greedy_alone
     assert len({len(reply) for reply in replies}) > 3, "the rows should leave at different times"
 
 
+@pytest.mark.slow
 def test_repetition_penalty_counts_the_rows_own_tokens(lm, prompts):
     """Padding must not be penalised, nor the tokens of another row of the same trunk."""
     config = DecodingConfig(max_new_tokens=NEW, repetition_penalty=1.5)
     assert generate(lm, prompts, config) == [alone(lm, prompt, repetition_penalty=1.5) for prompt in prompts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("beams", "settings"), [(2, {}), (4, {"repetition_penalty": 1.3}), (3, {"min_new_tokens": 5})])
 def test_beam_search_equals_one_at_a_time(lm, prompts, beams, settings):
     """Scores over length, how long a finished reply may be challenged, and what the end of the reply counts as."""
@@ -85,6 +92,7 @@ def test_beam_search_equals_one_at_a_time(lm, prompts, beams, settings):
     assert len({len(reply) for reply in replies}) > 3, "some should stop, and some be cut"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"temperature": 1.3, "top_p": 0.95}, {"top_k": 20, "min_p": 0.02}])
 def test_a_seed_gives_the_same_text_in_any_batch_and_order(lm, prompts, settings):
     """One generator for the whole batch makes a reply depend on its neighbours."""
@@ -137,6 +145,7 @@ def contrastive_reference(lm, prompt, k, alpha, steps):
     return reply
 
 
+@pytest.mark.slow
 def test_contrastive_search_equals_the_plain_reference(lm, prompts):
     some, config = prompts[:8], DecodingConfig("contrastive", max_new_tokens=8, top_k=4, penalty_alpha=0.6)
     with torch.inference_mode():
@@ -372,6 +381,7 @@ def test_only_the_repetition_penalty_reads_the_history(lm, prompts, monkeypatch)
     assert len(asked) == NEW
 
 
+@pytest.mark.slow
 def test_a_turn_of_a_long_dialogue_is_not_built_from_its_beginning(lm, monkeypatch):
     """A whole dialogue was built for its last prompt, at every turn: quadratic in its turns."""
     build = import_module("labkit.prompts.build")

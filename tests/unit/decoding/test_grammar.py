@@ -37,6 +37,7 @@ CORPUS = Corpus("small", {}, "test", schema=SCHEMA, database={"hotel": [{"name":
 SAID = Heard(("i want The Gilded Swan, please.", "a train after 17:15"), {})
 
 
+@pytest.mark.slow
 def test_the_annotated_states_are_states_of_the_grammar(miniwoz):
     """A grammar that forbids the truth makes a good model worse; one that allows everything is none."""
     grammar = state_grammar(miniwoz)
@@ -183,6 +184,7 @@ def asked_for(n: int) -> tuple[list[Dialogue], list[Heard]]:
     return dialogues, [Heard.of(one, 0) for one in dialogues]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
 def test_each_prompt_of_a_batch_has_the_values_of_its_own_dialogue(lm, strategy):
     """An untuned model writes anything; with the grammar it writes states, the same in every batch."""
@@ -204,6 +206,7 @@ def test_each_prompt_of_a_batch_has_the_values_of_its_own_dialogue(lm, strategy)
         assert f" {state_text(reply['state'])}\n" in grammar.language(heard)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["state", "changes-db"])
 def test_own_states_of_a_whole_dialogue_are_valid_at_every_turn(miniwoz, lm, format):
     grammar = state_grammar(miniwoz)
@@ -314,30 +317,33 @@ def test_what_was_said_in_a_turn_is_written_once_and_where_it_belongs(text, befo
     assert [line for line in forbidden if f" {line}\n" in language] == []
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "oxmoor, lindholt, 9:05, 10:10, 11:11, danish, moderate, cheap, museum",
-        "to oxmoor to lindholt to oxmoor",
-        "kimchi club kimchi hall kimchi club",
-        "7 7 2 2 1 1",
-        "",
-    ],
-)
+MUCH_WAS_SAID = [
+    "oxmoor, lindholt, 9:05, 10:10, 11:11, danish, moderate, cheap, museum",
+    "to oxmoor to lindholt to oxmoor",
+    "kimchi club kimchi hall kimchi club",
+    "7 7 2 2 1 1",
+    "",
+]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [{}, {"train": {"departure": "oxmoor", "leaveat": "9:05"}, "hotel": {}}])
-def test_there_is_always_a_way_on_however_much_was_said(lm, text, before):
-    """More values than slots for them: a line without a way on would stop a whole batch."""
+def test_there_is_always_a_way_on_however_much_was_said(lm, before):
+    """More values than slots for them: a line without a way on would stop a whole batch. Each text is in it twice."""
     grammar = state_grammar(TOWN, all_said=True)
-    heard = [Heard((text,), before)]
-    prompt = lm.codec.encode(f"user> {text}\nstate>")
-    for seed in range(2):
-        config = DecodingConfig("sample", temperature=3.0, max_new_tokens=150, seed=seed)
-        apply = grammar.filter(lm.codec, heard, changes=True)
-        (ids,) = generate(lm, [prompt], config, filters=[apply])
+    texts = MUCH_WAS_SAID * 2
+    heard = [Heard((text,), before) for text in texts]
+    prompts = [lm.codec.encode(f"user> {text}\nstate>") for text in texts]
+    config = DecodingConfig("sample", temperature=3.0, max_new_tokens=150)
+    apply = grammar.filter(lm.codec, heard, changes=True)
+    written = generate(lm, prompts, config, filters=[apply])
+    for text, one, ids in zip(texts, heard, written, strict=True):
         line = f" {lm.codec.decode(ids)}\n"
-        assert len(ids) == 150 or line in grammar.language(heard[0], changes=True)
+        assert len(ids) == 150 or line in grammar.language(one, changes=True), text
+    assert any(len(ids) < 150 for ids in written)
 
 
+@pytest.mark.slow
 def test_true_changes_can_nearly_all_be_written_where_all_that_was_said_has_to_be(miniwoz):
     """A rule that forbids the truth is no help; those of whole states are as before."""
     said, all_said = state_grammar(miniwoz, only_said=True), state_grammar(miniwoz, all_said=True)

@@ -47,6 +47,7 @@ def read(monkeypatch):
     return counted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "format", "states"),
     [("greedy", "turns", "user"), ("beam", "db", "user"), ("greedy", "changes-db", "own")],

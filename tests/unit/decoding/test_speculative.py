@@ -28,6 +28,7 @@ def pair(request):
     return lm, draft
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ahead", [1, 3, 20])
 @pytest.mark.parametrize("options", [{}, {"repetition_penalty": 1.3}, {"min_new_tokens": 9}])
 def test_greedy_text_is_what_the_model_writes_alone(pair, ahead, options):

@@ -140,6 +140,7 @@ def asked_of(monkeypatch, lm, grammar, corpus):
     return asked, used
 
 
+@pytest.mark.slow
 def test_a_template_that_takes_tools_gets_their_schemas_and_the_result_as_a_tool(monkeypatch, miniwoz, grammar):
     lm = language_model("neox")
     lm.model.config.max_position_embeddings = 4096
@@ -151,6 +152,7 @@ def test_a_template_that_takes_tools_gets_their_schemas_and_the_result_as_a_tool
     assert after.endswith(f"[assistant] {used.call}\n[tool] {used.result}\n[assistant] ")
 
 
+@pytest.mark.slow
 def test_another_template_is_told_the_functions_by_the_system(monkeypatch, miniwoz, grammar):
     lm = language_model("neox")
     lm.model.config.max_position_embeddings = 4096

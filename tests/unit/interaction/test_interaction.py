@@ -122,6 +122,7 @@ def found_again(corpus, scores):
     return n_found / n_spoken
 
 
+@pytest.mark.slow
 def test_what_the_user_means_stands_in_its_words(miniwoz, played):
     """Trap: a policy that reads acts does not prove the sentences; a second tagger must find the values again."""
     assert found_again(miniwoz, played["rules"]) >= 0.95
@@ -131,6 +132,7 @@ def test_what_the_user_means_stands_in_its_words_on_multiwoz(multiwoz):
     assert found_again(multiwoz, converse(RulePolicy(multiwoz), multiwoz, dialogues=GOALS)) >= 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 7])
 def test_the_same_seed_gives_the_same_conversations_whatever_the_batch(miniwoz, played, size):
     classifier = ActClassifier.of(miniwoz, "test")
@@ -447,6 +449,7 @@ def test_states_of_the_user_are_named_wherever_a_score_stands(played):
     assert scores.to_record()["states"] == "user"
 
 
+@pytest.mark.slow
 def test_explain_says_why(played):
     scores = played["eager"]
     failed = next(one.key for one in scores.conversations if one.success and not one.strict_success)

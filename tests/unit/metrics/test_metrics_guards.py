@@ -70,6 +70,7 @@ def _scores_or_says(corpus, predictions):
         text.encode("utf-8")
 
 
+@pytest.mark.slow
 @SOME
 @given(data=st.data())
 @pytest.mark.parametrize("name", ["goals", "booked", "database", "schema"])

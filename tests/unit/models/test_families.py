@@ -67,6 +67,7 @@ def its_own(lm, prompt, **options):
     return [token for token in reply if token not in lm.codec.stop_ids]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_family_writes_what_its_own_generate_writes_alone_and_in_a_batch(name):
     """Windows, ALiBi, local attention and recurrent layers were ignored by the tree: training saw one model, decoding
@@ -98,6 +99,7 @@ def test_every_family_of_the_table_is_proved():
     assert set(families.FAMILIES) == {model_type for model_type, _ in CASES.values()} - {"openai-gpt"}
 
 
+@pytest.mark.slow
 def test_the_cases_reach_both_ways_and_every_reason():
     """Without it, a table that sends all families through `generate` would pass."""
     routes = {name: route_of(case(name).base) for name in CASES}
@@ -293,6 +295,7 @@ def texts(codec, **options):
     return [codec.tokenizer.decode(prompt.input_ids) for prompt in prompts(DIALOGUE, codec, chat=True, **options)]
 
 
+@pytest.mark.slow
 def test_a_chat_prompt_is_the_models_own_format_and_not_the_labs(codec):
     first, second, _ = texts(codec, instruction="be a\nclerk")
     assert first == f"<system>be a clerk</s>\n<user>{SAID[0]}</s>\n<assistant>"
@@ -311,6 +314,7 @@ def test_a_chat_prompt_loses_its_oldest_exchange_and_keeps_instruction_and_last_
     assert texts(codec, max_length=1)[2] == f"<user>{SAID[4]}</s>\n<assistant>"
 
 
+@pytest.mark.slow
 def test_a_model_without_a_template_and_a_template_that_refuses_are_one_line(codec):
     plain = TextCodec(family("gpt_neox")[1])
     with pytest.raises(LabError, match="instruction-tuned"):
@@ -322,14 +326,19 @@ def test_a_model_without_a_template_and_a_template_that_refuses_are_one_line(cod
         prompts(DIALOGUE, plain, chat=True, instruction="be a clerk")
 
 
+@pytest.mark.parametrize("tried", [True, pytest.param(False, marks=[pytest.mark.long, pytest.mark.slow])])
 @pytest.mark.parametrize(
     "template",
     ["{{ messages + ' ' }}", "{{ 1 / 0 }}", "{{ messages[99].content }}", "{{ 2.0 ** 99999 }}",
      "{{ raise_exception('') }}", "\ud83d",
      "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{% for %}", "{{ 'a' * 3000000 }}"],
 )  # fmt: skip
-def test_a_template_that_fails_is_one_line(template):
-    """TypeError, ZeroDivisionError, RecursionError and OverflowError were tracebacks; so was half an emoji."""
+def test_a_template_that_fails_is_one_line(template, tried, monkeypatch):
+    """TypeError, ZeroDivisionError, RecursionError and OverflowError were tracebacks; so was half an emoji.
+
+    The trial in another process, which takes a second, is left out where the template counts as tried.
+    """
+    monkeypatch.setattr("labkit.prompts.template._TRIED", {(template, False): True} if tried else {})
     codec = TextCodec(family("gpt_neox")[1])
     codec.tokenizer.chat_template = template
     with pytest.raises(LabError, match="chat template") as error:

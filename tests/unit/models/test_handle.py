@@ -74,6 +74,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("end", ENDS)
 def test_however_a_training_ends_its_handle_is_the_base_model_again(end, kind, corpus, tmp_path):
@@ -91,6 +92,7 @@ def test_however_a_training_ends_its_handle_is_the_base_model_again(end, kind, c
     assert not lm.has_adapter and lm.adapter is None
 
 
+@pytest.mark.slow
 def test_second_run_of_a_stopped_training_cell_goes_on(corpus, tmp_path):
     """Notebook 2: press Stop while it trains, run the cell again, with `base` loaded once further up."""
     lm = tiny_lm()
@@ -103,6 +105,7 @@ def test_second_run_of_a_stopped_training_cell_goes_on(corpus, tmp_path):
     assert stopped.history == whole.history
 
 
+@pytest.mark.slow
 def test_an_untuned_handle_answers_untuned_after_an_adapter_was_loaded_from_it(corpus, tmp_path):
     lm = tiny_lm()
     before = state(lm)
@@ -253,6 +256,7 @@ def test_a_pad_token_without_a_row_is_not_used(tmp_path):
     assert lm.codec.pad_id < lm.base.get_input_embeddings().num_embeddings
 
 
+@pytest.mark.slow
 def test_a_pattern_for_modules_that_never_ends_is_one_line():
     with pytest.raises(LabError, match="takes too long"):
         lora_targets(tiny_lm().model, "(.|.)*[A-Z]")

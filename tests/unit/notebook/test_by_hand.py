@@ -99,6 +99,7 @@ class Stopper(TrainerCallback):
         return stop_when_stalled(state, control, self.patience)
 
 
+@pytest.mark.slow
 def test_a_callback_of_ones_own_ends_the_run_and_belongs_to_it(tmp_path):
     dialogues = [plain_dialogue(f"{n}.json", 3) for n in range(6)]
     corpus = Corpus("tiny", {"train": dialogues, "dev": dialogues[:2]}, "test")

@@ -40,6 +40,7 @@ def test_every_notebook_has_its_source():
     assert [path.name[0] for path in SOURCES] == list("0123456")
 
 
+@pytest.mark.slow
 def test_student_notebooks_are_what_release_makes():
     release(ROOT / "solutions", ROOT / "notebooks", check=True)
 

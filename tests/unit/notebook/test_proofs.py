@@ -1,7 +1,9 @@
 """Every checker is proved, in one shape for all notebooks: right answers written in two ways pass, plausible wrong ones
 get their message, and a student's blank, raising or endless code ends in a message, never in a traceback.
 
-The answers stand in `tests/support/proofs_N.py`; an exercise that no table proves fails here.
+The answers stand in `tests/support/proofs_N.py`; an exercise that no table proves fails here. The first right and the
+first wrong answer are judged as a student's is, in a process of its own; that takes ten times as long as the check, so
+the others are judged in this process, and `make test-long` compares both for all of them.
 """
 
 from contextlib import suppress
@@ -9,7 +11,7 @@ from contextlib import suppress
 import pytest
 from proofs import RIGHT_ANSWERS, WRONG_ANSWERS
 
-from labkit.notebook.exercises import BLANK, RAISED, RIGHT, WRONG, every_exercise, judge
+from labkit.notebook.exercises import BLANK, RAISED, RIGHT, WRONG, every_exercise, judge, judging
 from labkit.notebook.exercises.catalogue import retired_exercises
 
 EXERCISES = every_exercise() | retired_exercises()  # an earlier version's notebooks still check the latter
@@ -20,9 +22,20 @@ function = pytest.mark.parametrize("id", FUNCTIONS)
 
 
 def each(answers):
-    """One test for each answer of a table."""
-    cases = [pytest.param(id, answer, id=f"{id}-{n}") for id, some in answers.items() for n, answer in enumerate(some)]
-    return pytest.mark.parametrize(("id", "answer"), cases)
+    """One test for each answer of a table, with the function that judges it."""
+    cases = []
+    for id, some in answers.items():
+        for n, answer in enumerate(some):
+            how = judge_here if n else judge
+            cases.append(pytest.param(how, id, answer, id=f"{id}-{n}"))
+    return pytest.mark.parametrize(("judge", "id", "answer"), cases)
+
+
+def judge_here(id, answer):
+    """`judge`, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judging, "isolated", lambda work, seconds: work(lambda call: None))
+        return judge(id, answer)
 
 
 @every
@@ -35,7 +48,7 @@ def test_no_table_proves_an_exercise_that_is_gone():
 
 
 @each(RIGHT_ANSWERS)
-def test_right(id, answer):
+def test_right(judge, id, answer):
     verdict = judge(id, answer)
     assert verdict.outcome == RIGHT and verdict.message, verdict
     assert "in place" not in verdict.message  # a checker's own object may look changed: a copied method is another one
@@ -43,7 +56,7 @@ def test_right(id, answer):
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @each(WRONG_ANSWERS)
-def test_wrong_and_why(id, answer):
+def test_wrong_and_why(judge, id, answer):
     wrong, words = answer
     verdict = judge(id, wrong)
     assert verdict.outcome == WRONG and words in verdict.message, verdict
@@ -69,7 +82,7 @@ def begun(*args):
 @function
 def test_function_that_does_nothing_is_blank_not_wrong(id):
     for blank in (released, begun, lambda *_: None, lambda *_: ..., lambda *_: ... + 1):
-        assert judge(id, blank).outcome == BLANK
+        assert judge_here(id, blank).outcome == BLANK
 
 
 @function
@@ -78,7 +91,7 @@ def test_forgotten_return_is_said(id):
         result = list(args)
         result.append(1)
 
-    assert judge(id, forgetful).outcome == WRONG and "return" in judge(id, forgetful).message
+    assert judge_here(id, forgetful).outcome == WRONG and "return" in judge_here(id, forgetful).message
 
 
 def raising(*_):
@@ -87,7 +100,7 @@ def raising(*_):
 
 @function
 def test_raising_code_gets_its_own_line_and_no_traceback(id):
-    verdict = judge(id, raising)
+    verdict = judge_here(id, raising)
     assert verdict.outcome == RAISED and "KeyError" in verdict.message and '{}["missing key"]' in verdict.message
 
 
@@ -112,7 +125,7 @@ def test_a_wrong_value_gets_the_line_that_returned_it(id):
             return nowhere
         return None
 
-    verdict = judge(id, astray)
+    verdict = judge_here(id, astray)
     assert verdict.outcome == RAISED or f"line {astray.__code__.co_firstlineno + 3} of your cell" in verdict.message
     assert verdict.outcome == RAISED or "`return nowhere`" in verdict.message
 
@@ -120,8 +133,8 @@ def test_a_wrong_value_gets_the_line_that_returned_it(id):
 @function
 def test_nonsense_results_are_no_crash_of_the_checker(id):
     for nonsense in ("a text", {"a": 1}, [[1], [2, 3]], float("nan"), object()):
-        assert judge(id, lambda *_, value=nonsense: value).outcome in (WRONG, RAISED)
-    assert judge(id, 3).outcome == WRONG  # the function was called instead of given
+        assert judge_here(id, lambda *_, value=nonsense: value).outcome in (WRONG, RAISED)
+    assert judge_here(id, 3).outcome == WRONG  # the function was called instead of given
 
 
 @pytest.mark.parametrize("id", [id for id, task in EXERCISES.items() if task.choices])
@@ -130,3 +143,13 @@ def test_every_choice_is_explained_and_all_but_one_are_wrong(id):
     assert sorted(verdict.outcome for verdict in verdicts) == sorted([RIGHT] + [WRONG] * (len(verdicts) - 1))
     assert len({verdict.message for verdict in verdicts}) == len(verdicts)
     assert all(len(verdict.message.split()) >= 8 for verdict in verdicts)
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_every_answer_gets_the_same_verdict_in_a_process_of_its_own():
+    right = [(id, answer) for id, answers in RIGHT_ANSWERS.items() for answer in answers]
+    wrong = [(id, answer) for id, answers in WRONG_ANSWERS.items() for answer, _ in answers]
+    differ = [(id, answer) for id, answer in right + wrong if judge(id, answer) != judge_here(id, answer)]
+    assert not differ

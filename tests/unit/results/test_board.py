@@ -118,6 +118,7 @@ board.add({"task": "third"})
 """
 
 
+@pytest.mark.slow
 def test_a_real_quota_in_the_middle_of_a_row_costs_that_row_only(tmp_path):
     """The kernel writes a part of the row and then refuses; nothing of it may stay, now or when the file is closed."""
     run = subprocess.run([sys.executable, "-c", QUOTA, str(tmp_path)], capture_output=True, text=True)
@@ -375,6 +376,7 @@ def test_a_notebook_that_was_run_twice_fills_no_second_row(tmp_path):
     assert len(board.figure().data[0].x) == 1 and len(board.rows()) == len(board.table()) == 3
 
 
+@pytest.mark.slow
 def test_the_height_of_the_figure_follows_its_rows_and_no_label_is_there_twice(tmp_path):
     board = Board(tmp_path)
     heights = []
@@ -407,13 +409,20 @@ def test_a_line_that_is_no_row_is_said_and_costs_no_view(line, tmp_path, capsys)
     all_views(board, tmp_path)
 
 
+TOGETHER = [ODD_VALUES]  # on one board, which is drawn once
+IN_LONG = [pytest.mark.long, pytest.mark.slow]
+ONE_BY_ONE = pytest.param([[value] for value in ODD_VALUES], marks=IN_LONG, id="one by one")
+
+
+@pytest.mark.parametrize("boards", [pytest.param(TOGETHER, id="together"), ONE_BY_ONE])
 @pytest.mark.parametrize("name", sorted(lines.EXPECTED))
-def test_a_value_of_another_type_costs_no_view(name, tmp_path):
-    for number, value in enumerate(ODD_VALUES):
+def test_a_value_of_another_type_costs_no_view(name, boards, tmp_path):
+    for number, values in enumerate(boards):
         board = Board(tmp_path / str(number))
         board.add(row())
-        board.path.write_text(json.dumps(row() | {name: value}, default=str) + "\n" + board.path.read_text())
-        assert len(board.rows()) == 2
+        odd = [json.dumps(row() | {name: value}, default=str) + "\n" for value in values]
+        board.path.write_text("".join(odd) + board.path.read_text())
+        assert len(board.rows()) == 1 + len(values)
         all_views(board, tmp_path / str(number))
 
 
@@ -456,6 +465,7 @@ def test_a_row_that_json_cannot_hold_is_one_line_and_half_an_emoji_is_kept(tmp_p
     all_views(board, tmp_path)
 
 
+@pytest.mark.slow
 def test_time_grows_with_the_rows_and_not_with_their_square(tmp_path):
     """Eight times the rows: about eight times as long, where it was 64. A page shows no more than it can."""
     spent = {}

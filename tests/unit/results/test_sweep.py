@@ -66,6 +66,7 @@ def test_another_setting_is_another_run(models, miniwoz, change):
     assert loaded == folders[:1] * 2 and len(Board().rows()) == 2
 
 
+@pytest.mark.slow
 def test_the_board_tells_how_a_model_was_asked(models, miniwoz):
     folders, _ = models
     run(folders[:1], miniwoz, training=None)
@@ -81,6 +82,7 @@ def test_other_training_runs_the_tuned_half_only(models, miniwoz):
     assert [row["task"] for row in Board().rows()] == ["sweep", "sweep, tuned"] and loaded == folders[:1] * 2
 
 
+@pytest.mark.slow
 def test_a_model_that_was_tuned_in_full_is_the_one_that_is_measured(models, miniwoz):
     """Trap: no adapter, so that the score is the base model's."""
     folders, _ = models
@@ -213,6 +215,7 @@ def test_a_setting_that_differs_from_the_default_of_its_field_is_another_run(mod
     assert loaded == folders[:1] * 2
 
 
+@pytest.mark.slow
 def test_a_sweep_looks_at_dev_unless_told_otherwise_and_names_no_path(models, miniwoz, tmp_path):
     folders, _ = models
     (row,) = run(folders[:1], miniwoz, training=None)
@@ -221,12 +224,15 @@ def test_a_sweep_looks_at_dev_unless_told_otherwise_and_names_no_path(models, mi
     assert str(tmp_path) not in text and row["model"] == "gpt_neox" and row["dialogue_ids"]
 
 
+@pytest.mark.slow
 def test_replies_per_second_are_of_writing_replies_not_of_training_and_perplexity(models, miniwoz, monkeypatch):
     folders, _ = models
+    clock, late = time.perf_counter, []
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + sum(late))
 
     def slow(function):
         def waited(*args, **options):
-            time.sleep(5)
+            late.append(1000)  # seconds on the clock, and none of the test's
             return function(*args, **options)
 
         return waited
@@ -235,9 +241,10 @@ def test_replies_per_second_are_of_writing_replies_not_of_training_and_perplexit
     monkeypatch.setattr(module, "reply_perplexity", slow(module.reply_perplexity))
     rows = run(folders[:1], miniwoz)
     replies = sum(len(dialogue.bot_turns) for dialogue in miniwoz["dev"][:2])
+    assert len(late) == 3
     for row in rows:
-        assert row["seconds"] < 5
-        assert row["speed"]["replies_per_second"] > replies / 5, "the waiting is in it"
+        assert row["seconds"] < 1000
+        assert row["speed"]["replies_per_second"] > replies / 1000, "the waiting is in it"
 
 
 def test_a_sweep_over_no_dialogues_is_refused(miniwoz):

@@ -637,6 +637,7 @@ def test_a_higher_order_loses_for_lack_of_data_with_add_one_and_hardly_with_the_
 # --- neighbours of many vectors ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_neighbours_of_many_vectors_are_nearly_the_exact_ones():
     maps = importlib.import_module("labkit.structure.maps")
     draw = np.random.default_rng(0)

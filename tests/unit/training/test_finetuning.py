@@ -16,7 +16,7 @@ from labkit.corpora.types import Corpus
 from labkit.decoding.generate import next_token_logits
 from labkit.errors import LabError
 from labkit.machine.hardware import GIB, hardware
-from labkit.models import attach_adapter, load_adapter, load_model, merge, save_model
+from labkit.models import LanguageModel, attach_adapter, load_adapter, load_model, merge, save_model
 from labkit.models.likelihood import target_loss
 from labkit.prompts.build import examples
 from labkit.prompts.sequences import Example
@@ -68,6 +68,7 @@ def test_one_pass_a_dialogue_is_turn_by_turn(family: str) -> None:
     torch.testing.assert_close(total("dialogues", 1), total("turns", 4))  # with padding
 
 
+@pytest.mark.slow
 def test_gradient_accumulation_is_one_large_batch(corpus: Corpus, tmp_path: Path) -> None:
     """Trap: the mean of batch means, which weighs a token in a short batch more."""
     one = replace(TINY, max_steps=1, batch_size=4, eval_steps=0, warmup_steps=0)
@@ -76,6 +77,7 @@ def test_gradient_accumulation_is_one_large_batch(corpus: Corpus, tmp_path: Path
     assert finetune(tiny_lm(), corpus, many, tmp_path / "many").history[0]["loss"] == pytest.approx(first, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_training_learns_and_gives_the_base_model_back(corpus: Corpus, tmp_path: Path) -> None:
     """Trap: zero-shot numbers computed after training with the adapter still on the model."""
     lm = tiny_lm()
@@ -87,6 +89,7 @@ def test_training_learns_and_gives_the_base_model_back(corpus: Corpus, tmp_path:
     assert 0 < result.trainable < result.total and result.tokens_per_second > 0
 
 
+@pytest.mark.slow
 def test_saved_adapter_is_the_trained_one(corpus: Corpus, tmp_path: Path) -> None:
     lm = tiny_lm()
     save_model(lm, tmp_path / "base")
@@ -96,12 +99,14 @@ def test_saved_adapter_is_the_trained_one(corpus: Corpus, tmp_path: Path) -> Non
     assert not torch.allclose(tuned.model(ids).logits, lm.model(ids).logits, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_full_finetuning_saves_a_model(corpus: Corpus, tmp_path: Path) -> None:
     result = finetune(tiny_lm(), corpus, replace(TINY, full_finetune=True), tmp_path)
     assert result.trainable == result.total
     assert load_model(str(tmp_path)).n_parameters == result.total
 
 
+@pytest.mark.slow
 def test_finished_run_is_returned_and_another_configuration_refused(corpus: Corpus, tmp_path: Path) -> None:
     first = finetune(tiny_lm(), corpus, TINY, tmp_path)
     stamp = (tmp_path / "adapter_model.safetensors").stat().st_mtime_ns
@@ -145,6 +150,7 @@ def _interrupted_at(step: int, call) -> None:
         trainer.target_loss = original
 
 
+@pytest.mark.slow
 def test_half_written_checkpoint_is_passed_over(corpus: Corpus, tmp_path: Path) -> None:
     """Trap: a process killed while it saved leaves a folder that Trainer would load."""
     with pytest.raises(LabError):
@@ -208,6 +214,7 @@ def test_a_reporter_that_is_not_there_is_one_line(name: str, corpus: Corpus, tmp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_reports_go_to_tensorboard(corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
     pytest.importorskip("tensorboardX", reason="no TensorBoard writer is installed")
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
@@ -216,6 +223,7 @@ def test_reports_go_to_tensorboard(corpus: Corpus, tmp_path: Path, monkeypatch) 
     assert b"eval/loss" in events.read_bytes()
 
 
+@pytest.mark.slow
 def test_out_of_memory_names_the_smallest_change(corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
     def full(*_, **__):
         raise torch.OutOfMemoryError("tried to allocate 2 GiB")
@@ -225,6 +233,14 @@ def test_out_of_memory_names_the_smallest_change(corpus: Corpus, tmp_path: Path,
         finetune(tiny_lm(), corpus, TINY, tmp_path)
 
 
+@pytest.fixture(scope="module")
+def larger_lm() -> LanguageModel:
+    size = SHAPE | {"vocab_size": 8192, "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
+    model = GPTNeoXForCausalLM(GPTNeoXConfig(**size | {"num_hidden_layers": 6}))
+    return replace(tiny_lm(), model=model, stand_in=False)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "memory_mb", "said"),
     [
@@ -236,15 +252,14 @@ def test_out_of_memory_names_the_smallest_change(corpus: Corpus, tmp_path: Path,
         ({"batch_size": 8}, 50, "choose a smaller model"),
     ],
 )
-def test_what_fits_is_the_memory_plan(change: dict, memory_mb: int, said: str, monkeypatch) -> None:
+def test_what_fits_is_the_memory_plan(change: dict, memory_mb: int, said: str, larger_lm, monkeypatch) -> None:
     """Trap: advice that was not checked, and fails as well. The device is a made-up one."""
-    size = SHAPE | {"vocab_size": 8192, "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
-    lm = replace(tiny_lm(), model=GPTNeoXForCausalLM(GPTNeoXConfig(**size | {"num_hidden_layers": 6})), stand_in=False)
     device = replace(hardware(), gpu_memory_gb=(memory_mb + 500) * 1e6 / GIB)
     monkeypatch.setattr("labkit.training.advice.hardware", lambda: device)
-    assert smaller(lm, FinetuneConfig(**change)).startswith(said)
+    assert smaller(larger_lm, FinetuneConfig(**change)).startswith(said)
 
 
+@pytest.mark.slow
 def test_trained_embeddings_are_in_the_adapter_and_not_in_the_base(corpus: Corpus, tmp_path: Path) -> None:
     """A stand-in's placeholders were never seen in pre-training: a LoRA alone cannot tell them apart."""
     lm = tiny_lm()
@@ -291,6 +306,7 @@ def test_four_bits_train_in_what_this_cpu_is_fast_in(monkeypatch, speedup, dtype
 WATCHED = replace(TINY, max_steps=8, eval_steps=2, score_dialogues=2, metric_for_best_model="bleu")
 
 
+@pytest.mark.slow
 def test_validation_scores_replies_of_the_dev_split_only(corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
     """Traps: scores on test dialogues; a figure that is told only at the end; a score lost on its way."""
     decoding = import_module("labkit.decoding.predict")
@@ -308,6 +324,7 @@ def test_validation_scores_replies_of_the_dev_split_only(corpus: Corpus, tmp_pat
     assert told == sorted(told) and len(told) > 4 and told[-1] == len(result.history)
 
 
+@pytest.mark.slow
 def test_a_score_of_ones_own_chooses_the_adapter_and_stops_the_run(corpus: Corpus, tmp_path: Path) -> None:
     """Traps: a score that is shown and decides nothing; one that nobody gave."""
     given, seen = iter([2.0, 1.0, 9.0, 9.0]), []
@@ -335,6 +352,7 @@ def _scripted(monkeypatch, scores: list[float]) -> None:
     monkeypatch.setattr(run, "validation_scores", score)
 
 
+@pytest.mark.slow
 def test_the_best_adapter_is_kept_and_a_run_that_gets_no_better_stops(
     corpus: Corpus, tmp_path: Path, monkeypatch
 ) -> None:
@@ -355,6 +373,7 @@ def test_the_best_adapter_is_kept_and_a_run_that_gets_no_better_stops(
     assert (tmp_path / "again" / "adapter_model.safetensors").read_bytes() == weights["early"]
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_its_early_stop_does_not_train_on(corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
     """Trap: transformers resumes past the stop, and may find another best adapter there."""
     _scripted(monkeypatch, [3, 2, 1, 99, 99])
@@ -366,6 +385,7 @@ def test_a_run_killed_after_its_early_stop_does_not_train_on(corpus: Corpus, tmp
     assert (tmp_path / "adapter_model.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_bot_learns_with_what_its_states_find(corpus: Corpus, tmp_path: Path) -> None:
     """The look-up is read and never learnt; without a database the run does not begin."""
     from labkit.training.data import dataset_of

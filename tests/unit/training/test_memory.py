@@ -40,6 +40,7 @@ def test_the_plan_is_what_this_cpu_takes():
         assert row["planned"] == pytest.approx(row["measured"], rel=0.15), row
 
 
+@pytest.mark.slow
 def test_weights_adapter_and_optimiser_are_those_of_the_run(tmp_path, miniwoz):
     """Trap: a plan whose parts are right in sum only. The stand-in's embeddings are trained, too."""
     plan = plan_memory("mini-pythia-500k", bits=32, batch=2, length=128)

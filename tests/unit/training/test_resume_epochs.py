@@ -49,13 +49,21 @@ KINDS = {
 }
 
 
+IN_LATER_EPOCHS = [  # in the middle of the second; `make test-long` stops where the first and the second end, too
+    pytest.param((7,), id="once"),
+    pytest.param((5, 10), id="where an epoch ends", marks=[pytest.mark.long, pytest.mark.slow]),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", IN_LATER_EPOCHS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_interrupted_in_a_later_epoch_goes_on_to_the_same_bytes(kind, corpus, tmp_path):
+def test_a_run_interrupted_in_a_later_epoch_goes_on_to_the_same_bytes(kind, steps, corpus, tmp_path):
     """The length-grouped order was drawn from torch's global generator: other rows from the second epoch on."""
     lm = tiny_lm()
     config = replace(EPOCHS, **KINDS[kind])
     finetune(lm, corpus, config, tmp_path / "whole")
-    for step in (5, 7, 10):
+    for step in steps:
         out = tmp_path / f"stopped at {step}"
         with pytest.raises(Interrupted):
             finetune(lm, corpus, config, out, watch=stop_at(step))
@@ -64,8 +72,20 @@ def test_a_run_interrupted_in_a_later_epoch_goes_on_to_the_same_bytes(kind, corp
         assert weights(out) == weights(tmp_path / "whole"), step
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant", "constant_with_warmup"])
-@pytest.mark.parametrize("kept", [{}, {"eval_steps": 3, "metric_for_best_model": "loss"}, {"full_finetune": True}])
+SCHEDULES = ("cosine", "linear", "constant", "constant_with_warmup")
+KEPT = ({}, {"eval_steps": 3, "metric_for_best_model": "loss"}, {"full_finetune": True})
+
+
+def every_schedule_and_every_kind_once():
+    """`make test-long` has each with each."""
+    for schedule in SCHEDULES:
+        for kept in KEPT:
+            in_long = schedule != "constant" and kept
+            yield pytest.param(schedule, kept, marks=[pytest.mark.long, pytest.mark.slow] if in_long else ())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("schedule", "kept"), every_schedule_and_every_kind_once())
 def test_killed_after_its_last_step_a_run_trains_no_further_step(schedule, kept, corpus, tmp_path):
     """Each further call trained one step more; with a constant rate the weights changed."""
     lm = tiny_lm()
@@ -83,6 +103,7 @@ def test_killed_after_its_last_step_a_run_trains_no_further_step(schedule, kept,
     ]
 
 
+@pytest.mark.slow
 def test_a_result_without_its_weights_is_no_finished_run(corpus, tmp_path, capsys):
     """result.json there, weights gone: the call said done, and no adapter was there."""
     lm = tiny_lm()
@@ -117,6 +138,7 @@ def whole_and_stopped(corpus, tmp_path_factory) -> tuple[Path, Path]:
     return folder / "whole", folder / "stopped"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_newest_checkpoint_is_passed_over_and_the_one_before_it_taken(
     damage, corpus, whole_and_stopped, tmp_path
@@ -146,6 +168,7 @@ def test_the_order_of_an_epoch_is_a_function_of_seed_and_epoch():
 # --- a run and what it is told ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_learning_rate_of_0_trains_at_0(corpus, tmp_path):
     """`config.learning_rate or rate`: 0 was taken for "not given"."""
     result = finetune(tiny_lm(), corpus, replace(TINY, learning_rate=0.0), tmp_path)
@@ -153,6 +176,7 @@ def test_a_learning_rate_of_0_trains_at_0(corpus, tmp_path):
     assert json.loads((tmp_path / "run.json").read_text())["learning_rate"] == 0.0
 
 
+@pytest.mark.slow
 def test_a_warm_up_that_was_cut_is_recorded(corpus, tmp_path):
     config = replace(TINY, warmup_steps=100)
     finetune(tiny_lm(), corpus, config, tmp_path)
@@ -160,6 +184,7 @@ def test_a_warm_up_that_was_cut_is_recorded(corpus, tmp_path):
     finetune(tiny_lm(), corpus, config, tmp_path)  # and is no other configuration
 
 
+@pytest.mark.slow
 def test_the_advice_after_out_of_memory_is_not_another_configuration(corpus, tmp_path, monkeypatch):
     """run.json was written before the step that failed, so the batch size that was advised was refused."""
     lm = tiny_lm()
@@ -176,6 +201,7 @@ def test_the_advice_after_out_of_memory_is_not_another_configuration(corpus, tmp
         finetune(lm, corpus, replace(TINY, batch_size=4), tmp_path)
 
 
+@pytest.mark.slow
 def test_memory_settings_may_change_in_the_middle_of_a_run(corpus, tmp_path):
     lm = tiny_lm()
     with pytest.raises(Interrupted):
@@ -184,6 +210,7 @@ def test_memory_settings_may_change_in_the_middle_of_a_run(corpus, tmp_path):
     assert finetune(lm, corpus, smaller, tmp_path).history[-1]["step"] == 12
 
 
+@pytest.mark.slow
 def test_a_finished_run_notices_another_own_score(corpus, tmp_path):
     lm = tiny_lm()
     config = replace(TINY, score_dialogues=1, metric_for_best_model="own")
@@ -193,6 +220,7 @@ def test_a_finished_run_notices_another_own_score(corpus, tmp_path):
         finetune(lm, corpus, config, tmp_path, own_score=lambda said: 2.0)
 
 
+@pytest.mark.slow
 def test_a_second_run_of_a_finished_training_draws_its_figure(corpus, tmp_path):
     """The live figure stayed empty: a finished run returned before `watch` was called."""
     lm = tiny_lm()
@@ -202,6 +230,7 @@ def test_a_second_run_of_a_finished_training_draws_its_figure(corpus, tmp_path):
     assert drawn == [first.history]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_the_run(corpus, tmp_path):
     """--learning-rate 1e30: exit code 0, "done", and all weights not a number."""
     with pytest.raises(LabError, match="diverged"):
@@ -250,6 +279,7 @@ def test_a_setting_that_cannot_be_is_refused_before_work_begins(name, value, cor
     assert not out.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["null", "[]", "3", "{", '{"adapter": 1}'])
 def test_a_damaged_record_of_a_run_is_one_line(text, corpus, tmp_path):
     lm = tiny_lm()
@@ -261,6 +291,7 @@ def test_a_damaged_record_of_a_run_is_one_line(text, corpus, tmp_path):
             finetune(lm, corpus, TINY, tmp_path / name.split(".")[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [16, 8, 4])
 def test_a_stand_in_trains_is_scored_and_merges_at_any_bits(bits, miniwoz, tmp_path):
     """16 bits are the default on a GPU; trained embeddings are float32, and met layers of 16 bits."""

@@ -35,25 +35,29 @@ def nodes(source: str) -> int:
     return sum(isinstance(node, ast.expr | ast.stmt) for node in ast.walk(ast.parse(source)))
 
 
-FIGURES = {}
-for path in SOURCES:
-    text = path.read_text(encoding="utf-8")
-    FIGURES[path.relative_to(ROOT).as_posix()] = (nodes(text), code_lines(text))
+@pytest.fixture(scope="module")
+def figures():
+    """{file: (nodes, lines of code)}."""
+    counted = {}
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        counted[path.relative_to(ROOT).as_posix()] = (nodes(text), code_lines(text))
+    return counted
 
 
-def test_a_line_holds_one_thing():
-    all_nodes = sum(n for n, _ in FIGURES.values())
-    all_lines = sum(lines for _, lines in FIGURES.values())
+def test_a_line_holds_one_thing(figures):
+    all_nodes = sum(n for n, _ in figures.values())
+    all_lines = sum(lines for _, lines in figures.values())
     print(f"labkit: {all_nodes / all_lines:.2f} nodes a line in {all_lines} lines of code")
-    dense = {name: n / lines for name, (n, lines) in FIGURES.items() if lines >= FEWEST_LINES}
+    dense = {name: n / lines for name, (n, lines) in figures.items() if lines >= FEWEST_LINES}
     for name in sorted(dense, key=dense.get, reverse=True)[:10]:
         print(f"  {dense[name]:.2f}  {name}")
     assert all_nodes / all_lines <= MOST_IN_ALL
     assert not {name: round(value, 2) for name, value in dense.items() if value > MOST_IN_A_MODULE}
 
 
-def test_a_file_has_one_subject_and_can_be_read_in_one_go():
-    assert not {name: lines for name, (_, lines) in FIGURES.items() if lines > LONGEST_FILE}
+def test_a_file_has_one_subject_and_can_be_read_in_one_go(figures):
+    assert not {name: lines for name, (_, lines) in figures.items() if lines > LONGEST_FILE}
 
 
 def test_the_median_function_is_short():

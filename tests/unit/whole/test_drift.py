@@ -138,6 +138,7 @@ def accepts(name, keyword):
     return any(re.search(rf"\b{keyword}\b", inspect.getsource(resolve(function))) for function in behind)
 
 
+@pytest.mark.slow
 def test_the_radar_sees_the_calls():
     """Else an empty list would pass."""
     names = {name for _, name, _ in collected("calls")}
@@ -152,6 +153,7 @@ def test_the_radar_sees_the_calls():
     assert {key for _, key, _ in collected("methods")} == set(METHODS)  # no entry of the table is stale
 
 
+@pytest.mark.slow
 def test_every_call_has_arguments_that_the_library_knows():
     wrong = []
     for place, name, keywords in collected("calls"):
@@ -169,6 +171,7 @@ def test_a_call_that_a_library_no_longer_knows_is_seen():
         resolve("peft.prepare_model_for_int8_training")
 
 
+@pytest.mark.slow
 def test_methods_of_models_and_tokenizers_have_the_arguments_that_are_passed():
     wrong = []
     for place, key, keywords in collected("methods"):
@@ -181,6 +184,7 @@ def test_methods_of_models_and_tokenizers_have_the_arguments_that_are_passed():
     assert not wrong
 
 
+@pytest.mark.slow
 def test_what_labkit_overrides_is_there_and_is_called_the_same_way():
     """A method that the library no longer calls would never run, and nothing would say so."""
     wrong = []

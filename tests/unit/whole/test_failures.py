@@ -351,6 +351,7 @@ def test_an_unknown_error_shows_its_traceback(executed):
     assert executed.cells[4].outputs[0].data["text/plain"] == "'ZeroDivisionError'"  # %debug finds it
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_allow_errors_sees_one(tmp_path):
     cells = [nbformat.v4.new_code_cell("from labkit import failures; failures.install()\nraise MemoryError()")]
     with pytest.raises(CellExecutionError, match="MemoryError"):
