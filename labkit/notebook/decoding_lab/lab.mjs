@@ -619,9 +619,9 @@ const LABELS = { grammar: "grammar", ...Object.fromEntries(DIALS.map((dial) => [
 const CUTS = ["grammar", "top_k", "top_p", "min_p", "typical_p", "min_new_tokens"];
 const GRAMMARS = {
     none: "off",
-    schema: "what the schema and the database know",
+    schema: "schema and database",
     said: "only what was said",
-    "all-said": "all that was said, and nothing else",
+    "all-said": "all that was said",
 };
 const NO_TOKEN = "No token is left here";
 const GHOST_TOKENS = 24; // of greedy's path, which is asked for while nothing else is

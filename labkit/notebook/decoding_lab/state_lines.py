@@ -15,8 +15,8 @@ from labkit.prompts.codec import TextCodec
 from labkit.prompts.format import CHANGING, STATEFUL, read_state, state_before
 from labkit.prompts.state_values import Heard
 
-NO_STATE = "a reply has no grammar: let the lab write the belief state"
-NO_CORPUS = "the lab was made without a corpus, whose schema the grammar is made of"
+NO_STATE = "a reply has no grammar: write the belief state"
+NO_CORPUS = "this lab was made without a corpus, whose schema it needs"
 NONE, *STATE_GRAMMARS = GRAMMARS
 OF_CHANGES = ("all-said",)  # grammars that say something else than the others in formats of changes only
 

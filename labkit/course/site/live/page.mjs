@@ -5,7 +5,7 @@
    files, so each module is a data: address. */
 
 const TURNS_SHOWN = 8; // of the dialogue, before the reply
-const NO_GRAMMAR = "not in this page, since it needs the corpus and its database; in the notebook it is here";
+const NO_GRAMMAR = "not in this page: it needs the corpus (see notebook 1)";
 const OWN = 0; // number of the dialogue that a person writes
 
 export class LiveAnswers {
