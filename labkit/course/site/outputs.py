@@ -18,8 +18,8 @@ _FRAME = re.compile(r"<iframe ([^>]*?)\s*srcdoc=\"([^\"]*)\"></iframe>")
 
 def smaller(html: str) -> str:
     """An output whose long scripts and frames are compressed."""
-    html = _FRAME.sub(_frame, html)
-    return _SCRIPT.sub(_script, html)
+    html = _SCRIPT.sub(_script, html)  # before there are scripts that fill frames
+    return _FRAME.sub(_frame, html)
 
 
 def _script(found: re.Match[str]) -> str:

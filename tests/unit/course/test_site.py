@@ -5,6 +5,7 @@ import json
 import re
 import zlib
 from copy import deepcopy
+from hashlib import sha256
 from html import escape
 from pathlib import Path
 
@@ -121,6 +122,9 @@ def test_large_outputs_stand_in_a_page_compressed_and_none_of_their_letters_is_l
     kinds = dict(re.findall(r'unpacked(\w+)\(document.currentScript, "([^"]+)"\)', shown))
     texts = {kind: zlib.decompress(base64.b64decode(packed)).decode() for kind, packed in kinds.items()}
     assert texts == {"Script": script, "Frame": page} and '<iframe title="a"></iframe>' in shown
+    random = "".join(sha256(bytes([number])).hexdigest() for number in range(256) for _ in range(3))
+    framed = smaller(f'<iframe srcdoc="{escape(page + random + random[::-1])}"></iframe>')
+    assert len(framed) > 20_000 and framed.count("unpacked") == framed.count("unpackedFrame") == 1, "compressed twice"
     data = f'<script type="application/json">{script}</script>'
     assert smaller(data) == data, "what a script reads is no script"
 
