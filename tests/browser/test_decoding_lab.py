@@ -103,6 +103,14 @@ def test_a_dial_reaches_the_bars_within_a_frame_and_asks_nobody(opened):
         own = (own_milliseconds(cdp) - before) / len(times)
         figures[name] = {"median": statistics.median(times), "p95": times[94], "own time": own}
         page.evaluate("(name) => window.lab.set(name, window.module.FILTERS[name])", name)
+    assert page.evaluate("window.asked.length") == asked
+    write_states(page)  # the grammar is the first of the filters then
+    page.wait_for_function("window.lab.asking.idle && !window.lab.dreaming")
+    asked = page.evaluate("window.asked.length")
+    before = own_milliseconds(cdp)
+    times = page.evaluate(moves, ["temperature", *ranges["temperature"]])
+    own = (own_milliseconds(cdp) - before) / len(times)
+    figures["temperature after a grammar"] = {"median": statistics.median(times), "p95": times[94], "own time": own}
     figures["load of the machine"] = os.getloadavg()[0]
     measured(f"ms from a slider event to the changed bars, V={V}, n=100", figures)
     quiet = figures.pop("load of the machine") < os.cpu_count()

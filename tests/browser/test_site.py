@@ -155,6 +155,8 @@ def test_charts_follow_the_theme(opened, scheme):
     chart.locator(".main-svg").first.wait_for()
     turned = chart.evaluate("(one) => getComputedStyle(one).filter")
     assert turned == ("none" if scheme == "light" else "invert(0.92) hue-rotate(180deg)")
+    frame = page.locator("iframe.lab-paper")
+    assert frame.evaluate("(one) => getComputedStyle(one).filter") == turned, "a map with its dialogue, too"
     chart.screenshot(path=PICTURES / f"site-chart-{scheme}.png")
     page.emulate_media(media="print")
     assert chart.evaluate("(one) => getComputedStyle(one).filter") == "none", "paper is white"
