@@ -328,7 +328,9 @@ class Answers:
             parts.append(self.place.instruction)
         if self.place.shots:
             parts.append(f"({self.place.shots} worked examples)")
-        parts.append(exchanges(self.dialogue)[self.turn][0].text)
+        database = searched_in(self.place.format, self.database)
+        pieces = exchanges(self.dialogue, self.place.format, database=database)
+        parts.append(pieces[self.turn][0].text)
         text = " ".join(parts)
         return Shown(f"<p>{highlighted(text)}</p>", text)
 
@@ -336,7 +338,13 @@ class Answers:
         """The next-token chart at the start of the reply, as a table."""
         prompt = self.prompt_at(self.place)
         logits = self.logits(self.place)  # [V]
-        return next_token_chart(self.lm, logits, config or self.config, prompt, n=n)
+        allowed = self.allowed_by(self.grammar, logits)
+        return next_token_chart(self.lm, logits, config or self.config, prompt, n=n, allowed=allowed)
+
+    def allowed_by(self, grammar: str, logits: np.ndarray, reply: Sequence[int] = ()) -> list[int] | None:
+        """The tokens that one grammar allows at the present place, of logits [V]; None where it does not hold there."""
+        allowed = self.state_lines.allowed(self.state_line(self.place), reply, len(logits))
+        return allowed.get(grammar)
 
     def static(self) -> Shown:
         """What a code host shows, which runs no script."""

@@ -341,6 +341,25 @@ def test_the_twin_of_a_state_has_it_free_and_under_the_grammar(tiny_lm, miniwoz)
     assert start["config"]["grammar"] == "said" and start["place"]["format"] == "state"
 
 
+@pytest.mark.parametrize("strategy", ["sample", "greedy"])
+def test_core_widgets_and_the_table_of_a_code_host_know_the_grammar(tiny_lm, miniwoz, strategy):
+    config = DecodingConfig(strategy, max_new_tokens=24, seed=3)
+    explorer = stating(tiny_lm, miniwoz, grammar="said", config=config)
+    static = explorer.static()
+    assert static.text.split("\n")[1].strip() == "state>" and "cut by grammar" in static.html
+    assert "grammar: " in static.text and " tokens allowed, removes " in static.text
+    lab = CoreLab(explorer)
+    lab.box()
+    for tick in range(1, 30):
+        lab.play.value = tick
+    held = explorer.state_lines.filter("said", explorer.state_line(explorer.place))
+    assert lab.reply == list(stream(tiny_lm, explorer.prompts[1].input_ids, config, filters=[held]))
+    lab.reply = tiny_lm.codec.encode(" no state begins like this")
+    length = len(lab.reply)
+    lab.write_token()
+    assert len(lab.reply) == length and "0 tokens allowed" in lab.chart.value
+
+
 def test_a_grammar_that_there_is_not_is_said(tiny_lm, miniwoz, explorer):
     with pytest.raises(LabError, match="no grammar is called 'json'"):
         stating(tiny_lm, miniwoz, grammar="json")
