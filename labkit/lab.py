@@ -29,6 +29,7 @@ from labkit.machine.paths import lab_home
 from labkit.machine.problem import Problem
 from labkit.machine.versions import Version, version_line, version_problems, versions
 from labkit.models.names import REAL_MODEL, STAND_IN_MODEL, STAND_IN_SIZES, STAND_INS
+from labkit.shown import IN_THE_DARK, ON_PAPER
 from labkit.storage import shipped
 
 __all__ = [
@@ -48,14 +49,15 @@ __all__ = [
     "start",
 ]
 
-# JupyterLab breaks printed lines in the middle of a word. The style goes into the head of the page, since a cell that
-# is scrolled out of sight takes its own styles with it.
-WRAPPING = """<script data-for="printed lines">(() => {
-  const rule = ".jp-OutputArea .jp-OutputArea-output pre { word-break: normal; overflow-wrap: anywhere }";
-  if (document.getElementById("lab-wrapping")) return;
-  const style = Object.assign(document.createElement("style"), { id: "lab-wrapping", textContent: rule });
+# JupyterLab breaks printed lines in the middle of a word, and its dark theme has white charts. The styles go into the
+# head of the page, since a cell that is scrolled out of sight takes its own styles with it.
+STYLES = """<script data-for="printed lines and charts">(() => {
+  const rules = `.jp-OutputArea .jp-OutputArea-output pre { word-break: normal; overflow-wrap: anywhere }
+    @media screen { body[data-jp-theme-light="false"] :is(PAPER) { DARK } }`;
+  if (document.getElementById("lab-styles")) return;
+  const style = Object.assign(document.createElement("style"), { id: "lab-styles", textContent: rules });
   document.head.append(style);
-})();</script>"""
+})();</script>""".replace("PAPER", ON_PAPER).replace("DARK", IN_THE_DARK)
 MARKS = {"READY": ("✓", "#1a7f37"), "READY (stand-in)": ("◐", "#9a6700"), "BLOCKED": ("✗", "#cf222e")}
 LEAST_DISK_GB = 0.5
 
@@ -161,7 +163,7 @@ class Lab:
             cells = [f'<td style="text-align:left">{html.escape(text)}</td>' for text in row]
             rows.append(f"<tr>{''.join(cells)}</tr>")
         style = f"border-left:6px solid {colour};padding-left:12px"
-        return f'<div style="{style}"><b>{mark} {self.verdict}</b><table>{"".join(rows)}</table></div>{WRAPPING}'
+        return f'<div style="{style}"><b>{mark} {self.verdict}</b><table>{"".join(rows)}</table></div>{STYLES}'
 
     def to_json(self) -> dict[str, Any]:  # Any: what JSON holds
         """Everything on the card as plain values (`labkit doctor --json`), without passwords and tokens."""

@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+# Charts are drawn on white paper. In a dark theme the page turns light into dark and leaves the hues as they are: it
+# follows a theme that is changed, and a chart in a saved notebook, which no other template would.
+ON_PAPER = ".js-plotly-plot, .lab-paper"  # plotly's charts, and what this course draws on white
+IN_THE_DARK = "filter: invert(0.92) hue-rotate(180deg)"  # 0.92: white becomes a page's dark grey, and not black
+
 
 @dataclass(frozen=True)
 class Shown:

@@ -21,13 +21,21 @@ GRAMMARS = ("none", "schema", "said", "all-said")
 class StateGrammar:
     """The belief states of a corpus, for `predict(…, grammar=…)` or as a filter of `generate`."""
 
-    def __init__(self, slots: Slots, *, only_said: bool = False, all_said: bool = False):
+    def __init__(
+        self,
+        slots: Slots,
+        *,
+        only_said: bool = False,
+        all_said: bool = False,
+        vocabularies: Vocabularies | None = None,
+    ):
+        """`vocabularies`: those of another grammar, so that a tokenizer is read once for both."""
         self.slots = slots
         self.only_said = only_said or all_said
         self.all_said = all_said
         self.name = "all-said" if all_said else "said" if only_said else "schema"  # one of GRAMMARS
         self._language = StateLanguage(slots)
-        self._vocabularies = Vocabularies()
+        self._vocabularies = vocabularies or Vocabularies()
         self._with_letters: dict[Vocabulary, StateLanguage] = {}
 
     def language(self, heard: Heard, codec: TextCodec | None = None, *, changes: bool = False) -> StateLanguage:
@@ -90,14 +98,21 @@ def state_grammar(corpus: Corpus, *, only_said: bool = False, all_said: bool = F
     return StateGrammar(slots_of(corpus), only_said=only_said, all_said=all_said)
 
 
-def grammar_called(name: str, corpus: Corpus) -> StateGrammar | None:
-    """One of `GRAMMARS` for a corpus; None where there is to be none.
+def grammar_called(name: str, corpus: Corpus, *, vocabularies: Vocabularies | None = None) -> StateGrammar | None:
+    """One of `GRAMMARS` for a corpus; None where there is to be none. `vocabularies` as `StateGrammar` takes them.
 
     Raises:
         LabError: another name, or the corpus has no schema.
     """
-    if name not in GRAMMARS:
-        raise LabError(f"no grammar is called {name!r:.40}", "", f"choose {', '.join(GRAMMARS)}")
+    check_grammar(name)
     if name == "none":
         return None
-    return state_grammar(corpus, only_said=name == "said", all_said=name == "all-said")
+    only_said = name == "said"
+    all_said = name == "all-said"
+    return StateGrammar(slots_of(corpus), only_said=only_said, all_said=all_said, vocabularies=vocabularies)
+
+
+def check_grammar(name: str) -> None:
+    """Raises LabError where no grammar has this name."""
+    if name not in GRAMMARS:
+        raise LabError(f"no grammar is called {name!r:.40}", "", f"choose {', '.join(GRAMMARS)}")

@@ -264,7 +264,7 @@ def linked_map(figure: go.Figure, dialogues: Sequence[Dialogue]) -> Shown:
     page = Path(__file__).with_name("linked_map.html").read_text(encoding="utf-8")
     page = page.replace("<!--dialogues-->", data)
     page = page.replace("<!--figure-->", drawn)
-    look = 'title="Map of utterances" style="width:100%;height:720px;border:0"'
+    look = 'title="Map of utterances" class="lab-paper" style="width:100%;height:720px;border:0"'
     return Shown(f'<iframe {look} srcdoc="{escape(page)}"></iframe>', f"a map of {len(said)} dialogues, for a browser")
 
 
@@ -333,7 +333,7 @@ def _svg_map(places: np.ndarray, table: pandas.DataFrame, column: str) -> str:
     drawn = "".join(points)
     svg = f"<svg {box} {name}>{drawn}</svg>"
     paper = f"max-width:{width}px;padding:.3em .6em;background:white;color:#222;line-height:1.5"
-    return f'<div style="{paper}">{svg}<p>{_svg_legend(looks)}</p></div>'
+    return f'<div class="lab-paper" style="{paper}">{svg}<p>{_svg_legend(looks)}</p></div>'
 
 
 def _svg_legend(looks: Mapping[str, tuple[str, str]]) -> str:

@@ -61,7 +61,7 @@ def test_filters_in_the_browser_keep_what_transformers_keeps(opened, size, n):
         for (let at = 0; at < found.length; at += 8192) text += String.fromCharCode(...found.subarray(at, at + 8192));
         return btoa(text);
     }"""
-    for case in cases.random_cases(size, n, seed=1):
+    for case in [*cases.random_cases(size, n, seed=1), *cases.grammar_cases(size, n // 10, seed=1)]:
         given = {"bytes": base64.b64encode(case.logits.tobytes()).decode(), "one": cases.as_json(case)}
         found = np.frombuffer(base64.b64decode(page.evaluate(run, given)))
         with cases.stable_sort():
@@ -103,6 +103,14 @@ def test_a_dial_reaches_the_bars_within_a_frame_and_asks_nobody(opened):
         own = (own_milliseconds(cdp) - before) / len(times)
         figures[name] = {"median": statistics.median(times), "p95": times[94], "own time": own}
         page.evaluate("(name) => window.lab.set(name, window.module.FILTERS[name])", name)
+    assert page.evaluate("window.asked.length") == asked
+    write_states(page)  # the grammar is the first of the filters then
+    page.wait_for_function("window.lab.asking.idle && !window.lab.dreaming")
+    asked = page.evaluate("window.asked.length")
+    before = own_milliseconds(cdp)
+    times = page.evaluate(moves, ["temperature", *ranges["temperature"]])
+    own = (own_milliseconds(cdp) - before) / len(times)
+    figures["temperature after a grammar"] = {"median": statistics.median(times), "p95": times[94], "own time": own}
     figures["load of the machine"] = os.getloadavg()[0]
     measured(f"ms from a slider event to the changed bars, V={V}, n=100", figures)
     quiet = figures.pop("load of the machine") < os.cpu_count()
@@ -380,6 +388,116 @@ def test_a_slow_kernel_is_said(opened):
     page.evaluate("window.lab.asking.model.send = () => {}")
     page.get_by_role("button", name="Next token", exact=True).click()
     page.wait_for_function("document.querySelector('.dl-status').textContent.includes('No answer yet')")
+
+
+# --- the grammar ------------------------------------------------------------------------------------------------------
+
+
+def write_states(page, grammar="schema"):
+    """Let the lab write the belief state under a grammar."""
+    page.get_by_label("write", exact=True).select_option("state")
+    page.wait_for_function("window.lab.info?.grammars.length === 2 && window.lab.shown?.where.allowed")
+    page.get_by_label("grammar", exact=True).select_option(grammar)
+
+
+def test_the_grammar_is_the_first_filter_and_says_what_it_cuts(opened):
+    """`generate` had it, and the lab showed every filter but this one."""
+    page = opened()
+    write_states(page)
+    effect = page.locator(".dl-grammar .dl-effect")
+    assert effect.inner_text().startswith("1. cuts 9") and effect.inner_text().endswith(", 20 left")
+    move(page, "top-k", 5)
+    top_k = page.locator(".dl-dial").filter(has=page.get_by_label("top-k", exact=True)).locator(".dl-effect")
+    assert top_k.inner_text().startswith("2. cuts ") and top_k.inner_text().endswith(", 5 left")
+    shown = page.locator(".dl-rows").inner_text()
+    assert "cut by grammar" in shown and shown.count("cut by top-k") == 1, "half of the rows are its own likeliest"
+    assert "grammar schema" in page.locator(".dl-by").last.inner_text()
+    code = page.locator(".dl-code pre").inner_text()
+    assert "labkit.state_grammar(corpus)" in code and "prefix_allowed_tokens_fn" in code
+    page.get_by_label("grammar", exact=True).select_option("said")
+    assert effect.inner_text().endswith(", 2 left")
+    page.get_by_label("grammar", exact=True).select_option("none")
+    assert effect.inner_text() == "off" and "state_grammar" not in page.locator(".dl-code pre").inner_text()
+
+
+@pytest.mark.parametrize("mode", ["sample", "greedy"])
+def test_what_is_written_under_the_grammar_is_a_line_of_it(opened, mode):
+    page = opened()
+    write_states(page, "said")
+    page.get_by_label(mode).check()
+    asked = page.evaluate("window.asked.length")
+    page.get_by_role("button", name="Write").click()
+    written(page)
+    first, *rest = page.evaluate("window.lab.replies.B.ids")
+    assert first in (4, 10) and rest == [7 * first, 21, 0]
+    logits = page.evaluate("(from) => window.asked.slice(from).filter((one) => one.ask === 'logits').length", asked)
+    assert logits <= 4 + 7, "the grammar comes with the logits: greedy's path, and one question a token"
+
+
+def test_a_beginning_that_no_state_has_is_said_and_nothing_is_written(opened):
+    """NaN on every bar, and a token that is not there."""
+    page = opened()
+    write_states(page)
+    page.get_by_role("button", name="cut by grammar").first.click()
+    page.wait_for_function("window.lab.at === 1 && window.lab.now.distribution.alive.length === 0")
+    assert page.locator(".dl-needle-text").inner_text() == "No token is left here."
+    assert "NaN" not in page.locator(".dl-chart").inner_text()
+    for name in ("Write", "Next token"):
+        page.get_by_role("button", name=name, exact=True).click()
+        page.wait_for_function("!window.lab.writing && window.lab.asking.idle")
+        assert "no state of this grammar begins" in page.get_by_role("status").inner_text()
+        assert page.evaluate("window.lab.replies.B.ids.length") == 1
+    page.get_by_label("grammar", exact=True).select_option("none")
+    page.get_by_role("button", name="Write").click()
+    written(page)
+    assert page.evaluate("window.lab.replies.B.ids.length") > 1, "without it the line goes on"
+
+
+def test_a_plain_reply_has_no_grammar_and_the_switch_says_why(opened):
+    page = opened()
+    grammar = page.get_by_label("grammar", exact=True)
+    assert grammar.is_disabled()
+    assert page.locator(".dl-grammar .dl-effect").inner_text() == "off: a reply has none"
+    write_states(page)
+    page.get_by_label("write", exact=True).select_option("turns")
+    page.wait_for_function("window.lab.info?.grammars.length === 0 && window.lab.shown && window.lab.asking.idle")
+    assert grammar.is_disabled() and grammar.input_value() == "none"
+    assert page.evaluate("'format' in JSON.parse(JSON.stringify(window.asked.at(-1)))") is False
+    assert "grammar" not in page.locator(".dl-by").last.inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_grammar_fits_every_width_and_axe_finds_nothing(opened, scheme):
+    page = opened(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
+    write_states(page)
+    page.get_by_role("button", name="bet first: guess before grammar").click()
+    for width in (1440, 360):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.screenshot(path=PICTURES / f"lab-grammar-{width}-{scheme}.png", full_page=True)
+    assert axe(page, ".dl") == []
+
+
+def test_the_recorded_lab_has_the_grammar_of_the_places_that_were_visited(opened, tiny_lm, miniwoz):
+    from labkit.decoding.config import DecodingConfig
+    from labkit.decoding.generate import stream
+    from labkit.notebook.decoding_lab.twin import page as recorded_page
+    from labkit.notebook.widgets import DecodingExplorer
+
+    config = DecodingConfig("sample", max_new_tokens=12)
+    how = {"corpus": miniwoz, "format": "state", "grammar": "said"}
+    explorer = DecodingExplorer(tiny_lm, miniwoz["dev"][:1], turn=1, config=config, **how)
+    page = opened(html=recorded_page(explorer))
+    lab = "document.querySelector('.dl').decodingLab"
+    prompt = explorer.prompts[1].input_ids
+    held = explorer.state_lines.filter("said", explorer.state_line(explorer.place))
+    for grammar, filters in (("said", [held]), ("none", [])):
+        page.get_by_label("grammar", exact=True).select_option(grammar)
+        page.get_by_role("button", name="Write").click()
+        page.wait_for_function(f"!{lab}.writing && {lab}.replies.B.end")
+        assert page.evaluate(f"{lab}.replies.B.ids") == list(stream(tiny_lm, prompt, config, filters=filters))
+        page.get_by_role("button", name="Start over").click()
 
 
 # --- for everybody ----------------------------------------------------------------------------------------------------

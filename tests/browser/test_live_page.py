@@ -175,6 +175,14 @@ def test_a_weights_file_that_is_gone_is_said(browser, folder, tmp_path):
     page.close()
 
 
+def test_the_grammar_is_not_in_this_page_and_it_says_so(opened):
+    page = opened()
+    assert page.get_by_label("grammar", exact=True).is_disabled()
+    effect = page.locator(".dl-grammar .dl-effect")
+    assert effect.inner_text().startswith("off: not in this page")
+    assert effect.evaluate("(one) => one.scrollHeight <= one.clientHeight + 1"), "the whole sentence is in sight"
+
+
 def test_by_keyboard_alone_and_nothing_to_say_is_said(opened):
     page = opened()
     page.keyboard.press("Tab")

@@ -183,6 +183,41 @@ def test_another_turn_an_instruction_and_what_does_not_fit(page, widget):
     until(page, lambda: "you are a clerk" in widget.locator(".dl-dialogue").inner_text(), "the instruction")
 
 
+def test_a_belief_state_is_written_under_the_grammar_that_the_kernel_tells(page, widget):
+    """The grammar of `generate` was the one filter that the lab did not show."""
+    widget.get_by_label("write", exact=True).select_option("state")
+    until(page, lambda: state(page, "place.format") == "state" and state(page, "asking.idle"), "the place of the state")
+    widget.get_by_label("grammar", exact=True).select_option("said")
+    until(page, lambda: "cuts" in widget.locator(".dl-grammar .dl-effect").inner_text(), "what the grammar cuts")
+    widget.get_by_role("button", name="Write", exact=True).click()
+    written(page)
+    tree = widget.locator(".dl-tree")
+    until(page, lambda: "the annotated state" in tree.inner_text(), "the kernel's verdict")
+    assert "✓ a valid state" in tree.inner_text()
+    picture(page, "7-grammar")
+
+
+def test_charts_follow_jupyterlab_s_theme(page):
+    """They stayed white in the dark theme."""
+    theme = "(theme) => jupyterapp.commands.execute('apputils:change-theme', { theme })"
+    show = """() => {
+        const notebook = jupyterapp.shell.currentWidget.content;
+        return notebook.scrollToItem(notebook.widgets.findIndex(cell => cell.model.id == 'best'), 'start');
+    }"""
+    page.evaluate(show)
+    chart = page.locator(".js-plotly-plot:visible").first
+    chart.wait_for()
+    turned = "(one) => getComputedStyle(one).filter"
+    picture(page, "7-charts-light")
+    assert chart.evaluate(turned) == "none"
+    page.evaluate(theme, "JupyterLab Dark")
+    until(page, lambda: chart.evaluate(turned) == "invert(0.92) hue-rotate(180deg)", "a dark chart")
+    picture(page, "7-charts-dark")
+    page.evaluate(theme, "JupyterLab Light")
+    until(page, lambda: chart.evaluate(turned) == "none", "a light chart")
+    show_explorer(page)
+
+
 def test_axe_finds_nothing_in_the_notebook(page, widget):
     assert axe(page, ".dl") == []
 

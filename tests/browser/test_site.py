@@ -12,8 +12,10 @@ import plotly.graph_objects as go
 import pytest
 from browser import PICTURES, axe, watched
 
+from labkit.corpora.types import BOT, USER, Dialogue, Turn
 from labkit.course.accessibility import PLOTLY
 from labkit.course.report import WIDGET
+from labkit.notebook.maps import linked_map
 
 ROOT = Path(__file__).parents[2]
 pytest.importorskip("sphinx_book_theme", reason="no Sphinx: make site")
@@ -32,6 +34,11 @@ def site(tmp_path_factory):
     from labkit.course.site.build import build_site
 
     executed = tmp_path_factory.mktemp("executed")
+    long = [f"an utterance, number {number}" for number in range(1_000)]
+    cloud = go.Scatter(x=list(range(1_000)), y=[0] * 1_000, hovertext=long, mode="markers", customdata=[["A1", 0]])
+    large = {"data": [cloud.to_plotly_json()], "layout": {"title": {"text": "a cloud"}}}
+    said = [Turn(USER, "hello"), Turn(BOT, "how can i help ?")]
+    framed = linked_map(go.Figure(cloud), [Dialogue("A1", (), said)]).html
     figure = {"data": [go.Bar(x=["a"], y=[1]).to_plotly_json()], "layout": {"title": {"text": "a bar"}}}
     for name in NOTEBOOKS:
         notebook = nbformat.read(ROOT / "solutions" / f"{name}.ipynb", as_version=4)
@@ -40,6 +47,8 @@ def site(tmp_path_factory):
             output("display_data", {PLOTLY: figure}),
             output("display_data", {WIDGET: {"model_id": "x"}, "text/plain": "0 %"}),
             output("display_data", {"text/html": "<p>a result</p>"}),
+            output("display_data", {PLOTLY: large}),
+            output("display_data", {"text/html": framed}),
             output("stream", name="stdout", text=f"written to {ROOT}/outputs\n"),
         ]
         notebook.cells.insert(2, nbformat.v4.new_code_cell("figure", outputs=outputs))
@@ -123,7 +132,34 @@ def test_nothing_is_in_the_folder_twice_or_for_the_theme_s_developers_and_icons_
     )
     size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
     print(f"{size / 1e6:.1f} MB with two notebooks that hold nearly nothing")
-    assert size < 27e6
+    assert size < 26e6, "the seven notebooks with their outputs take 3 MB, and the mark is 30 in all"
+
+
+def test_large_charts_and_frames_are_drawn_from_what_is_compressed(opened, site):
+    assert "an utterance, number 7" not in (site / "solutions/0_setup.html").read_text(encoding="utf-8")
+    page = opened("solutions/0_setup.html")
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length >= 4")
+    hovers = page.evaluate("document.querySelectorAll('.js-plotly-plot')[1].data[0].hovertext")
+    assert len(hovers) == 1_000 and hovers[7] == "an utterance, number 7"
+    frame = page.frame_locator("iframe.lab-paper")
+    frame.locator(".main-svg").first.wait_for()
+    frame.get_by_text("how can i help ?").wait_for()
+    assert page.locator(".js-plotly-plot").nth(1).evaluate("(one) => one.closest('.output') !== null"), "in its place"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_charts_follow_the_theme(opened, scheme):
+    """They stayed white in the dark theme: a lamp in the face."""
+    page = opened("solutions/0_setup.html", color_scheme=scheme)
+    chart = page.locator(".js-plotly-plot").first
+    chart.locator(".main-svg").first.wait_for()
+    turned = chart.evaluate("(one) => getComputedStyle(one).filter")
+    assert turned == ("none" if scheme == "light" else "invert(0.92) hue-rotate(180deg)")
+    frame = page.locator("iframe.lab-paper")
+    assert frame.evaluate("(one) => getComputedStyle(one).filter") == turned, "a map with its dialogue, too"
+    chart.screenshot(path=PICTURES / f"site-chart-{scheme}.png")
+    page.emulate_media(media="print")
+    assert chart.evaluate("(one) => getComputedStyle(one).filter") == "none", "paper is white"
 
 
 def test_on_paper_a_page_is_its_text(opened):

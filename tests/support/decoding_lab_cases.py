@@ -4,7 +4,7 @@ import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from transformers.generation import logits_process
 from labkit.decoding.config import DecodingConfig
 
 SIZES = (2_048, 50_304)  # of the stand-ins' vocabulary and of pythia's
+GRAMMAR = "schema"
 CUT = -1.0  # in place of a probability
 DRAWS = (0.0, 0.10371, 0.49913, 0.87131, 0.99907)  # on no border between equal shares
 PROCESSORS = {
@@ -36,14 +37,27 @@ class Case:
     context: list[int]
     length: int  # of the reply so far
     stop: list[int]
+    allowed: list[int] | None = None  # by a grammar, where there is one
 
-    def where(self) -> dict[str, list[int] | int]:
-        return {"context": self.context, "length": self.length, "stop": self.stop}
+    def where(self) -> dict:
+        where = {"context": self.context, "length": self.length, "stop": self.stop}
+        return where if self.allowed is None else {**where, "allowed": {GRAMMAR: self.allowed}}
 
 
 def random_cases(size: int, n: int, seed: int = 0) -> list[Case]:
     """Cases over a vocabulary of `size`: sharp and flat logits, with and without ties, every filter on or off."""
     return [_case(size, random.Random(f"{seed}/{size}/{number}")) for number in range(n)]
+
+
+def grammar_cases(size: int, n: int, seed: int = 0) -> list[Case]:
+    """The same under a grammar that allows few tokens, many, or all but a few."""
+    cases = []
+    for number, case in enumerate(random_cases(size, n, seed)):
+        draw = random.Random(f"grammar/{seed}/{size}/{number}")
+        allowed = draw.sample(range(size), draw.choice([1, 3, 40, size // 2, size - 3]))
+        going_on = min(set(range(size)) - set(case.stop))  # else min_new_tokens can leave nothing
+        cases.append(replace(case, allowed=sorted({*allowed, going_on})))
+    return cases
 
 
 def _case(size: int, draw: random.Random) -> Case:
@@ -91,6 +105,9 @@ def by_transformers(case: Case, dtype: torch.dtype = torch.float64) -> np.ndarra
     """Probabilities [V] after transformers' own filters, in `labkit.decoding`'s order; CUT where a token is out."""
     scores = torch.tensor(case.logits, dtype=dtype)[None]  # [1, V]
     seen = torch.tensor([case.context])  # [1, T]
+    if case.allowed is not None:
+        held = logits_process.PrefixConstrainedLogitsProcessor(lambda *_: case.allowed, num_beams=1)
+        scores = held(seen, scores)
     if case.length < case.settings.min_new_tokens:
         scores[0, case.stop] = -torch.inf
     for name, processor in PROCESSORS.items():
@@ -103,7 +120,10 @@ def by_transformers(case: Case, dtype: torch.dtype = torch.float64) -> np.ndarra
 
 def as_json(case: Case) -> dict:
     """What the JavaScript takes, the logits apart."""
-    return {"settings": asdict(case.settings), "where": case.where(), "draws": DRAWS}
+    settings = asdict(case.settings)
+    if case.allowed is not None:
+        settings["grammar"] = GRAMMAR
+    return {"settings": settings, "where": case.where(), "draws": DRAWS}
 
 
 def write(cases: list[Case], folder: Path) -> tuple[Path, Path]:

@@ -7,6 +7,17 @@ from labkit.notebook.decoding_lab.files import MODULE, STYLE
 
 # A model of V random logits, the same for the same reply; every token is "tN", and token 0 ends a reply.
 MADE_UP = """
+// A grammar of lines of four tokens: an even one, then 7 times as many, 21 and the end; "said" has two of the first.
+function allowedAfter([first, second, third, ...more]) {
+  const none = { schema: [], said: [] };
+  if (more.length || (first !== undefined && first % 2)) return none;
+  if (first === undefined) return { schema: Array.from({ length: 20 }, (_, at) => 2 * at + 2), said: [4, 10] };
+  if (second === undefined) return { schema: [7 * first], said: [7 * first] };
+  if (second !== 7 * first) return none;
+  if (third === undefined) return { schema: [21], said: [21] };
+  return third === 21 ? { schema: [0], said: [0] } : none;
+}
+
 function madeUp(size, asked, delay) {
   const bell = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
   const known = new Map();
@@ -17,7 +28,9 @@ function madeUp(size, asked, delay) {
     if (ask === "place") {
       const bot = "the [hotel_name] is <b>nice</b> .";
       const said = [["user", "is there a [hotel] ?"], ["bot", bot], ["user", "book it"]];
-      return { content: { name: "made up", turn: Math.min(question.turn, 2), turns: 3, prompt: [5, 6, 7], said } };
+      const place = { name: "made up", turn: Math.min(question.turn, 2), turns: 3, prompt: [5, 6, 7], said };
+      if (question.format) return { content: { ...place, grammars: ["schema", "said"] } };
+      return { content: { ...place, grammars: [], noGrammar: "a reply has none" } };
     }
     if (ask === "draws") {
       const draws = Float64Array.from({ length: n }, (_, at) => ((question.seed + at) * 0.37) % 1);
@@ -27,7 +40,8 @@ function madeUp(size, asked, delay) {
       const key = reply.join();
       if (!known.has(key)) known.set(key, Float32Array.from({ length: size }, () => 2 * bell()));
       if (reply.length >= 6) known.get(key)[0] = 30;
-      return { content: {}, buffers: [known.get(key).buffer] };
+      const content = question.format ? { allowed: allowedAfter(reply) } : {};
+      return { content, buffers: [known.get(key).buffer] };
     }
     if (ask === "score") {
       const gold = { inform: true, success: true };
@@ -59,6 +73,7 @@ START = {
         "seed": 42,
     },
     "stop": [0],
+    "formats": ["turns", "state"],
 }
 
 

@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 from labkit.course.badges import repository_of
 from labkit.course.site import live
 from labkit.course.site.notebooks import notebook_for_site
+from labkit.course.site.outputs import UNPACK
 from labkit.course.site.pages import api_page, front_page, known_pages, live_code_page, title_of, with_links
 from labkit.course.site.picture import PICTURE
 from labkit.course.site.smaller import leave_out
@@ -36,6 +37,7 @@ SETTINGS = {
     "html_theme": "sphinx_book_theme",
     "html_static_path": ["static"],
     "html_css_files": [STYLE.name],
+    "html_js_files": [UNPACK.name],
     "html_extra_path": ["extra"],
     "html_context": {"default_mode": "auto"},  # light or dark as the system says
     "html_show_search_summary": False,  # it would be fetched, which a page opened as a file may not do
@@ -148,7 +150,8 @@ def _stage(source: Path, root: Path, notebooks: dict[Path, nbformat.NotebookNode
 def _stage_static(source: Path) -> None:
     static = source / "static"
     write_text(static / FIGURES, get_plotlyjs())
-    write_text(static / STYLE.name, STYLE.read_text(encoding="utf-8"))
+    for file in (STYLE, UNPACK):
+        write_text(static / file.name, file.read_text(encoding="utf-8"))
     if PICTURE.is_file():
         (source / PICTURE.name).write_bytes(PICTURE.read_bytes())
 

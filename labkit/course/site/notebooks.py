@@ -8,6 +8,7 @@ from labkit.course.accessibility import PLOTLY
 from labkit.course.badges import places
 from labkit.course.release import BEGIN
 from labkit.course.report import WIDGET, drawn, with_shared_plotly
+from labkit.course.site.outputs import smaller
 
 FOLDED = {"tags": ["hide-input"]}  # as myst-nb folds the code of a cell
 SET_UP = "REPOSITORY ="
@@ -26,6 +27,7 @@ def notebook_for_site(notebook: nbformat.NotebookNode, source: Path, plotly: str
         below_the_title = 1
         cells.insert(below_the_title, nbformat.v4.new_markdown_cell(line))
     _load_once(cells, plotly)
+    _make_smaller(cells)
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     return nbformat.v4.new_notebook(cells=cells, metadata=kernel)  # without the state of widgets
 
@@ -80,6 +82,14 @@ def _output(output: nbformat.NotebookNode, plotly: str) -> nbformat.NotebookNode
     if is_widget and not data.get("text/html"):
         return None  # a progress bar, which would stand there as "0 %"; or a widget with its twin behind it
     return output
+
+
+def _make_smaller(cells: list[nbformat.NotebookNode]) -> None:
+    for cell in cells:
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            if "text/html" in data:
+                data["text/html"] = smaller(data["text/html"])
 
 
 def _load_once(cells: list[nbformat.NotebookNode], plotly: str) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 from pathlib import Path
 
 from labkit.storage import write_text
@@ -15,13 +16,16 @@ _SCRIPT = re.compile(r'\s*<script\b[^>]*\bsrc="[^"]*scripts/fontawesome\.js[^"]*
 
 
 def leave_out(folder: Path, static: str) -> None:
-    """Remove source maps, and icons that are there twice, from a site that Sphinx has built.
+    """Remove source maps, words of other languages, and icons that are there twice, from a site that Sphinx has built.
 
     Args:
         static: the folder of the theme's files, seen from `folder`.
     """
     for path in folder.rglob("*.map"):
         path.unlink()
+    translations = folder / static / "locales"  # of the theme's buttons; the course is in English
+    if translations.is_dir():
+        shutil.rmtree(translations)
     _draw_icons_by_font(folder, folder / static)
 
 

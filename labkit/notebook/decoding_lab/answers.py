@@ -6,7 +6,7 @@ front end redraws, also one that does not hear of a thread (googlecolab/colabtoo
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +14,14 @@ import numpy as np
 from labkit.corpora.types import Corpus, Dialogue, Predictions
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.generate import next_token_logits
+from labkit.decoding.grammar import check_grammar
 from labkit.errors import LabError
 from labkit.metrics import evaluate, gold_predictions
+from labkit.notebook.decoding_lab.state_lines import StateLine, StateLines
 from labkit.notebook.decoding_lab.tables import next_token_chart, room_for_prompt
 from labkit.notebook.view import Database, highlighted, lexical_view
 from labkit.prompts.build import prompts
-from labkit.prompts.format import exchanges
+from labkit.prompts.format import STATEFUL, exchanges, searched_in
 from labkit.prompts.sequences import Prompt
 from labkit.shown import Shown
 
@@ -30,17 +32,31 @@ Content = dict[str, Any]  # a question or an answer as JSON: both sides have agr
 Answer = tuple[Content, list[bytes]]  # an answer and its numbers, if it has any
 NAMED = 64  # likeliest tokens whose text comes with their logits
 TURNS_SHOWN = 8  # of the dialogue, before the reply
+ALLOWED_NAMED = 12  # likeliest of the tokens that a grammar allows, whose text comes too
 REMEMBERED = 64  # positions whose logits are kept
 
 
 @dataclass(frozen=True)
 class Place:
-    """A point where the bot answers: which dialogue and user turn, and what stands before the history."""
+    """What is written where: a reply or a belief state, after which user turn, and what stands before the history."""
 
     dialogue: int = 0
     turn: int = 0
     instruction: str = ""
     shots: int = 0  # worked examples
+    format: str = "turns"  # of labkit.prompts.format.FORMATS; in one with a state, it is the state that is written
+
+    @property
+    def dialogue_only(self) -> "Place":
+        """The same place at the first turn."""
+        return replace(self, turn=0)
+
+    def asked(self) -> Content:
+        """The place as a question has it; one about a plain reply does not name the format."""
+        question = asdict(self)
+        if self.format == "turns":
+            del question["format"]
+        return question
 
     @classmethod
     def of(cls, question: Content) -> "Place":
@@ -50,6 +66,7 @@ class Place:
             turn=int(question["turn"]),
             instruction=str(question["instruction"]),
             shots=int(question["shots"]),
+            format=str(question.get("format", "turns")),
         )
 
 
@@ -61,7 +78,12 @@ class Answers:
         config: the settings to begin with.
         examples: whole dialogues that can be put before the history.
         database: for reading a reply with names and numbers; the corpus's by default.
-        corpus: for Inform and Success of the dialogue with a reply that was written here.
+        corpus: for Inform and Success of the dialogue with a reply that was written here, and for grammars.
+        format: the prompt format to begin with. In one with a state the lab writes the state, not the reply.
+        grammar: what a state is held to at first, one of `labkit.decoding.grammar.GRAMMARS`.
+
+    Raises:
+        LabError: no dialogue, an unknown format or grammar, or a format that looks things up without a database.
     """
 
     def __init__(
@@ -74,17 +96,27 @@ class Answers:
         examples: Sequence[Dialogue] = (),
         database: Database | None = None,
         corpus: Corpus | None = None,
+        format: str = "turns",
+        grammar: str = "none",
     ):
+        check_grammar(grammar)
         self.lm = lm
         self.dialogues = [dialogues] if isinstance(dialogues, Dialogue) else list(dialogues)
         self.examples = list(examples)
         self.corpus = corpus
         self.database = database or (corpus.database if corpus else {})
         self.config = config or DecodingConfig(strategy="sample", max_new_tokens=40)
-        self.chosen = self.config  # what "Use these settings" handed over
+        self.grammar = grammar
+        self.chosen = self.config  # what "Use these settings" handed over …
+        self.chosen_grammar = grammar  # … and the grammar's name with it
+        self.state_lines = StateLines(lm.codec, corpus)
+        is_stateful = format in STATEFUL
+        of_reply = "turns" if is_stateful else format
+        of_state = format if is_stateful else "state"
+        self.formats = [of_reply, of_state]
         self._logits: dict[tuple[int, ...], np.ndarray] = {}
         self._prompts: dict[Place, list[Prompt]] = {}
-        self._go(Place(turn=turn))
+        self._go(Place(turn=turn, format=format))
 
     # --- where we are -------------------------------------------------------------------------------------------------
 
@@ -114,18 +146,20 @@ class Answers:
             name = self.dialogues[place.dialogue].dialogue_id
             raise LabError(f"dialogue {name} has no bot turn", "", "choose another dialogue")
         turn = max(0, min(place.turn, len(asked) - 1))
-        self.place = Place(place.dialogue, turn, place.instruction, place.shots)
+        self.place = replace(place, turn=turn)
 
     def prompts_at(self, place: Place) -> list[Prompt]:
         """The prompt of every turn of the dialogue at `place`, with what stands before its history there."""
-        key = Place(place.dialogue, 0, place.instruction, place.shots)
+        key = place.dialogue_only
         if key not in self._prompts:
             self._prompts[key] = prompts(
                 self.dialogues[place.dialogue],
                 self.lm.codec,
-                max_length=room_for_prompt(self.lm),
+                place.format,
+                room_for_prompt(self.lm),
                 instruction=place.instruction,
                 shots=self.examples[: place.shots],
+                database=searched_in(place.format, self.database),
             )
         return self._prompts[key]
 
@@ -194,14 +228,30 @@ class Answers:
             "turns": len(self.prompts),
             "prompt": self.prompt_at(self.place),
             "said": said[-TURNS_SHOWN:],
+            "grammars": self.state_lines.names(self.place.format),
+            "noGrammar": self.state_lines.why_none(self.place.format),
         }
 
     def _answer_logits(self, question: Content) -> Answer:
+        place = Place.of(question)
         reply = [int(token) for token in question["reply"]]
-        logits = self.logits(Place.of(question), reply)  # [V]
-        likely = np.argsort(-logits)[:NAMED].tolist()
-        texts = self.texts([*likely, *reply])
-        return {"texts": texts}, [logits.tobytes()]
+        logits = self.logits(place, reply)  # [V]
+        named = [*np.argsort(-logits)[:NAMED].tolist(), *reply]
+        answer: Content = {}
+        if place.format in STATEFUL:
+            answer["allowed"] = self.allowed(place, reply, len(logits))
+            for tokens in answer["allowed"].values():
+                named += likeliest(logits, tokens, ALLOWED_NAMED)
+        answer["texts"] = self.texts(named)
+        return answer, [logits.tobytes()]
+
+    def allowed(self, place: Place, reply: Sequence[int], n_tokens: int) -> dict[str, list[int]]:
+        """{grammar: the tokens that it allows after `reply`, of `n_tokens`}; {} where a plain reply is written."""
+        return self.state_lines.allowed(self.state_line(place), reply, n_tokens)
+
+    def state_line(self, place: Place) -> StateLine:
+        """The state that is written at `place`."""
+        return StateLine(self.dialogues[place.dialogue], place.turn, place.format)
 
     def texts(self, ids: Sequence[int]) -> dict[str, str]:
         """{id: text}; JSON has no numbers as keys."""
@@ -227,7 +277,10 @@ class Answers:
         return {"texts": texts}, []
 
     def _answer_use(self, question: Content) -> Answer:
+        grammar = str(question.get("grammar", "none"))
+        check_grammar(grammar)
         self.chosen = DecodingConfig(**question["config"])
+        self.chosen_grammar = grammar
         return {}, []
 
     def _answer_score(self, question: Content) -> Answer:
@@ -235,6 +288,8 @@ class Answers:
         ids = [int(token) for token in question["reply"]]
         text = self.lm.codec.decode(ids)
         dialogue = self.dialogues[place.dialogue]
+        if place.format in STATEFUL:
+            return {"text": text, "state": self.state_lines.verdict(self.state_line(place), text)}, []
         lexical = lexical_view(text, dialogue, place.turn, self.database) if self.database else text
         score = self.scored(dialogue, place.turn, text)
         return {"text": text, "lexical": lexical, **score}, []
@@ -273,7 +328,9 @@ class Answers:
             parts.append(self.place.instruction)
         if self.place.shots:
             parts.append(f"({self.place.shots} worked examples)")
-        parts.append(exchanges(self.dialogue)[self.turn][0].text)
+        database = searched_in(self.place.format, self.database)
+        pieces = exchanges(self.dialogue, self.place.format, database=database)
+        parts.append(pieces[self.turn][0].text)
         text = " ".join(parts)
         return Shown(f"<p>{highlighted(text)}</p>", text)
 
@@ -281,7 +338,13 @@ class Answers:
         """The next-token chart at the start of the reply, as a table."""
         prompt = self.prompt_at(self.place)
         logits = self.logits(self.place)  # [V]
-        return next_token_chart(self.lm, logits, config or self.config, prompt, n=n)
+        allowed = self.allowed_by(self.grammar, logits)
+        return next_token_chart(self.lm, logits, config or self.config, prompt, n=n, allowed=allowed)
+
+    def allowed_by(self, grammar: str, logits: np.ndarray, reply: Sequence[int] = ()) -> list[int] | None:
+        """The tokens that one grammar allows at the present place, of logits [V]; None where it does not hold there."""
+        allowed = self.state_lines.allowed(self.state_line(self.place), reply, len(logits))
+        return allowed.get(grammar)
 
     def static(self) -> Shown:
         """What a code host shows, which runs no script."""
@@ -289,3 +352,10 @@ class Answers:
         question = self.question()
         text = f"{question.text}\n{chart.text}"
         return Shown(question.html + chart.html, text)
+
+
+def likeliest(logits: np.ndarray, tokens: Sequence[int], n: int) -> list[int]:
+    """The `n` of some tokens with the highest logits [V]."""
+    given = np.asarray(tokens, dtype=int)
+    order = np.argsort(-logits[given])[:n]
+    return given[order].tolist()

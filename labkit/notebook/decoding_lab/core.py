@@ -7,10 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
+import numpy as np
 
 from labkit.decoding.config import FILTERS, DecodingConfig
 from labkit.decoding.filters import filter_stages
+from labkit.decoding.vocabulary import only
 from labkit.errors import LabError
+from labkit.notebook.decoding_lab.state_lines import NONE
 from labkit.notebook.decoding_lab.tables import next_token_chart, settings_code
 from labkit.notebook.view import highlighted
 from labkit.shown import Shown
@@ -61,6 +64,12 @@ class CoreLab:
                 description=name.replace("_", " "),
                 style=STYLE,
             )
+        grammars = self.explorer.state_lines.names(self.place.format)
+        if grammars:
+            chosen = self.explorer.grammar if self.explorer.grammar in grammars else NONE
+            controls["grammar"] = w.Dropdown(
+                options=[NONE, *grammars], value=chosen, description="grammar", style=STYLE
+            )
         return controls
 
     def box(self) -> w.VBox:
@@ -94,7 +103,7 @@ class CoreLab:
         self.text.value = f"<p>bot&gt; {highlighted(reply)}</p>"
 
     def _settings(self) -> DecodingConfig:
-        values = {name: control.value for name, control in self.controls.items()}
+        values = {name: control.value for name, control in self.controls.items() if name != "grammar"}
         if values["strategy"] == "greedy":
             for name, off in FILTERS.items():
                 if name in values and name != "repetition_penalty":
@@ -103,7 +112,14 @@ class CoreLab:
 
     def _chart(self) -> Shown:
         logits = self.explorer.logits(self.place, self.reply)
-        return next_token_chart(self.explorer.lm, logits, self.config, self._context())
+        allowed = self._allowed(logits)
+        return next_token_chart(self.explorer.lm, logits, self.config, self._context(), allowed=allowed)
+
+    def _allowed(self, logits: np.ndarray) -> list[int] | None:
+        """The tokens that the grammar lets through, of logits [V]; None where there is none."""
+        if "grammar" not in self.controls:
+            return None
+        return self.explorer.allowed_by(self.controls["grammar"].value, logits, self.reply)
 
     def _context(self) -> list[int]:
         """The ids before the next token."""
@@ -116,14 +132,21 @@ class CoreLab:
         last = self.reply[-1] if self.reply else None
         if last in stop or len(self.reply) >= self.config.max_new_tokens:
             return
-        self.reply.append(self.next_token())
+        token = self.next_token()
+        if token is not None:
+            self.reply.append(token)
         self.redraw()
 
-    def next_token(self) -> int:
-        """The token that `labkit.generate` would write here."""
+    def next_token(self) -> int | None:
+        """The token that `labkit.generate` would write here; None where the grammar allows none."""
         import torch
 
         logits = self.explorer.logits(self.place, self.reply)  # [V]
+        allowed = self._allowed(logits)
+        if allowed is not None:
+            logits = only(logits, allowed)
+        if np.isneginf(logits).all():
+            return None
         stages = filter_stages(logits, self.config, self._context())
         if stages:
             probabilities = torch.as_tensor(stages[-1].probabilities).double()  # [V]

@@ -3,19 +3,23 @@
    One module for every place: anywidget calls `render` in a notebook, a plain page calls `mount`. The other side (a
    kernel, a model in the page, or recorded answers) only answers questions, one at a time:
 
-     {ask: "place", dialogue, turn, instruction, shots}   -> what was said, and the prompt's token ids
-     {ask: "logits", …place, reply: [ids]}                 -> logits of the next token, float32 [V], as a buffer
+     {ask: "place", dialogue, turn, instruction, shots}   -> what was said, the prompt's token ids, and which grammars
+                                                              there are, or why there is none
+     {ask: "logits", …place, reply: [ids]}                 -> logits of the next token, float32 [V], as a buffer, and
+                                                              {grammar: ids that it allows} as `allowed`
      {ask: "draws", …place, seed, n}                       -> the seed's random numbers, float64 [n], as a buffer
      {ask: "score", …place, reply: [ids]}                  -> the reply as text, and Inform and Success with it
      {ask: "vocabulary"}                                   -> the text of every token
-     {ask: "use", config}                                  -> nothing; the notebook takes these settings
+     {ask: "use", config, grammar}                         -> nothing; the notebook takes these settings
 
+   A place has a `format`, too, where something else than a plain reply is written: a belief state.
    Sliders, filters, chart and the choice of a token happen here. Streaming is asking again; Stop is not asking. */
 
 // --- filters ---------------------------------------------------------------------------------------------------------
 
 /* Setting -> the value that switches it off, in the order in which the filters are applied. */
 export const FILTERS = {
+    grammar: "none",
     min_new_tokens: 0,
     repetition_penalty: 1,
     temperature: 1,
@@ -24,9 +28,15 @@ export const FILTERS = {
     min_p: 0,
     typical_p: 1,
 };
-const IN_GREEDY = ["min_new_tokens", "repetition_penalty"]; // the others would change nothing there
+const IN_GREEDY = ["grammar", "min_new_tokens", "repetition_penalty"]; // the others would change nothing there
 const UNTOUCHED = { ...FILTERS, strategy: "sample" };
-const RESHAPES = ["min_new_tokens", "repetition_penalty", "temperature"]; // come before the cuts
+const RESHAPES = ["grammar", "min_new_tokens", "repetition_penalty", "temperature"]; // come before the cuts
+const FORBID = ["grammar", "min_new_tokens"]; // cut by what a token is, not by how likely it is
+
+/* Whether a setting does something; one that is not given does not. */
+function isOn(settings, name) {
+    return settings[name] !== undefined && settings[name] !== FILTERS[name];
+}
 
 /* Token ids [V] from the highest logit to the lowest; of equal logits the higher id comes first, since transformers'
    top-p cuts the lower id first. Sorting one number for both, bits of the logit and id, is ten times faster than
@@ -77,7 +87,7 @@ class Distribution {
     }
 
     probability(id) {
-        return this.weights[id] / this.total;
+        return this.total ? this.weights[id] / this.total : 0; // where nothing is left, nothing is likely
     }
 
     /* Keep the ranks [from, to) of those left and return the mass that goes. */
@@ -94,7 +104,21 @@ class Distribution {
         }
         this.alive = alive.subarray(from, to);
         this.total = going > total / 2 ? this.sum() : total - going; // a small difference of large numbers is inexact
-        return going / total;
+        return total ? going / total : 0;
+    }
+
+    /* Keep those left of which `stays(id)` says so, in their order, and return the mass that goes. */
+    keepOnly(stays, filter) {
+        const { alive } = this;
+        const reordered = new Uint32Array(alive.length); // those that stay, then those that go
+        let staying = 0;
+        let going = alive.length;
+        for (let rank = 0; rank < alive.length; rank++) {
+            if (stays(alive[rank])) reordered[staying++] = alive[rank];
+            else reordered[--going] = alive[rank];
+        }
+        this.alive = reordered;
+        return this.keep(0, staying, filter);
     }
 
     sum() {
@@ -117,20 +141,18 @@ class Distribution {
 
 /* Each filter changes a distribution and returns the probability mass that it cut. */
 const APPLY = {
+    /* Only tokens with which the line can still become a state; `allowed`: {grammar: their ids}. */
+    grammar(distribution, name, filter, { allowed }) {
+        const stays = new Uint8Array(distribution.scores.length);
+        for (const id of allowed[name]) stays[id] = 1;
+        return distribution.keepOnly((id) => stays[id], filter);
+    },
+
     /* No token that ends a reply, as long as the reply is shorter than `least`. */
     min_new_tokens(distribution, least, filter, { stop, length }) {
         if (length >= least) return 0;
-        const { alive } = distribution;
         const ends = new Set(stop);
-        const reordered = new Uint32Array(alive.length); // those that stay, then those that go
-        let staying = 0;
-        let going = alive.length;
-        for (let rank = 0; rank < alive.length; rank++) {
-            if (ends.has(alive[rank])) reordered[--going] = alive[rank];
-            else reordered[staying++] = alive[rank];
-        }
-        distribution.alive = reordered;
-        return distribution.keep(0, staying, filter);
+        return distribution.keepOnly((id) => !ends.has(id), filter);
     },
 
     /* Logits of tokens that stand in prompt or reply are divided by the penalty, or multiplied where they are negative. */
@@ -225,25 +247,31 @@ const APPLY = {
 /* What the settings make of the next token: the distribution after all filters, and what each of them did.
 
    position: {logits: Float32Array [V], order: descending(logits), plain: the distribution without filters, if known}
-   where: {context: ids before the token, for the repetition penalty; length of the reply; stop: ids that end it} */
+   where: {context: ids before the token, for the repetition penalty; length of the reply; stop: ids that end it;
+           allowed: {grammar: ids that it allows}}
+
+   A filter that leaves no token is the last one: nothing can be chosen then. */
 export function filtered(position, settings, where) {
     const distribution = new Distribution(position);
     const stages = [];
     let shaped = distribution.total; // of the weights before anything but min_new_tokens cuts: for the cumulative line
-    for (const [name, off] of Object.entries(FILTERS)) {
-        const isOn = settings[name] !== off && (settings.strategy === "sample" || IN_GREEDY.includes(name));
-        if (!isOn) continue;
+    for (const name of Object.keys(FILTERS)) {
+        const hasEffect = settings.strategy === "sample" || IN_GREEDY.includes(name);
+        if (!isOn(settings, name) || !hasEffect) continue;
         const removed = APPLY[name](distribution, settings[name], stages.length + 1, where);
         if (RESHAPES.includes(name)) shaped = distribution.total;
-        const likeliest = distribution.weights[distribution.alive[0]] / distribution.total;
-        stages.push({ name, value: settings[name], removed, left: distribution.alive.length, likeliest });
+        const left = distribution.alive.length;
+        const likeliest = left ? distribution.probability(distribution.alive[0]) : 0;
+        stages.push({ name, value: settings[name], removed, left, likeliest });
+        if (!left) break;
     }
     return { distribution, stages, shaped };
 }
 
 /* The token on which a random number of [0, 1) lands, when the probabilities lie side by side in the order of the
-   vocabulary: the same rule as labkit.generate's. */
-export function landing({ weights, cutBy }, random) {
+   vocabulary: the same rule as labkit.generate's. null where no token is left. */
+export function landing({ weights, cutBy, alive }, random) {
+    if (!alive.length) return null;
     let all = 0;
     for (let id = 0; id < weights.length; id++) all += weights[id];
     const mark = random * all;
@@ -270,8 +298,9 @@ function laidOut({ weights, total, cutBy }, ids) {
     return places;
 }
 
-/* The likeliest token; of equal ones that with the lowest id, as torch's argmax. */
+/* The likeliest token; of equal ones that with the lowest id, as torch's argmax. null where none is left. */
 export function likeliest({ alive, scores }) {
+    if (!alive.length) return null;
     let best = alive[0];
     for (let rank = 1; rank < alive.length && scores[alive[rank]] === scores[best]; rank++) best = alive[rank];
     return best;
@@ -313,11 +342,14 @@ function argumentsOf(config, names) {
     return names.map((name) => `${name}=${literal(name, config[name])}`).join(", ");
 }
 
-/* `labkit.DecodingConfig(…)` with what differs from the defaults. */
+/* `labkit.DecodingConfig(…)` with what differs from the defaults, and the grammar where there is one. */
 export function labkitCode(settings) {
     const config = effective(settings);
     const changed = Object.keys(FIELDS).filter((name) => config[name] !== FIELDS[name]);
-    return `labkit.DecodingConfig(${argumentsOf(config, changed)})`;
+    const code = `labkit.DecodingConfig(${argumentsOf(config, changed)})`;
+    if (!isOn(config, "grammar")) return code;
+    const narrower = { said: ", only_said=True", "all-said": ", all_said=True" }[config.grammar] || "";
+    return `${code}\nlabkit.state_grammar(corpus${narrower})  # the grammar= of predict, answer and converse`;
 }
 
 /* The same as a call of transformers, which names every filter, since some are on there by default. */
@@ -329,13 +361,15 @@ export function transformersCode(settings) {
     if (config.min_new_tokens) names.push("min_new_tokens");
     const seed = sample ? `torch.manual_seed(${config.seed})\n` : "";
     const given = `do_sample=${sample ? "True" : "False"}, ${argumentsOf(config, names)}`;
-    return `${seed}lm.base.generate(ids, attention_mask=mask, eos_token_id=lm.codec.stop_ids, ${given})`;
+    const held = isOn(config, "grammar") ? ", prefix_allowed_tokens_fn=allowed" : "";
+    const note = held ? "  # allowed(batch, ids): the ids that the grammar allows next" : "";
+    return `${seed}lm.base.generate(ids, attention_mask=mask, eos_token_id=lm.codec.stop_ids, ${given}${held})${note}`;
 }
 
 /* The strategy and the filters that are on, in words. */
 export function summary(settings) {
     const config = effective(settings);
-    const on = Object.keys(FILTERS).filter((name) => config[name] !== FILTERS[name]);
+    const on = Object.keys(FILTERS).filter((name) => isOn(config, name));
     return [config.strategy, ...on.map((name) => `${name} ${config[name]}`)].join(", ");
 }
 
@@ -581,8 +615,15 @@ const DIALS = [
     { name: "repetition_penalty", label: "repetition penalty", min: 1, max: 2, step: 0.05 },
     { name: "min_new_tokens", label: "at least … tokens", min: 0, max: 200, step: 1 },
 ];
-const LABELS = Object.fromEntries(DIALS.map((dial) => [dial.name, dial.label]));
-const CUTS = ["top_k", "top_p", "min_p", "typical_p", "min_new_tokens"];
+const LABELS = { grammar: "grammar", ...Object.fromEntries(DIALS.map((dial) => [dial.name, dial.label])) };
+const CUTS = ["grammar", "top_k", "top_p", "min_p", "typical_p", "min_new_tokens"];
+const GRAMMARS = {
+    none: "off",
+    schema: "schema and database",
+    said: "only what was said",
+    "all-said": "all that was said",
+};
+const NO_TOKEN = "No token is left here";
 const GHOST_TOKENS = 24; // of greedy's path, which is asked for while nothing else is
 const LEAVES = 12; // replies in the tree
 const POSITION_BYTES = 1e8; // of memory for positions that were visited
@@ -597,7 +638,7 @@ class Lab {
             this.say("No answer yet: the kernel is busy with another cell, or gone."),
         );
         this.place = { ...this.start.place };
-        this.settings = { ...this.start.config }; // the dials', B where A is kept
+        this.settings = { grammar: FILTERS.grammar, ...this.start.config }; // the dials', B where A is kept
         this.kept = null; // A
         this.texts = new Map(Object.entries(this.start.texts || {}).map(([id, text]) => [Number(id), text]));
         this.bets = new Set(); // dials on which one bets before the bars move
@@ -678,7 +719,8 @@ class Lab {
         const arrived = performance.now();
         const logits = logitsOf(answer);
         const position = { logits, order: descending(logits), arrived };
-        position.where = { context: [...info.prompt, ...ids], length: ids.length, stop: this.start.stop };
+        const { allowed } = answer;
+        position.where = { context: [...info.prompt, ...ids], length: ids.length, stop: this.start.stop, allowed };
         position.plain = filtered(position, UNTOUCHED, position.where).distribution;
         const most = Math.max(48, Math.floor(POSITION_BYTES / (26 * logits.length)));
         if (this.positions.size > most) this.positions.delete(this.positions.keys().next().value); // it can be asked again
@@ -714,9 +756,12 @@ class Lab {
     /* The settings of a reply: A's have the seed and the length of B, so that only the filters differ. */
     settingsOf(name) {
         const { seed, max_new_tokens } = this.settings;
-        return effective(name === "A" ? { ...this.kept, seed, max_new_tokens } : this.settings);
+        const own = name === "A" ? { ...this.kept, seed, max_new_tokens } : this.settings;
+        const isHere = this.info?.grammars?.includes(own.grammar); // a plain reply has none
+        return effective({ ...own, grammar: isHere ? own.grammar : FILTERS.grammar });
     }
 
+    /* The next token; null where the filters leave none. */
     choose(position, settings, at) {
         const { distribution } = filtered(position, settings, position.where);
         return settings.strategy === "greedy" ? likeliest(distribution) : landing(distribution, this.draws[at]);
@@ -739,7 +784,12 @@ class Lab {
             const position = await this.position(reply.ids);
             if (!position || reply !== this.replies[name]) return false;
             const settings = this.settingsOf(name);
-            this.append(reply, position, this.choose(position, settings, reply.ids.length), settings);
+            const token = this.choose(position, settings, reply.ids.length);
+            if (token === null) {
+                this.stuck = true;
+                continue;
+            }
+            this.append(reply, position, token, settings);
             wrote = true;
             if (follow && name === this.focus) this.cursor = this.lastCursor();
             this.drawReplies();
@@ -755,6 +805,7 @@ class Lab {
         }
         if (Object.values(this.replies).every((reply) => reply.end)) this.startOver();
         this.writing = true;
+        this.stuck = false;
         const { visitNumber } = this;
         this.drawButtons();
         this.say("Writing …");
@@ -766,7 +817,7 @@ class Lab {
         await this.show();
         if (Object.values(this.replies).every((reply) => reply.end || stopped)) {
             this.say(`${stopped ? "Stopped" : "Written"}: ${this.said(this.replies.B.ids) || "nothing"}`);
-        }
+        } else if (this.stuck) this.say(this.noToken());
         this.dream();
     }
 
@@ -780,7 +831,9 @@ class Lab {
     async next() {
         if (this.writing) return;
         if (Object.values(this.replies).every((reply) => reply.end)) this.startOver();
+        this.stuck = false;
         if (await this.step()) await this.show();
+        else if (this.stuck) this.say(this.noToken());
     }
 
     startOver() {
@@ -917,6 +970,7 @@ class Lab {
         );
         this.instructionInput = instruction;
         this.shotsInput = shots.input;
+        const formats = this.buildFormats((format) => go({ format: format === "turns" ? undefined : format }));
         this.bubbles = h("div", {
             class: "dl-dialogue",
             tabindex: 0,
@@ -948,11 +1002,25 @@ class Lab {
                 arrow("◀", "previous turn", () => this.place.turn && go({ turn: this.place.turn - 1 })),
                 turn.field,
                 arrow("▶", "next turn", () => go({ turn: this.place.turn + 1 })),
+                formats,
                 this.placeName,
             ),
             before,
             this.bubbles,
         );
+    }
+
+    /* What the bot writes; null where there is only one thing. */
+    buildFormats(choose) {
+        const [ofReply, ofState] = this.start.formats || [];
+        if (!ofState) return null;
+        const id = `${this.unique}-format`;
+        const options = [
+            h("option", { value: ofReply }, "the reply"),
+            h("option", { value: ofState }, "the belief state"),
+        ];
+        this.formatInput = h("select", { id, onchange: (event) => choose(event.target.value) }, ...options);
+        return h("span", { class: "dl-field" }, h("label", { for: id }, "write"), this.formatInput);
     }
 
     buildStage() {
@@ -1095,6 +1163,7 @@ class Lab {
             "div",
             { class: "dl-dials" },
             modes,
+            this.buildGrammar(),
             ...DIALS.filter((one) => one.first).map((dial) => this.buildDial(dial)),
             this.buildBet(),
             more,
@@ -1122,20 +1191,38 @@ class Lab {
         range.value = value;
         const shown = h("span", { class: "dl-value" });
         const effect = h("span", { class: "dl-effect" });
-        const bet = h(
-            "button",
-            {
-                type: "button",
-                class: "dl-bet-button",
-                "aria-pressed": "false",
-                "aria-label": `bet first: guess before ${label} moves the bars`,
-                title: "bet first: guess before the bars move",
-                onclick: () => this.toggleBet(name),
-            },
-            "bet",
-        );
+        const bet = this.buildBetButton(name);
         this.dials[name] = { range, shown, effect, bet, label };
         return h("div", { class: "dl-dial" }, h("label", { for: id }, label), range, shown, bet, effect);
+    }
+
+    buildBetButton(name) {
+        const given = {
+            type: "button",
+            class: "dl-bet-button",
+            "aria-pressed": "false",
+            "aria-label": `bet first: guess before ${LABELS[name]} moves the bars`,
+            title: "bet first: guess before the bars move",
+            onclick: () => this.toggleBet(name),
+        };
+        return h("button", given, "bet");
+    }
+
+    /* The grammar is the first filter. Which there are is known with the place. */
+    buildGrammar() {
+        const id = `${this.unique}-grammar`;
+        const range = h("select", { id, onchange: (event) => this.turn("grammar", event.target.value) });
+        const effect = h("span", { class: "dl-effect" });
+        const bet = this.buildBetButton("grammar");
+        this.dials.grammar = { range, effect, bet, label: LABELS.grammar };
+        return h("div", { class: "dl-dial dl-grammar" }, h("label", { for: id }, LABELS.grammar), range, bet, effect);
+    }
+
+    drawGrammars() {
+        const { range } = this.dials.grammar;
+        const names = [FILTERS.grammar, ...(this.info?.grammars || [])];
+        range.replaceChildren(...names.map((name) => h("option", { value: name }, GRAMMARS[name] ?? name)));
+        this.syncDials();
     }
 
     buildBet() {
@@ -1219,7 +1306,7 @@ class Lab {
         this.set(name, value);
         const stage = this.now?.stages.find((one) => one.name === name);
         const { distribution } = this.now || {};
-        const likely = distribution ? distribution.weights[distribution.alive[0]] / distribution.total : 0;
+        const likely = distribution ? distribution.probability(distribution.alive[0]) : 0;
         const actual = 100 * (CUTS.includes(name) ? stage?.removed || 0 : likely);
         const bet = Number(this.betRange.value);
         const off = Math.abs(bet - actual);
@@ -1242,8 +1329,11 @@ class Lab {
     }
 
     async use() {
-        const answer = await this.ask({ ask: "use", config: this.configuration() });
-        this.say(answer.error ? `⚠ ${answer.error}` : "The notebook has these settings now, as explorer.chosen.");
+        const { grammar } = this.settingsOf("B");
+        const held = grammar === FILTERS.grammar ? {} : { grammar };
+        const answer = await this.ask({ ask: "use", config: this.configuration(), ...held });
+        const too = held.grammar ? ", and the grammar's name as explorer.chosen_grammar" : "";
+        this.say(answer.error ? `⚠ ${answer.error}` : `The notebook has these settings now, as explorer.chosen${too}.`);
     }
 
     configuration() {
@@ -1282,7 +1372,10 @@ class Lab {
         this.instructionInput.value = place.instruction;
         this.shotsInput.value = place.shots;
         const before = place.shots ? `, after ${place.shots} worked example${place.shots > 1 ? "s" : ""}` : "";
-        write(this.placeName, `${info.name}, turn ${place.turn + 1} of ${info.turns}${before}`);
+        const written = place.format ? ": the belief state" : "";
+        write(this.placeName, `${info.name}, turn ${place.turn + 1} of ${info.turns}${before}${written}`);
+        if (this.formatInput) this.formatInput.value = place.format ?? this.start.formats[0];
+        this.drawGrammars();
         const bubbles = info.said.map(([speaker, text]) =>
             h("div", { class: `dl-bubble dl-${speaker}` }, h("b", {}, `${speaker}: `), ...marked(text)),
         );
@@ -1309,7 +1402,7 @@ class Lab {
         const stale = reply.by && reply.by !== now;
         const who = this.kept ? `${name}: ` : "";
         const written = stale ? `written with ${reply.by}; the dials have moved` : reply.by || now;
-        write(view.label, `bot, ${who}${written}`);
+        write(view.label, `${this.place.format ? "state" : "bot"}, ${who}${written}`);
         view.box.classList.toggle("dl-stale", Boolean(stale));
         const { chips } = view;
         const other = this.replies[name === "A" ? "B" : "A"];
@@ -1369,22 +1462,36 @@ class Lab {
         this.shown = position;
         this.keptNow = null;
         this.at = this.cursor; // how much of the reply stands before the token that is shown
-        const reply = this.replies[this.focus];
-        const taken = reply.ids[this.cursor];
-        const ids = [...position.order.subarray(0, ROWS)];
+        this.taken = this.replies[this.focus].ids[this.cursor];
+        this.listedFor = null; // update lists the tokens
+        const after = this.at ? `after ${this.at} of the reply` : "at the start of the reply";
+        write(this.chartTitle, `The next token, ${after}`);
+        this.spoken = false;
+        this.update();
+        position.drawn = performance.now();
+    }
+
+    /* Which tokens stand in the chart: the model's likeliest; where a grammar is on, half of them its likeliest ones. */
+    listTokens(position, grammar) {
+        this.listedFor = grammar;
+        const { order, where } = position;
+        let ids = [...order.subarray(0, ROWS)];
+        const allowed = new Set(where.allowed?.[grammar]);
+        if (allowed.size) {
+            const first = ids.slice(0, ROWS / 2);
+            const likely = order.filter((id) => allowed.has(id) && !first.includes(id)).subarray(0, ROWS / 2);
+            const chosen = new Set([...first, ...likely]);
+            for (const id of ids) if (chosen.size < ROWS) chosen.add(id);
+            ids = [...order.filter((id) => chosen.has(id))];
+        }
+        const { taken } = this;
         const extra = taken !== undefined && !ids.includes(taken) ? taken : null;
         this.rows.forEach((row, rank) => {
             row.id = rank < ROWS ? ids[rank] : extra;
             row.button.classList.toggle("dl-empty", row.id == null);
             row.button.disabled = row.id == null;
         });
-        this.taken = taken;
-        const after = this.at ? `after ${this.at} of the reply` : "at the start of the reply";
-        write(this.chartTitle, `The next token, ${after}`);
-        this.spoken = false;
-        this.update();
         this.refreshRows();
-        position.drawn = performance.now();
     }
 
     /* The dials have moved, or there is another position: all bars, shares and words. No question is asked. */
@@ -1393,6 +1500,7 @@ class Lab {
         this.drawCode();
         if (!position || !this.info) return;
         const settings = this.settingsOf("B");
+        if (this.listedFor !== settings.grammar) this.listTokens(position, settings.grammar);
         this.now = filtered(position, settings, position.where);
         const draws = settings.strategy === "sample" && this.draws;
         this.now.drawn = draws ? landing(this.now.distribution, this.draws[this.at]) : null; // where the seed's number lands
@@ -1415,7 +1523,7 @@ class Lab {
         let keptByA = 0;
         const points = [];
         const uncut = (id) => {
-            if (stages[distribution.cutBy[id] - 1]?.name === "min_new_tokens") return 0;
+            if (FORBID.includes(stages[distribution.cutBy[id] - 1]?.name)) return 0;
             return Math.exp(distribution.scores[id] - distribution.highest) / shaped;
         };
         this.rows.forEach((row, rank) => {
@@ -1494,6 +1602,10 @@ class Lab {
             write(segment, place.share > 0.07 ? this.text(id) : "");
         });
         style(this.needle, "visibility", drawn === null ? "hidden" : "visible");
+        if (!distribution.alive.length) {
+            write(this.needleText, `${NO_TOKEN}.`);
+            return;
+        }
         if (drawn === null) {
             write(this.needleText, "Greedy draws nothing: it takes the likeliest token.");
             return;
@@ -1510,7 +1622,7 @@ class Lab {
         for (const [name, dial] of Object.entries(this.dials)) {
             const index = stages.findIndex((stage) => stage.name === name);
             if (index < 0) {
-                write(dial.effect, dial.range.disabled ? "greedy does not use it" : "off");
+                write(dial.effect, dial.range.disabled ? this.whyOff(name) : "off");
                 continue;
             }
             const stage = stages[index];
@@ -1520,6 +1632,11 @@ class Lab {
         }
     }
 
+    whyOff(name) {
+        if (name !== "grammar") return "greedy does not use it";
+        return this.info?.noGrammar ? `off: ${this.info.noGrammar}` : "off: there is none here";
+    }
+
     shaped(stage) {
         if (stage.name !== "temperature") return `likeliest now ${percent(stage.likeliest)}`;
         return `${stage.value < 1 ? SHAPE.low : SHAPE.high}, cuts nothing; likeliest ${percent(stage.likeliest)}`;
@@ -1527,6 +1644,10 @@ class Lab {
 
     drawDial(name, value) {
         const { range, shown } = this.dials[name];
+        if (name === "grammar") {
+            range.value = this.info?.grammars?.includes(value) ? value : FILTERS.grammar;
+            return;
+        }
         range.value = value;
         const off = value === FILTERS[name];
         write(shown, String(value));
@@ -1536,7 +1657,8 @@ class Lab {
     syncDials() {
         const greedy = this.settings.strategy === "greedy";
         for (const [name, dial] of Object.entries(this.dials)) {
-            const idle = greedy && !IN_GREEDY.includes(name);
+            const missing = name === "grammar" && !this.info?.grammars?.length;
+            const idle = missing || (greedy && !IN_GREEDY.includes(name));
             dial.range.disabled = idle;
             dial.bet.disabled = idle;
             this.drawDial(name, this.settings[name]);
@@ -1568,8 +1690,8 @@ class Lab {
     }
 
     drawCode() {
-        const changed = `${labkitCode(this.settings)}\n\n# the same by transformers\n${transformersCode(this.settings)}`;
-        write(this.code, changed);
+        const settings = this.settingsOf("B");
+        write(this.code, `${labkitCode(settings)}\n\n# the same by transformers\n${transformersCode(settings)}`);
     }
 
     /* One sentence for the status line, said when the dials rest. */
@@ -1585,6 +1707,7 @@ class Lab {
     sentence() {
         const { distribution, stages } = this.now;
         const best = likeliest(distribution);
+        if (best === null) return this.noToken();
         const last = stages.at(-1);
         const cut =
             last && CUTS.includes(last.name)
@@ -1594,6 +1717,15 @@ class Lab {
         const left = `${grouped(distribution.alive.length)} of ${all} tokens left`;
         const likely = `likeliest ${this.text(best)} ${percent(distribution.probability(best))}`;
         return `${cut}${left}, ${likely}, entropy ${distribution.entropy().toFixed(2)} bits`;
+    }
+
+    /* Why nothing can be chosen at the position that is shown. */
+    noToken() {
+        const isGrammar = this.now?.stages.at(-1)?.name === "grammar";
+        const why = isGrammar
+            ? "no state of this grammar begins with what is written"
+            : "the only tokens that the grammar allows would end the line too soon";
+        return `${NO_TOKEN}: ${why}.`;
     }
 
     // --- the tree of replies -------------------------------------------------------------------------------------------
@@ -1670,6 +1802,11 @@ class Lab {
                 passed === gold ? "" : passed ? " (the corpus's reply fails)" : " (the corpus's reply passes)";
             return h("span", { class: passed ? "dl-pass" : "dl-fail" }, `${passed ? "✓" : "✗"} ${name}${change}`);
         };
+        if (score.state) {
+            const { valid, right } = score.state;
+            if (valid === undefined) return [];
+            return [badge("a valid state", valid, valid), badge("the annotated state", right, right)];
+        }
         const text =
             score.lexical && score.lexical !== score.text
                 ? [h("span", { class: "dl-facts" }, ` read as: ${score.lexical}`)]

@@ -11,6 +11,7 @@ from labkit.corpora.types import Dialogue
 from labkit.decoding.config import FILTERS, DecodingConfig, transformers_call
 from labkit.decoding.filters import Stage, entropy, filter_stages, remaining
 from labkit.decoding.generate import generate, next_token_logits, reply_steps
+from labkit.decoding.vocabulary import only
 from labkit.notebook.view import highlighted
 from labkit.prompts.build import prompts
 from labkit.shown import Shown
@@ -67,6 +68,7 @@ def next_token_chart(
     *,
     n: int = 12,
     drawn: int | None = None,
+    allowed: Sequence[int] | None = None,
 ) -> Shown:
     """The `n` likeliest next tokens before and after the filters of `config`, and the mass that each filter removed.
 
@@ -74,10 +76,16 @@ def next_token_chart(
         logits: [V], from `next_token_logits`; the model itself is not called.
         context: the ids before the token, which the repetition penalty looks at.
         drawn: the token that a reply went on with here; it has a row of its own where it is not among the likeliest.
+        allowed: the tokens that a grammar lets through, before all other filters; None where there is none.
     """
     exact = logits.astype(np.float64)  # [V] in single precision a cold temperature rounds the tail to 0
     before = remaining(exact, ())  # [V]
-    stages = filter_stages(logits, config, context)
+    stages: list[Stage] = []
+    if allowed is not None:
+        stages.append(_grammar_stage(exact, allowed))
+        logits = only(logits, allowed)
+    if allowed is None or allowed:  # else no token is left for another filter
+        stages += filter_stages(logits, config, context)
     after = remaining(exact, stages)  # [V]
     tokens = np.argsort(-before)[:n].tolist()
     if drawn is not None and drawn not in tokens:
@@ -98,6 +106,16 @@ def next_token_chart(
     return Shown(f"{_table(rows)}<p>{below}</p>", "\n".join([*text, *lines]))
 
 
+def _grammar_stage(logits: np.ndarray, allowed: Sequence[int]) -> Stage:
+    """What a grammar leaves of the distribution of logits [V]."""
+    before = remaining(logits, ())  # [V]
+    left = only(before, allowed)  # [V]
+    kept = ~np.isneginf(left)  # [V]
+    mass = float(before[kept].sum())
+    probabilities = np.where(kept, before, 0) / (mass or 1)  # [V]
+    return Stage("grammar", len(allowed), kept, 1 - mass, probabilities)
+
+
 def _quoted(lm: "LanguageModel", token: int) -> str:
     return repr(lm.tokenizer.decode([token]))
 
@@ -112,6 +130,8 @@ def _n_left(stages: Sequence[Stage], size: int) -> int:
 
 def _fate(token: int, config: DecodingConfig, stages: Sequence[Stage], after: np.ndarray) -> str:
     """What became of a token, in words: "kept", or the filter that cut it."""
+    if stages and stages[0].name == "grammar" and not stages[0].kept[token]:
+        return "cut by grammar"
     if config.strategy != "sample":
         return "taken" if token == after.argmax() else "not taken"
     for stage in stages:
@@ -122,6 +142,8 @@ def _fate(token: int, config: DecodingConfig, stages: Sequence[Stage], after: np
 
 def _line(stage: Stage) -> str:
     """What a filter did, in words."""
+    if stage.name == "grammar":
+        return f"grammar: {stage.value:,} tokens allowed, removes {stage.removed:.1%} of the mass"
     effect = "changes the shape"
     if not stage.kept.all():
         effect = f"removes {stage.removed:.1%} of the mass"

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def dials(config: "DecodingConfig") -> dict[str, object]:
-    """The settings that the lab has a dial for."""
-    settings = asdict(config)
+def dials(config: "DecodingConfig", grammar: str = "none") -> dict[str, object]:
+    """The settings that the lab has a dial for, and the name of the grammar."""
+    settings = {**asdict(config), "grammar": grammar}
     for unused in ("num_beams", "penalty_alpha", "batch_size"):
         del settings[unused]
     if settings["strategy"] not in ("sample", "greedy"):
@@ -43,8 +43,9 @@ def start_of(explorer: "Answers", *, recorded: bool = False) -> "Content":
         "recorded": recorded,
         "dialogues": len(explorer.dialogues),
         "shots": len(explorer.examples),
-        "place": asdict(explorer.place),
-        "config": dials(explorer.config),
+        "place": explorer.place.asked(),
+        "config": dials(explorer.config, explorer.grammar),
+        "formats": explorer.formats,
         "stop": explorer.lm.codec.stop_ids,
     }
 

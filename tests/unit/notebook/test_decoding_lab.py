@@ -13,6 +13,10 @@ import pytest
 from labkit.corpora.types import BOT, USER, Dialogue, Turn
 from labkit.decoding.config import FILTERS, DecodingConfig
 from labkit.decoding.generate import generate, next_token_logits, stream
+from labkit.decoding.grammar import state_grammar
+from labkit.decoding.rows import Written
+from labkit.decoding.vocabulary import only
+from labkit.errors import LabError
 from labkit.notebook.decoding_lab import answers as answers_module
 from labkit.notebook.decoding_lab.core import CoreLab
 from labkit.notebook.decoding_lab.files import MODULE
@@ -27,6 +31,8 @@ from labkit.notebook.widgets import (
     settings_code,
     steps_table,
 )
+from labkit.prompts.state_values import Heard
+from labkit.prompts.text import state_text
 
 SUPPORT = Path(__file__).parents[2] / "support"
 sys.path.insert(0, str(SUPPORT))
@@ -60,11 +66,12 @@ def asked(explorer, ask, **question):
 
 @pytest.fixture(scope="module")
 def by_node(tmp_path_factory):
-    """550 random cases, what Node makes of them, and the lines that it printed."""
+    """650 random cases, 100 of them under a grammar, what Node makes of them, and the lines that it printed."""
     if NODE is None:
         pytest.skip("no Node on this machine: the browser tests run the same cases")
     folder = tmp_path_factory.mktemp("filters")
     some = [*cases.random_cases(2_048, 450), *cases.random_cases(50_304, 100)]
+    some += [*cases.grammar_cases(2_048, 80), *cases.grammar_cases(50_304, 20)]
     files = cases.write(some, folder)
     command = [NODE, SUPPORT / "decoding_lab_filters.mjs", MODULE, *files, folder / "out.f64"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -100,7 +107,8 @@ def test_shares_entropy_and_choice_are_labkits(by_node):
         drawn = [int((cumulative <= number * cumulative[-1]).sum()) for number in cases.DRAWS]
         assert said["drawn"] == drawn
         names = [stage["name"] for stage in said["stages"]]
-        assert names == [name for name in ("min_new_tokens", *FILTERS) if name in names], "not in labkit's order"
+        in_order = [name for name in ("grammar", "min_new_tokens", *FILTERS) if name in names]
+        assert names == in_order, "not in labkit's order"
         assert all(stage["removed"] == 0 for stage in said["stages"] if stage["name"] == "temperature")
 
 
@@ -108,10 +116,29 @@ def test_settings_as_python_are_labkits_own(by_node):
     for case, _, said in by_node:
         config = replace(case.settings, max_new_tokens=max(64, case.settings.min_new_tokens))
         labkit_code, transformers_code, summary = said["code"]
+        if case.allowed is not None:
+            labkit_code, grammar = labkit_code.split("\n")
+            assert grammar.startswith("labkit.state_grammar(corpus)  #")
+            with_grammar, _ = transformers_code.split("  #")
+            transformers_code = with_grammar.replace(", prefix_allowed_tokens_fn=allowed)", ")")
+            assert transformers_code != with_grammar
         assert f"{labkit_code}\n\n# the same by transformers\n{transformers_code}" == settings_code(config)
         own = settings_text(replace(config, min_new_tokens=0))
-        least = f"min_new_tokens {config.min_new_tokens}"
-        assert [part for part in summary.split(", ") if part != least] == own.split(", ")
+        others = ("grammar schema", f"min_new_tokens {config.min_new_tokens}")
+        assert [part for part in summary.split(", ") if part not in others] == own.split(", ")
+
+
+def test_what_a_grammar_cuts_is_what_labkits_own_filter_forbids(by_node):
+    for case, found, said in by_node:
+        if case.allowed is None:
+            continue
+        plain = np.exp(case.logits.astype(float) - case.logits.max())  # [V]
+        left = only(case.logits, case.allowed)  # [V] as StateGrammar.filter leaves them
+        removed = plain[np.isneginf(left)].sum() / plain.sum()
+        grammar = said["stages"][0]
+        assert grammar["name"] == "grammar" and grammar["left"] == len(case.allowed)
+        assert grammar["removed"] == pytest.approx(removed, abs=1e-9)
+        assert (found[np.isneginf(left)] == cases.CUT).all()
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -228,6 +255,120 @@ def test_names_and_numbers_are_for_reading(tiny_lm, miniwoz):
     name = explorer.dialogue.turns[0].state["hotel"]["name"]
     assert answer["text"] == "call [hotel_name] or [unknown_slot]"
     assert answer["lexical"] == f"call {name} or [unknown_slot]"
+
+
+# --- a belief state and its grammar -----------------------------------------------------------------------------------
+
+STATE = {**HERE, "turn": 1, "format": "state"}
+
+
+def stating(tiny_lm, miniwoz, **how):
+    """A lab that writes the belief state of the second turn."""
+    config = DecodingConfig("sample", max_new_tokens=24, seed=3)
+    how = {"format": "state", "corpus": miniwoz, "turn": 1, "config": config, **how}
+    return DecodingExplorer(tiny_lm, miniwoz["dev"][:3], **how)
+
+
+def test_the_logits_come_with_what_each_grammar_allows_after_them(tiny_lm, miniwoz):
+    """One message, one answer; and it is what `generate` is held to by the same grammar."""
+    explorer = stating(tiny_lm, miniwoz)
+    prompt = explorer.prompts[1].input_ids
+    heard = Heard.of(explorer.dialogue, 1)
+    ended = []
+    for name, options in {"schema": {}, "said": {"only_said": True}}.items():
+        grammar = state_grammar(miniwoz, **options).filter(tiny_lm.codec, [heard])
+        reply = []
+        for token in stream(tiny_lm, prompt, DecodingConfig(max_new_tokens=80), filters=[grammar]):
+            answer, (numbers,) = asked(explorer, "logits", **{**STATE, "reply": reply})
+            logits = np.frombuffer(numbers, np.float32)
+            allowed = answer["allowed"]
+            assert np.array_equal(only(logits, allowed[name]), grammar(logits, Written(0, prompt, reply)))
+            assert token in allowed[name] and set(allowed) == {"schema", "said"}
+            assert str(token) in answer["texts"], "the likeliest of those that are allowed have their text"
+            reply.append(token)
+        if token in tiny_lm.codec.stop_ids:
+            ended.append(asked(explorer, "score", **{**STATE, "reply": reply})[0]["state"]["valid"])
+    assert ended and all(ended)
+
+
+def test_a_plain_reply_has_no_grammar_and_says_so(explorer, tiny_lm, miniwoz):
+    place, _ = asked(explorer, "place")
+    assert place["grammars"] == [] and "belief state" in place["noGrammar"]
+    assert "allowed" not in asked(explorer, "logits", reply=[])[0]
+    place, _ = explorer.answer({"ask": "place", **STATE})
+    assert place["grammars"] == [] and "without a corpus" in place["noGrammar"]
+    assert asked(stating(tiny_lm, miniwoz), "place", **STATE)[0]["grammars"] == ["schema", "said"]
+    changes = {**STATE, "format": "changes-db"}
+    place, _ = asked(stating(tiny_lm, miniwoz), "place", **changes)
+    assert place["grammars"] == ["schema", "said", "all-said"] and place["noGrammar"] == ""
+
+
+def test_a_corpus_without_a_schema_is_the_reason(tiny_lm, miniwoz):
+    bare = replace(miniwoz, schema=[])
+    place, _ = asked(stating(tiny_lm, bare), "place", **STATE)
+    assert place["grammars"] == [] and "no schema" in place["noGrammar"]
+
+
+def test_a_written_state_is_judged_by_the_annotation(tiny_lm, miniwoz):
+    """Inform and Success of a state line said nothing: it was read as a reply."""
+    explorer = stating(tiny_lm, miniwoz)
+    gold = state_text(explorer.dialogue.turns[2].state)
+    assert gold
+    for text, verdict in {gold: (True, True), "": (True, False), "no such thing": (False, False)}.items():
+        ids = tiny_lm.codec.encode(f" {text}\n")
+        answer, _ = asked(explorer, "score", **STATE, reply=ids)
+        assert answer == {"text": text, "state": {"valid": verdict[0], "right": verdict[1]}}
+
+
+def test_the_twin_of_a_state_has_it_free_and_under_the_grammar(tiny_lm, miniwoz):
+    explorer = stating(tiny_lm, miniwoz, grammar="said")
+    answers = recorded_answers(explorer)
+    line = explorer.state_line(explorer.place)
+    greedy = DecodingConfig(max_new_tokens=24)
+    drawn = answers[question_key({"ask": "draws", **STATE, "seed": 3, "n": 256})]["numbers"]
+    for config in (greedy, explorer.config):
+        for filters in ([], [explorer.state_lines.filter("said", line)]):
+            reply = list(stream(tiny_lm, explorer.prompts[1].input_ids, config, filters=filters))
+            for length, token in enumerate(reply):
+                answer = answers[question_key({"ask": "logits", **STATE, "reply": reply[:length]})]
+                logits = expanded(answer)
+                left = only(logits, answer["allowed"]["said"]) if filters else logits
+                share = np.exp(left.astype(float) - left.max()).cumsum()
+                landed = int((share <= drawn[length] * share[-1]).sum())
+                assert token == (left.argmax() if config is greedy else landed)
+            assert question_key({"ask": "score", **STATE, "reply": reply}) in answers
+    start = start_of(explorer, recorded=True)
+    assert start["config"]["grammar"] == "said" and start["place"]["format"] == "state"
+
+
+@pytest.mark.parametrize("strategy", ["sample", "greedy"])
+def test_core_widgets_and_the_table_of_a_code_host_know_the_grammar(tiny_lm, miniwoz, strategy):
+    config = DecodingConfig(strategy, max_new_tokens=24, seed=3)
+    explorer = stating(tiny_lm, miniwoz, grammar="said", config=config)
+    static = explorer.static()
+    assert static.text.split("\n")[1].strip() == "state>" and "cut by grammar" in static.html
+    assert "grammar: " in static.text and " tokens allowed, removes " in static.text
+    lab = CoreLab(explorer)
+    lab.box()
+    for tick in range(1, 30):
+        lab.play.value = tick
+    held = explorer.state_lines.filter("said", explorer.state_line(explorer.place))
+    assert lab.reply == list(stream(tiny_lm, explorer.prompts[1].input_ids, config, filters=[held]))
+    lab.reply = tiny_lm.codec.encode(" no state begins like this")
+    length = len(lab.reply)
+    lab.write_token()
+    assert len(lab.reply) == length and "0 tokens allowed" in lab.chart.value
+
+
+def test_a_grammar_that_there_is_not_is_said(tiny_lm, miniwoz, explorer):
+    with pytest.raises(LabError, match="no grammar is called 'json'"):
+        stating(tiny_lm, miniwoz, grammar="json")
+    config = {"strategy": "greedy"}
+    asked(explorer, "use", config=config, grammar="said")
+    assert explorer.chosen_grammar == "said"
+    asked(explorer, "use", config=config)
+    assert explorer.chosen_grammar == "none"
+    assert "no grammar is called" in explorer.answer({"ask": "use", "config": config, "grammar": "x"})[0]["error"]
 
 
 # --- the widget and its twin ------------------------------------------------------------------------------------------

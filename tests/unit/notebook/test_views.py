@@ -1,11 +1,14 @@
 """What notebooks show: text from data never becomes markup, and nothing is told by colour alone."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from labkit import course as course_package
 from labkit.corpora.types import BOT, USER, Dialogue, Span, Turn
+from labkit.lab import STYLES
 from labkit.metrics import evaluate, gold_predictions
 from labkit.notebook import plots
 from labkit.notebook.story import CHOSEN, show_story, story
@@ -18,7 +21,7 @@ from labkit.notebook.view import (
     side_by_side,
 )
 from labkit.prompts import exchanges
-from labkit.shown import show
+from labkit.shown import IN_THE_DARK, ON_PAPER, show
 
 EVIL = "<script>alert(1)</script>"
 
@@ -253,3 +256,10 @@ def test_lexical_view_takes_an_entity_that_meets_the_state():
     said = "[restaurant_name] , [restaurant_phone] , [restaurant_bookday] , [train_trainid] [taxi_phone]"
     read = lexical_view(said, dialogue, 0, {"restaurant": entities, "train": trains})
     assert read == "bangkok , 01223 , friday , TR2 [taxi_phone]"
+
+
+def test_charts_turn_dark_by_one_rule_wherever_they_stand():
+    """JupyterLab, the site and `labkit pool`'s page: in each a chart was white in the dark theme."""
+    course = Path(course_package.__file__).parent
+    for text in (STYLES, *((course / name).read_text() for name in ("page.html", "site/site.css"))):
+        assert f"{{ {IN_THE_DARK}" in " ".join(text.split()) and ON_PAPER in text

@@ -5,6 +5,7 @@
    files, so each module is a data: address. */
 
 const TURNS_SHOWN = 8; // of the dialogue, before the reply
+const NO_GRAMMAR = "not in this page: it needs the corpus (see notebook 1)";
 const OWN = 0; // number of the dialogue that a person writes
 
 export class LiveAnswers {
@@ -46,7 +47,8 @@ export class LiveAnswers {
         for (const [user, bot] of exchanges.slice(0, turn)) said.push(["user", user], ["bot", bot]);
         said.push(["user", exchanges[turn][0]]);
         const prompt = this.prompt({ ...question, turn });
-        return { content: { name, turn, turns: exchanges.length, prompt, said: said.slice(-TURNS_SHOWN) } };
+        const shown = { name, turn, turns: exchanges.length, said: said.slice(-TURNS_SHOWN) };
+        return { content: { ...shown, prompt, grammars: [], noGrammar: NO_GRAMMAR } };
     }
 
     async logits(question) {
