@@ -27,6 +27,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pretrain, name, value)
 
 
+@pytest.mark.slow
 def test_pretraining_writes_a_model_that_loads(tmp_path: Path) -> None:
     out = pretrain.pretrain("500k", tmp_path / "mini", steps=3, n_texts=30)
     lm = load_model(str(out))
@@ -94,6 +95,7 @@ def test_shipped_models_are_small_and_share_a_tokenizer() -> None:
     assert len({(folder / "tokenizer.json").read_bytes() for folder in SHIPPED}) == 1
 
 
+@pytest.mark.slow
 def test_shipped_models_spread_fourfold_and_a_larger_one_predicts_better() -> None:
     """The claim of notebook 1 about size, on texts of another seed than the training's."""
     models = [load_model(folder.name) for folder in SHIPPED]

@@ -40,6 +40,7 @@ def test_greedy_text_is_what_the_model_writes_alone(pair, ahead, options):
         assert speculative(lm, lm, prompt, config, ahead) == written
 
 
+@pytest.mark.slow
 def test_a_sample_has_the_distribution_of_the_models_samples(pair):
     """Trap: after a rejection the model draws as if nothing had been rejected (appendix A.1 of the paper)."""
     lm, _ = pair

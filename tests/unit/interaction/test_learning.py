@@ -98,6 +98,7 @@ def test_pairs_that_cannot_be_are_one_clear_line(tmp_path):
 # --- the training -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_preferences_are_learnt_from_the_loss_of_a_coin_on(tmp_path):
     lm = tiny_lm()
     before = pair_likelihoods(lm, PAIRS)
@@ -113,6 +114,7 @@ def test_preferences_are_learnt_from_the_loss_of_a_coin_on(tmp_path):
         labkit.prefer(lm, PAIRS, SOME, tmp_path, beta=0.5)
 
 
+@pytest.mark.slow
 def test_an_interrupted_preference_run_goes_on_to_the_same_weights(tmp_path):
     lm = tiny_lm()
     whole = labkit.prefer(lm, PAIRS, SOME, tmp_path / "whole")
@@ -129,6 +131,7 @@ def test_an_interrupted_preference_run_goes_on_to_the_same_weights(tmp_path):
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
 def test_a_loss_of_ones_own_is_asked_and_a_wrong_one_is_named(tmp_path):
     lm = tiny_lm()
     asked = []

@@ -487,6 +487,7 @@ def test_the_advice_is_found_out_only_where_it_is_needed():
     assert asked == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mps", "cuda"])
 def test_memory_is_given_back_on_the_device_that_there_is(kind, monkeypatch):
     """Trap: torch.cuda.empty_cache() on a Mac, which gives nothing back."""
@@ -501,6 +502,7 @@ def test_memory_is_given_back_on_the_device_that_there_is(kind, monkeypatch):
     assert freed == [kind]
 
 
+@pytest.mark.slow
 def test_memory_that_only_a_circle_holds_is_given_back_on_a_cpu():
     import weakref
 

@@ -142,6 +142,7 @@ def test_the_short_cut_is_moses(text):
     assert norm.respaced(text) == norm._moses(text)
 
 
+@pytest.mark.slow
 @FEW
 @given(st.text(max_size=40))
 def test_any_text_can_be_normalised(text):

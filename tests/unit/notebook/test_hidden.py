@@ -42,6 +42,7 @@ def test_the_search_knows_the_solutions_and_finds_one():
     assert found_in('sum(turn.speaker == "bot"\n  for turn in dialogue.turns)')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", STUDENT, ids=lambda path: path.stem)
 def test_no_solution_in_any_cell_or_attachment_of_a_student_notebook(path):
     for cell in nbformat.read(path, as_version=4).cells:
@@ -57,6 +58,7 @@ def test_explanations_of_solutions_stay_in_the_source(path):
             assert cell.id not in re.findall(r'"id": "([^"]+)"', student)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("id", every_exercise())
 def test_no_solution_in_what_a_checker_says(id):

@@ -24,6 +24,7 @@ def test_a_finished_adapter_of_the_students_is_taken_and_nothing_is_trained(lab,
     assert "from your adapter of notebook 2: adapters/smoke-tiny-random-qlora" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_without_one_the_reference_is_trained_once_and_an_unfinished_one_is_said(lab, tiny_lm, miniwoz, capsys):
     write_json(relay.own_adapter(lab, tiny_lm) / "run.json", {})  # begun, then interrupted
     reference = relay.adapter(lab, miniwoz, tiny_lm)
@@ -45,6 +46,7 @@ def test_an_adapter_of_another_model_or_profile_is_not_taken(lab, tiny_lm):
     assert len(folders) == 3 and {folder.parent for folder in folders} == {lab.home / "adapters"}
 
 
+@pytest.mark.slow
 def test_a_reference_of_more_steps_has_a_folder_of_its_own(lab, tiny_lm, miniwoz, capsys):
     """Trap: two notebooks want references of different lengths, and a folder belongs to one configuration."""
     longer = relay.adapter(lab, miniwoz, tiny_lm, steps=3)

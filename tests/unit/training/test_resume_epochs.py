@@ -85,7 +85,7 @@ def every_schedule_and_every_kind_once():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("schedule", "kept"), every_schedule_and_every_kind_once())
+@pytest.mark.parametrize(("schedule", "kept"), list(every_schedule_and_every_kind_once()))
 def test_killed_after_its_last_step_a_run_trains_no_further_step(schedule, kept, corpus, tmp_path):
     """Each further call trained one step more; with a constant rate the weights changed."""
     lm = tiny_lm()
