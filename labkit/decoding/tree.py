@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from labkit.compat import computes_attention
 from labkit.decoding.kept import all_go_on, cache_of, remember
-from labkit.decoding.rows import Group, pad_left, pad_right, shared
+from labkit.decoding.rows import Group, pad_left, shared
+from labkit.models.beginnings import mask_for_kernel, pad_right
 from labkit.models.families import route_of
 from labkit.models.finite import check_finite
 from labkit.models.language_model import LanguageModel
@@ -238,26 +238,14 @@ class Tree:
         everything = torch.cat([old, new], dim=-1)  # [D, Q, C + Q]
         window = self.route.window
         if window is None:
-            return self._for_kernel(everything)
+            return mask_for_kernel(self.model, everything)
         columns = torch.cat([self.column_position, positions], dim=-1)  # [D, C + Q]
         distance = positions[:, :, None] - columns[:, None, :]  # [D, Q, C + Q]
         near = distance < window
-        windowed = self._for_kernel(everything & near)
+        windowed = mask_for_kernel(self.model, everything & near)
         if not self.route.by_kind:
             return windowed
-        return {"full_attention": self._for_kernel(everything), "sliding_attention": windowed}
-
-    def _for_kernel(self, seen: "Tensor") -> "Tensor":
-        """`seen` [D, Q, C] as the attention kernel takes it, [D, 1, Q, C]: sdpa yes and no, others numbers to add."""
-        import torch
-
-        seen = seen[:, None]
-        if computes_attention(self.model) == "sdpa":
-            return seen
-        dtype = self.model.dtype
-        lowest = torch.finfo(dtype).min
-        added = torch.zeros(seen.shape, dtype=dtype, device=self.device)
-        return added.masked_fill(~seen, lowest)
+        return {"full_attention": mask_for_kernel(self.model, everything), "sliding_attention": windowed}
 
     def _settle(self, real: "Tensor", context: "Tensor | None") -> None:
         """From now on each row sees those of the tokens just read that are `real` [B, S]."""

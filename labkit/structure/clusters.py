@@ -71,8 +71,9 @@ def cluster(
 
 
 def _distinct(vectors: np.ndarray) -> int:
-    different = np.unique(vectors, axis=0)
-    return len(different)
+    """How many of the vectors [N, D] differ; compared by their bytes, which is faster than by their numbers."""
+    one_zero = np.ascontiguousarray(vectors + 0)  # 0.0 and -0.0 are one number of two bytes
+    return len({vector.tobytes() for vector in one_zero})
 
 
 def _kmeans(k: int, seed: int, n_init: int) -> "KMeans":
