@@ -1,5 +1,6 @@
 """Every use of another package's private name, each with the version it was seen in; test_drift.py fails first."""
 
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -91,3 +92,21 @@ def _flash_attention(
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     attended = kernel(query, key, value, 0.0, mask is None, attn_mask=mask)[0]  # [B, heads, T, D]
     return attended.transpose(1, 2), None
+
+
+def keep_compiled_maps() -> None:
+    """Let numba keep on the disk what it compiles for a map, as umap does with a part of it (`njit(cache=True)`).
+
+    To compile it took most of the time of a kernel's first map. The files stand beside umap's modules or, where nobody
+    may write there, in numba's folder of the user; with neither, each process compiles as before.
+    `_nb_optimize_layout_euclidean_single_epoch`: umap-learn 0.5.12.
+    """
+    from umap import layouts, umap_
+
+    compiled = [umap_.smooth_knn_dist, umap_.compute_membership_strengths]
+    compiled.append(getattr(layouts, "_nb_optimize_layout_euclidean_single_epoch", None))
+    for function in compiled:
+        is_untouched = hasattr(function, "enable_caching") and not function.signatures
+        if is_untouched:
+            with suppress(RuntimeError):  # numba found no folder to write to
+                function.enable_caching()
