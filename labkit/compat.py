@@ -110,3 +110,27 @@ def keep_compiled_maps() -> None:
         if is_untouched:
             with suppress(RuntimeError):  # numba found no folder to write to
                 function.enable_caching()
+
+
+def packed_weight(weight: "torch.Tensor", n_rows: int) -> "torch.Tensor | None":
+    """A weight [O, I] in the order in which oneDNN reads it for about `n_rows` rows; None where torch cannot do that.
+
+    `mkldnn::_reorder_linear_weight` and `mkldnn::_linear_pointwise`, which torch.compile uses: torch 2.13.
+    """
+    import torch
+
+    if not torch.backends.mkldnn.is_available():
+        return None
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, n_rows)
+        packed_linear(weight.new_zeros(1, weight.shape[1]), packed, None)
+    except (AttributeError, RuntimeError):  # no such operations in this release, or not for this processor
+        return None
+    return packed
+
+
+def packed_linear(x: "torch.Tensor", packed: "torch.Tensor", bias: "torch.Tensor | None") -> "torch.Tensor":
+    """x W^T + bias, [..., O], for x [..., I] and W as `packed_weight` has packed it."""
+    import torch
+
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")

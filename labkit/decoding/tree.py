@@ -74,19 +74,11 @@ class Tree:
         """Fill the cache with the longest prompt of each group, padded on the right; hidden states [D, C, H]."""
         import torch
 
-        lengths = [len(trunk) for trunk in trunks]
-        longest = max(lengths)
+        longest = max(map(len, trunks))
         ids = self.tensor([pad_right(trunk, longest) for trunk in trunks])  # [D, C]
-        column = self.tensor(range(longest))  # [C]
-        ends = self.tensor(lengths)[:, None]  # [D, 1]
-        real = column < ends  # [D, C]
         with torch.inference_mode():  # base_model: the output head is not needed on the history
-            out = self.model.base_model(
-                ids,
-                attention_mask=real.long(),
-                past_key_values=self.cache,
-                use_cache=True,
-            )
+            # without a mask: no token sees the padding after it, and rows see no column behind their part of the trunk
+            out = self.model.base_model(ids, past_key_values=self.cache, use_cache=True)
         return out.last_hidden_state
 
     def _place(self, branches: list[list]) -> None:
