@@ -97,12 +97,24 @@ def mean_states(lm: LanguageModel, sequences: Sequence[Sequence[int]], layer: in
     width = max(WIDTH, *map(len, sequences))  # W
     rows, places = in_rows(sequences, width)
     n_rows = max(1, AT_ONCE // width)
-    states = [_states(lm, rows[start : start + n_rows], width, layer) for start in range(0, len(rows), n_rows)]
+    states = []
+    for start in range(0, len(rows), n_rows):
+        end = start + n_rows
+        some = rows[start:end]
+        of_some = _states(lm, some, width, layer)  # [n_rows, W, H]
+        states.append(of_some)
     of_rows = torch.cat(states)  # [R, W, H]
-    every_place = torch.tensor([place for of_sequence in places for place in of_sequence], device=of_rows.device)
+    in_a_row = [place for of_sequence in places for place in of_sequence]
+    every_place = torch.tensor(in_a_row, device=of_rows.device)
     sizes = torch.tensor([len(of_sequence) for of_sequence in places], device=of_rows.device)  # [B]
     starts = sizes.cumsum(0) - sizes  # [B]
-    means = torch.nn.functional.embedding_bag(every_place, of_rows.flatten(0, 1), starts, mode="mean")  # [B, H]
+    by_place = of_rows.flatten(0, 1)  # [R * W, H]
+    means = torch.nn.functional.embedding_bag(
+        every_place,
+        by_place,
+        starts,
+        mode="mean",
+    )  # [B, H]
     check_finite(means, lm, "hidden states")
     return means
 

@@ -283,8 +283,14 @@ def _pooled(lm: LanguageModel, texts: list[str], layer: int) -> np.ndarray:
 
 def _padded_means(lm: LanguageModel, tokens: list[list[int]], layer: int) -> np.ndarray:
     """The same, [B, D], of a family that would mix up branches: one text a row."""
-    n_rows = max(1, AT_ONCE // max(map(len, tokens)))
-    means = [_padded_mean(lm, tokens[start : start + n_rows], layer) for start in range(0, len(tokens), n_rows)]
+    longest = max(map(len, tokens))
+    n_rows = max(1, AT_ONCE // longest)
+    means = []
+    for start in range(0, len(tokens), n_rows):
+        end = start + n_rows
+        some = tokens[start:end]
+        of_some = _padded_mean(lm, some, layer)  # [n_rows, D]
+        means.append(of_some)
     return np.concatenate(means)
 
 
