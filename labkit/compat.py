@@ -130,7 +130,7 @@ def packed_weight(weight: "torch.Tensor", n_rows: int) -> "torch.Tensor | None":
 
 
 def packed_linear(x: "torch.Tensor", packed: "torch.Tensor", bias: "torch.Tensor | None") -> "torch.Tensor":
-    """x W^T + bias, [..., O], for x [..., I] and W as `packed_weight` has packed it. `_linear_pointwise`: torch 2.13."""
+    """x W^T + bias, [..., O], for x [..., I] and W packed by `packed_weight`. `_linear_pointwise`: torch 2.13."""
     import torch
 
     return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
