@@ -1,5 +1,6 @@
 """Every use of another package's private name, each with the version it was seen in; test_drift.py fails first."""
 
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -91,3 +92,45 @@ def _flash_attention(
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     attended = kernel(query, key, value, 0.0, mask is None, attn_mask=mask)[0]  # [B, heads, T, D]
     return attended.transpose(1, 2), None
+
+
+def keep_compiled_maps() -> None:
+    """Let numba keep on the disk what it compiles for a map, as umap does with a part of it (`njit(cache=True)`).
+
+    To compile it took most of the time of a kernel's first map. The files stand beside umap's modules or, where nobody
+    may write there, in numba's folder of the user; with neither, each process compiles as before.
+    `_nb_optimize_layout_euclidean_single_epoch`: umap-learn 0.5.12.
+    """
+    from umap import layouts, umap_
+
+    compiled = [umap_.smooth_knn_dist, umap_.compute_membership_strengths]
+    compiled.append(getattr(layouts, "_nb_optimize_layout_euclidean_single_epoch", None))
+    for function in compiled:
+        is_untouched = hasattr(function, "enable_caching") and not function.signatures
+        if is_untouched:
+            with suppress(RuntimeError):  # numba found no folder to write to
+                function.enable_caching()
+
+
+def packed_weight(weight: "torch.Tensor", n_rows: int) -> "torch.Tensor | None":
+    """A weight [O, I] in the order in which oneDNN reads it for about `n_rows` rows; None where torch cannot do that.
+
+    `mkldnn::_reorder_linear_weight` and `mkldnn::_linear_pointwise`, which torch.compile uses: torch 2.13.
+    """
+    import torch
+
+    if not torch.backends.mkldnn.is_available():
+        return None
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, n_rows)
+        packed_linear(weight.new_zeros(1, weight.shape[1]), packed, None)
+    except (AttributeError, RuntimeError):  # no such operations in this release, or not for this processor
+        return None
+    return packed
+
+
+def packed_linear(x: "torch.Tensor", packed: "torch.Tensor", bias: "torch.Tensor | None") -> "torch.Tensor":
+    """x W^T + bias, [..., O], for x [..., I] and W packed by `packed_weight`. `_linear_pointwise`: torch 2.13."""
+    import torch
+
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")

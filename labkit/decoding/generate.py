@@ -16,6 +16,7 @@ from labkit.errors import LabError
 from labkit.models import LanguageModel, memory_errors
 from labkit.models.families import route_of
 from labkit.models.finite import check_finite
+from labkit.models.packed import packed_weights
 from labkit.models.token_ids import check_token_ids
 
 if TYPE_CHECKING:
@@ -89,13 +90,14 @@ def generate(
     size = max(1, config.batch_size // per_prompt)
     batches = tree_batches if route_of(lm.base).by_tree else equal_length_batches
     replies: dict[int, list[int]] = {}
-    for groups in batches(rows, size):
-        with memory_errors(f"choose a batch_size below {config.batch_size}, or a smaller max_new_tokens"):
-            write_batch(lm, groups, config)
-        new = {row.index: row.reply for group in groups for row in group}
-        replies.update(new)
-        if on_batch:
-            on_batch(new)
+    with packed_weights(lm.base, per_prompt * len(rows)):
+        for groups in batches(rows, size):
+            with memory_errors(f"choose a batch_size below {config.batch_size}, or a smaller max_new_tokens"):
+                write_batch(lm, groups, config)
+            new = {row.index: row.reply for group in groups for row in group}
+            replies.update(new)
+            if on_batch:
+                on_batch(new)
     return [replies[i] for i in range(len(prompts))]
 
 

@@ -63,6 +63,18 @@ def cache_of(rows: Sequence[Row]) -> "DynamicCache":
     return cache
 
 
+def joined(caches: Sequence["DynamicCache"], lengths: Sequence[int]) -> "DynamicCache":
+    """Caches of some trunks each as one of all, [D, heads, C, width], padded on the right; `lengths` of the trunks."""
+    from labkit.decoding.cache import growing_cache
+
+    cache = growing_cache()
+    for number, layers in enumerate(zip(*(one.layers for one in caches), strict=True)):
+        keys = [of_trunk for layer in layers for of_trunk in layer.keys]  # D times [heads, T, width]
+        values = [of_trunk for layer in layers for of_trunk in layer.values]
+        cache.update(_side_by_side(keys, lengths), _side_by_side(values, lengths), number)
+    return cache
+
+
 def _side_by_side(tensors: Sequence["Tensor"], lengths: Sequence[int]) -> "Tensor":
     """The beginnings of tensors [heads, T, width] as one, [D, heads, C, width]."""
     first = tensors[0]

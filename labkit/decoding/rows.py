@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from labkit.models.beginnings import common_prefix
+
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
@@ -61,20 +63,6 @@ def pad_left(ids: list[int], width: int, fill: int = 0) -> list[int]:
     """The ids at the end of `width` places."""
     empty = width - len(ids)
     return [fill] * empty + ids
-
-
-def pad_right(ids: list[int], width: int, fill: int = 0) -> list[int]:
-    """The ids at the beginning of `width` places."""
-    empty = width - len(ids)
-    return ids + [fill] * empty
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two sequences have in common at their beginning."""
-    for at, (one, other) in enumerate(zip(a, b, strict=False)):
-        if one != other:
-            return at
-    return min(len(a), len(b))
 
 
 def shared(trunk: Sequence[int], prompt: Sequence[int]) -> int:

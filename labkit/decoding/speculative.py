@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.filters import filter_stages, remaining
 from labkit.decoding.generate import check_room
-from labkit.decoding.rows import common_prefix
 from labkit.errors import LabError
 from labkit.models import LanguageModel
+from labkit.models.beginnings import common_prefix
 from labkit.models.families import route_of
 from labkit.models.finite import check_finite
 

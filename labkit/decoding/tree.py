@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from labkit.compat import computes_attention
-from labkit.decoding.kept import all_go_on, cache_of, remember
-from labkit.decoding.rows import Group, pad_left, pad_right, shared
+from labkit.decoding.kept import all_go_on, cache_of, joined, remember
+from labkit.decoding.rows import Group, pad_left, shared
+from labkit.models.beginnings import mask_for_kernel, pad_right
 from labkit.models.families import route_of
 from labkit.models.finite import check_finite
 from labkit.models.language_model import LanguageModel
@@ -18,6 +18,9 @@ from labkit.models.language_model import LanguageModel
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
+    from transformers import DynamicCache
+
+LIKE = 7 / 8  # of the longest of the trunks that are read together
 
 
 class Tree:
@@ -29,13 +32,10 @@ class Tree:
     """
 
     def __init__(self, lm: LanguageModel, groups: list[Group], *, contrastive: bool):
-        from labkit.decoding.cache import growing_cache
-
         self.lm = lm
         self.model = lm.base
         self.device = self.model.device
         self.route = route_of(self.model)
-        self.cache = growing_cache()
         self.context = None  # [D, C, H] of every column of the cache, for contrastive search
         self.rows = [row for group in groups for row in group]
         if all_go_on(groups):
@@ -75,19 +75,42 @@ class Tree:
         import torch
 
         lengths = [len(trunk) for trunk in trunks]
-        longest = max(lengths)
+        read = [self._read_together(part) for part in self._of_like_length(trunks)]
+        if len(read) == 1:
+            self.cache, hidden = read[0]
+            return hidden
+        self.cache = joined([cache for cache, _ in read], lengths)
+        of_trunks = [of_trunk for _, hidden in read for of_trunk in hidden]  # D times [T, H]
+        return torch.nn.utils.rnn.pad_sequence(of_trunks, batch_first=True)
+
+    def _of_like_length(self, trunks: list[list[int]]) -> list[list[list[int]]]:
+        """The trunks in lists to be read together: a CPU reads padding as slowly as text, a GPU idles with few rows."""
+        parts: list[list[list[int]]] = []
+        for trunk in trunks:
+            if parts and self._is_little_padding(parts[-1][0], trunk):
+                parts[-1].append(trunk)
+            else:
+                parts.append([trunk])
+        return parts
+
+    def _is_little_padding(self, longer: list[int], trunk: list[int]) -> bool:
+        if self.device.type != "cpu":
+            return True
+        return LIKE * len(longer) <= len(trunk) <= len(longer)
+
+    def _read_together(self, trunks: list[list[int]]) -> tuple["DynamicCache", "Tensor"]:
+        """The cache of some trunks, padded on the right, and their hidden states [D, C, H]."""
+        import torch
+
+        from labkit.decoding.cache import growing_cache
+
+        cache = growing_cache()
+        longest = max(map(len, trunks))
         ids = self.tensor([pad_right(trunk, longest) for trunk in trunks])  # [D, C]
-        column = self.tensor(range(longest))  # [C]
-        ends = self.tensor(lengths)[:, None]  # [D, 1]
-        real = column < ends  # [D, C]
         with torch.inference_mode():  # base_model: the output head is not needed on the history
-            out = self.model.base_model(
-                ids,
-                attention_mask=real.long(),
-                past_key_values=self.cache,
-                use_cache=True,
-            )
-        return out.last_hidden_state
+            # without a mask: no token sees the padding after it, and rows see no column behind their part of the trunk
+            out = self.model.base_model(ids, past_key_values=cache, use_cache=True)
+        return cache, out.last_hidden_state
 
     def _place(self, branches: list[list]) -> None:
         """The rows of each trunk take its first slots."""
@@ -238,26 +261,14 @@ class Tree:
         everything = torch.cat([old, new], dim=-1)  # [D, Q, C + Q]
         window = self.route.window
         if window is None:
-            return self._for_kernel(everything)
+            return mask_for_kernel(self.model, everything)
         columns = torch.cat([self.column_position, positions], dim=-1)  # [D, C + Q]
         distance = positions[:, :, None] - columns[:, None, :]  # [D, Q, C + Q]
         near = distance < window
-        windowed = self._for_kernel(everything & near)
+        windowed = mask_for_kernel(self.model, everything & near)
         if not self.route.by_kind:
             return windowed
-        return {"full_attention": self._for_kernel(everything), "sliding_attention": windowed}
-
-    def _for_kernel(self, seen: "Tensor") -> "Tensor":
-        """`seen` [D, Q, C] as the attention kernel takes it, [D, 1, Q, C]: sdpa yes and no, others numbers to add."""
-        import torch
-
-        seen = seen[:, None]
-        if computes_attention(self.model) == "sdpa":
-            return seen
-        dtype = self.model.dtype
-        lowest = torch.finfo(dtype).min
-        added = torch.zeros(seen.shape, dtype=dtype, device=self.device)
-        return added.masked_fill(~seen, lowest)
+        return {"full_attention": mask_for_kernel(self.model, everything), "sliding_attention": windowed}
 
     def _settle(self, real: "Tensor", context: "Tensor | None") -> None:
         """From now on each row sees those of the tokens just read that are `real` [B, S]."""

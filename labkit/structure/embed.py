@@ -12,6 +12,7 @@ from tqdm.std import tqdm
 from labkit.bars import progress_bar
 from labkit.errors import LabError
 from labkit.models import LanguageModel, load_model
+from labkit.models.beginnings import AT_ONCE, mean_states, shares_beginnings
 from labkit.models.finite import check_finite
 from labkit.storage import atomic_path
 from labkit.structure.checks import clean_texts, whole_number
@@ -43,13 +44,14 @@ class Encoder:
     identity: str  # part of the name of a cache file: model, adapter, bits, layer, weights
     encode: Callable[[list[str]], np.ndarray]  # a batch of texts -> [B, D]
     width: int | None  # D; None: not known before a text is encoded
+    alphabetical: bool = False  # whether texts that begin alike are best together; else those of like length
 
 
 def embed(
     texts: Texts,
     encoder: LanguageModel | SentenceEncoder | str | None = None,
     cache: str | Path | None = None,
-    batch_size: int = 64,
+    batch_size: int = 256,
     layer: int = -1,
 ) -> np.ndarray:
     """Unit vectors of the texts, [N, D] float32. Equal texts are encoded once; `cache` is a folder for what is done.
@@ -70,8 +72,9 @@ def embed(
     if cache is not None:
         folder = Path(cache)
 
-    # texts of one length together: little padding
-    unique = sorted(set(texts), key=lambda text: (len(text), text))
+    unique = sorted(set(texts))
+    if not source.alphabetical:
+        unique.sort(key=len)  # texts of one length together: little padding
     n_unique = len(unique)
     chunks = []
     with progress_bar(total=n_unique, desc="embedding", unit=" texts") as bar:
@@ -240,7 +243,8 @@ def _language_encoder(lm: LanguageModel, layer: int) -> Encoder:
     def encode(texts: list[str]) -> np.ndarray:
         return _pooled(lm, texts, layer)
 
-    return Encoder(identity, encode, width=config.hidden_size)
+    alphabetical = shares_beginnings(lm, MAX_TOKENS)
+    return Encoder(identity, encode, width=config.hidden_size, alphabetical=alphabetical)
 
 
 def _sentence_encoder(name: str) -> SentenceEncoder:
@@ -270,17 +274,34 @@ def _fingerprint(model: "torch.nn.Module | SentenceEncoder") -> str:
 
 
 def _pooled(lm: LanguageModel, texts: list[str], layer: int) -> np.ndarray:
-    """Mean hidden state over each text's tokens, padding left out, [B, D]; long texts lose their beginning."""
+    """Mean hidden state over each text's tokens, [B, D]; long texts lose their beginning."""
+    tokens = _tokens(lm, texts)
+    if shares_beginnings(lm, MAX_TOKENS):
+        return mean_states(lm, tokens, layer).cpu().numpy()
+    return _padded_means(lm, tokens, layer)
+
+
+def _padded_means(lm: LanguageModel, tokens: list[list[int]], layer: int) -> np.ndarray:
+    """The same, [B, D], of a family that would mix up branches: one text a row."""
+    longest = max(map(len, tokens))
+    n_rows = max(1, AT_ONCE // longest)
+    means = []
+    for start in range(0, len(tokens), n_rows):
+        end = start + n_rows
+        some = tokens[start:end]
+        of_some = _padded_mean(lm, some, layer)  # [n_rows, D]
+        means.append(of_some)
+    return np.concatenate(means)
+
+
+def _padded_mean(lm: LanguageModel, tokens: list[list[int]], layer: int) -> np.ndarray:
+    """The mean hidden state of each row's tokens, [B, D], padding left out."""
 
     import torch
 
-    tokens = []
-    for text in texts:
-        ids_of_text = _tokens(lm, text)
-        tokens.append(torch.tensor(ids_of_text))
     lengths = torch.tensor([len(each) for each in tokens])  # [B]
     ids = torch.nn.utils.rnn.pad_sequence(
-        tokens,
+        [torch.tensor(each) for each in tokens],
         batch_first=True,
         padding_value=lm.codec.pad_id,
     )  # [B, T]
@@ -301,14 +322,12 @@ def _pooled(lm: LanguageModel, texts: list[str], layer: int) -> np.ndarray:
     return mean.cpu().numpy()
 
 
-def _tokens(lm: LanguageModel, text: str) -> list[int]:
+def _tokens(lm: LanguageModel, texts: list[str]) -> list[list[int]]:
+    """The tokens of each text, their last ones where there are too many; at least one."""
     # a space before each line, as after `user>`: without it a byte-level BPE spells the first word as no text does
-    lines = text.replace("\n", "\n ")
-    spaced = " " + lines
+    spaced = [" " + text.replace("\n", "\n ") for text in texts]
     prefix = lm.codec.prefix
     room = min(MAX_TOKENS, lm.context_length - len(prefix))
-    ids = lm.tokenizer.encode(spaced, add_special_tokens=False)
-    whole = prefix + ids[-room:]
-    if not whole:
-        return [lm.codec.pad_id]
-    return whole
+    encoded = lm.tokenizer(spaced, add_special_tokens=False)["input_ids"]
+    whole = [prefix + ids[-room:] for ids in encoded]
+    return [ids or [lm.codec.pad_id] for ids in whole]

@@ -69,3 +69,23 @@ def test_the_head_computes_no_scores_of_empty_slots():
     for row, scores in zip(tree.rows, logits, strict=True):
         alone = lm.model(torch.tensor([row.prompt])).logits[0, -1]
         torch.testing.assert_close(scores, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("contrastive", [False, True])
+def test_long_and_short_trunks_are_not_padded_to_one_length(contrastive):
+    """A batch of dialogues read a fifth of its columns for nothing."""
+    lm = tiny_lm()
+    lengths = []
+    hook = lm.model.gpt_neox.embed_in.register_forward_hook(lambda _, ids, out: lengths.append(tuple(ids[0].shape)))
+    groups = [make_rows([list(range(5, 5 + n))], None, 1) for n in (40, 38, 20, 3)]
+    tree = Tree(lm, groups, contrastive=contrastive)
+    hook.remove()
+    assert lengths == [(2, 40), (1, 20), (1, 3)]
+    for number, group in enumerate(groups):
+        alone = Tree(lm, [group], contrastive=contrastive)
+        n_tokens = len(group[0].prompt)
+        for ours, theirs in zip(tree.cache.layers, alone.cache.layers, strict=True):
+            torch.testing.assert_close(ours.keys[number, :, :n_tokens], theirs.keys[0])
+            torch.testing.assert_close(ours.values[number, :, :n_tokens], theirs.values[0])
+        if contrastive:
+            torch.testing.assert_close(tree.context[number, :n_tokens], alone.context[0])

@@ -149,6 +149,50 @@ def test_cluster_ids_skip_no_number_and_noise_stays_noise():
     assert structure.relabel(np.array([7, 7, 3, 9, 9, 9, -1])).tolist() == [1, 1, 2, 0, 0, 0, -1]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kmeans_begins_with_scikit_learns_own_centres(dtype):
+    """Only in less time: the same draws, the same clusters."""
+    from sklearn.cluster import KMeans
+
+    clusters = importlib.import_module("labkit.structure.clusters")
+    vectors = np.random.default_rng(0).normal(size=(600, 24)).astype(dtype)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    for seed in range(3):
+        theirs = KMeans(9, n_init=4, random_state=seed).fit(vectors)
+        ours = clusters._kmeans(9, seed, n_init=4).fit(vectors)
+        np.testing.assert_array_equal(ours.labels_, theirs.labels_)
+        np.testing.assert_array_equal(ours.cluster_centers_, theirs.cluster_centers_)
+
+
+def test_vectors_are_distinct_by_their_numbers_and_not_by_their_bytes():
+    clusters = importlib.import_module("labkit.structure.clusters")
+    assert clusters._distinct(np.array([[0.0, 1.0], [-0.0, 1.0], [1.0, 0.0]])) == 2
+
+
+def test_what_umap_compiles_for_a_map_is_kept_for_the_next_process(monkeypatch):
+    """A kernel's first map took ten seconds more than its second."""
+    from umap import layouts, umap_
+
+    from labkit.compat import keep_compiled_maps
+
+    keep_compiled_maps()
+    for function in (
+        umap_.smooth_knn_dist,
+        umap_.compute_membership_strengths,
+        layouts._nb_optimize_layout_euclidean_single_epoch,
+    ):
+        assert function.stats.cache_path
+
+    class Unwritable:
+        signatures = ()
+
+        def enable_caching(self):
+            raise RuntimeError("cannot cache function 'smooth_knn_dist': no locator available for file")
+
+    monkeypatch.setattr(umap_, "smooth_knn_dist", Unwritable())
+    keep_compiled_maps()
+
+
 def test_more_clusters_than_distinct_vectors_is_one_clear_line(blobs):
     with pytest.raises(LabError, match="cannot make 3 clusters"):
         structure.cluster(np.repeat(blobs[0][:2], 9, axis=0), 3)
