@@ -15,14 +15,22 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, nume
     rule = ["---"] * len(header)
     if numeric:
         rule = ["---", *["---:"] * (len(header) - 1)]
-    lines = [_line(header), "| " + " | ".join(rule) + " |"]
-    lines += [_line(row) for row in rows]
+    lines = [_line(header), _framed(rule)]
+    for row in rows:
+        lines.append(_line(row))
     return "\n".join(lines)
 
 
 def _line(cells: Sequence[str]) -> str:
-    escaped = [cell.replace("|", r"\|").replace("\n", " ") for cell in cells]
-    return "| " + " | ".join(escaped) + " |"
+    escaped = []
+    for cell in cells:
+        on_one_line = cell.replace("\n", " ")
+        escaped.append(on_one_line.replace("|", r"\|"))
+    return _framed(escaped)
+
+
+def _framed(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes a text that begins so for a formula
@@ -34,7 +42,8 @@ def as_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     for row in rows:
-        writer.writerow([_harmless(value) for value in row])
+        cells = [_harmless(value) for value in row]
+        writer.writerow(cells)
     return text.getvalue()
 
 

@@ -70,18 +70,23 @@ def parse(argv: Sequence[str], about: Mapping[str, str]) -> Parsed:
         add_fields(by_name[chosen], config)
     if chosen in by_name:
         _check_flags(by_name[chosen], argv[1:])
-    given = vars(parser.parse_args(argv))
-    return _parsed(given, config)
+    namespace = parser.parse_args(argv)
+    return _parsed(vars(namespace), config)
 
 
 def _parsed(given: dict[str, Any], config: type | None) -> Parsed:  # Any: values of all types
     """The command's own arguments and, where it has a configuration, the fields that were given, as `settings`."""
     command = given.pop("command")
-    own = [_parameter(command, flag) for flag in TABLE["commands"][command].split()]
-    arguments = {name: given[name] for name in own}
+    arguments = {}
+    for flag in TABLE["commands"][command].split():
+        name = _parameter(command, flag)
+        arguments[name] = given[name]
     if config:
-        names = [option.name for option in fields(config)]
-        arguments["settings"] = {name: given[name] for name in names if name in given}
+        settings = {}
+        for option in fields(config):
+            if option.name in given:
+                settings[option.name] = given[option.name]
+        arguments["settings"] = settings
     return Parsed(command, arguments)
 
 
@@ -100,7 +105,10 @@ def _parameter(command: str, flag: str) -> str:
 def _add_flags(command: Parser, name: str) -> None:
     for flag in TABLE["commands"][name].split():
         entry = _entry(name, flag)
-        options = {option: value for option, value in entry.items() if option not in RULE}
+        options = {}
+        for option, value in entry.items():
+            if option not in RULE:
+                options[option] = value
         if "kind" in entry:
             options["type"] = reader(flag.strip("+"), entry)
         command.add_argument(flag.strip("+"), **options)
@@ -130,8 +138,15 @@ def _add_field(parser: Parser, option: Field, hint: object, rule: Rule | None) -
     elif rule:
         options["type"] = reader(flag, rule)
     else:
-        options["type"] = next((kind for kind in (int, float) if kind in kinds), str)
+        options["type"] = _number_or_text(kinds)
     parser.add_argument(flag, **options)
+
+
+def _number_or_text(kinds: Sequence[object]) -> type:
+    for kind in (int, float):
+        if kind in kinds:
+            return kind
+    return str
 
 
 def dashed(token: str) -> str:

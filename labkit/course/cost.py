@@ -86,17 +86,23 @@ def with_card(readme: str, cost: Json) -> str:  # what cost.json holds
 def cost_card(cost: Json) -> str:  # what cost.json holds
     """Markdown: a row for each solved notebook, for each profile its time, peak memory and download."""
     runs = [Cost(**run) for run in cost["runs"]]
-    solved = {(run.name, run.profile): run for run in runs if "solutions" in run.notebook}
-    names = list(dict.fromkeys(name for name, _ in solved))
+    solved = {}
+    for run in runs:
+        if "solutions" in run.notebook:
+            solved[run.name, run.profile] = run
+    names = sorted({name for name, _ in solved})
     profiles = list(dict.fromkeys(profile for _, profile in solved))
-    names.sort()
     rows = []
     for name in names:
         cells = [_cell(solved.get((name, profile))) for profile in profiles]
         rows.append([f"`{name}`", *cells])
-    rows.append(["all", *(_minutes(solved.values(), profile) for profile in profiles)])
-    occasions = "; ".join(f"{profile}: {_occasions(runs, profile)}" for profile in profiles)
-    head = f"Measured by `make preflight`, {cost['model']} on {cost['corpus']}. {occasions}."
+    last = ["all"]
+    occasions = []
+    for profile in profiles:
+        last.append(_minutes(solved.values(), profile))
+        occasions.append(f"{profile}: {_occasions(runs, profile)}")
+    rows.append(last)
+    head = f"Measured by `make preflight`, {cost['model']} on {cost['corpus']}. {'; '.join(occasions)}."
     table = markdown_table(["notebook", *profiles], rows)
     return f"{head}\n\n{table}\n"
 

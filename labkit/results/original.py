@@ -51,8 +51,16 @@ def _field(row: Row, name: str) -> object:
 
 def _in_words(row: Row) -> dict[str, str]:
     """Cells of these tables that need more than one field."""
-    where = f"{row.get('task')}: {row.get('dialogues')} dialogues of {row.get('corpus')} {row.get('split')}"
-    return {"llm": f"{label(row)} ({where})", "params": _decoding(row), "metrics": ", ".join(_metrics(row))}
+    task = row.get("task")
+    dialogues = row.get("dialogues")
+    corpus = row.get("corpus")
+    split = row.get("split")
+    where = f"{task}: {dialogues} dialogues of {corpus} {split}"
+    return {
+        "llm": f"{label(row)} ({where})",
+        "params": _decoding(row),
+        "metrics": ", ".join(_metrics(row)),
+    }
 
 
 def _metrics(row: Row) -> list[str]:
@@ -66,9 +74,11 @@ def _metrics(row: Row) -> list[str]:
             low, high = intervals[name]
             text += f" [{low:.1f}, {high:.1f}]"
         told.append(text)
-    for name, value in list((row.get("richness") or {}).items())[:1]:
+    richness = row.get("richness") or {}
+    for name, value in richness.items():
         if value is not None:
             told.append(f"{name} {value:.4g}")
+        break  # the first says enough
     return told
 
 
@@ -76,7 +86,9 @@ def _decoding(row: Row) -> str:
     """The decoding settings that have an effect."""
     chosen = row.get("decoding") or {}
     names = {"strategy", "max_new_tokens"}
-    names |= {name for name, off in FILTERS.items() if chosen.get(name, off) != off}
+    for name, off in FILTERS.items():
+        if chosen.get(name, off) != off:
+            names.add(name)
     strategy = chosen.get("strategy")
     if strategy == "beam":
         names.add("num_beams")
