@@ -70,12 +70,19 @@ class Ranking:
     def __init__(self, rows: Iterable[Row]):
         self.rows = list(rows)  # kept, so that the ids below stay theirs
         self.known: dict[int, tuple[dict[str, Interval], dict[str, Ends]]] = {}  # of each row, and of its group
-        groups: dict[Group, dict[str, Ends]] = {}
+        groups: dict[Group, list[Row]] = {}
         for row in self.rows:
+            groups.setdefault(same_dialogues(row), []).append(row)
+        for group in groups.values():
+            self._rank(group)
+
+    def _rank(self, group: Sequence[Row]) -> None:
+        ends: dict[str, Ends] = {}
+        for row in group:
             intervals = intervals_of(row)
-            ends = groups.setdefault(same_dialogues(row), {})
             self.known[id(row)] = (intervals, ends)
-            self._enter(row, intervals, ends)
+            if len(group) > 1:  # a row alone is neither the best nor near it
+                self._enter(row, intervals, ends)
 
     def _enter(self, row: Row, intervals: dict[str, Interval], ends: dict[str, Ends]) -> None:
         for name, (low, _) in intervals.items():
@@ -96,8 +103,8 @@ class Ranking:
         told = {}
         for name, (low, high) in intervals.items():
             words = f"{low:.1f}–{high:.1f}"
-            of_group = ends[name]
-            if of_group.highest != of_group.lowest:
+            of_group = ends.get(name)
+            if of_group and of_group.highest != of_group.lowest:
                 words += _mark(row, of_group, high)
             told[name] = words
         return told

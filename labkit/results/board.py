@@ -36,6 +36,7 @@ MEASURED = (
     "time",
 )
 COLUMNS = (*SETTING, *MEASURED)
+OTHER_SCORES = dict.fromkeys(("joint_accuracy", "span_f1", "interactive", "strict"))  # of rows of other tasks, in views
 SETTINGS = ("decoding", "training")
 SCALARS = (str, int, float)
 CSV = (".csv", ".txt")
@@ -186,8 +187,11 @@ class Board:
             if model not in names:
                 names[model] = _name(row)
             row["model"] = names[model]
-            row["joint_accuracy"] = (row.get("dst") or {}).get("joint_accuracy")
-            row["span_f1"] = (row.get("spans") or {}).get("f1")
+            row.update(OTHER_SCORES)
+            if row.get("dst"):
+                row["joint_accuracy"] = row["dst"].get("joint_accuracy")
+            if row.get("spans"):
+                row["span_f1"] = row["spans"].get("f1")
             if "conversation" in row:
                 row["interactive"] = _conversation_share(row, "success")
                 row["strict"] = _conversation_share(row, "strict_success")

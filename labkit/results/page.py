@@ -130,10 +130,9 @@ def sorting_key(value: object) -> tuple[bool, bool, float, str]:
     """A key for values of any kind; with the highest first: numbers, then words, then what is not there."""
     is_number = isinstance(value, int | float)
     is_there = value is not None and value == value  # NaN is what pandas puts where nothing is
-    size = 0.0
     if is_number and is_there:
-        size = value
-    return is_there, is_number, size, str(value)
+        return is_there, is_number, value, ""
+    return is_there, is_number, 0.0, str(value)
 
 
 def _columns(section: Section) -> list[Column]:
