@@ -114,8 +114,10 @@ class Board:
             _check_column(sort, columns)
             place = columns.index(sort)
             cells = _cells(rows, columns)
-            cells.sort(key=lambda line: sorting_key(line[place]), reverse=descending)
-            return pd.DataFrame(cells, columns=columns)
+            keys = [sorting_key(line[place]) for line in cells]
+            order = sorted(range(len(keys)), key=keys.__getitem__, reverse=descending)
+            table = pd.DataFrame(cells, columns=columns)
+            return table.iloc[order].reset_index(drop=True)
 
     def html(self, sort: str = "time") -> Shown:
         """The board to look at, one table a corpus and split; a click on a heading sorts it.

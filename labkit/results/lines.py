@@ -126,7 +126,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 def _checked(lines: Iterable[bytes], skipped: Skipped) -> list[Row]:
     rows = []
-    known: dict[bytes, object] = {}
+    known: Known = {name: {} for name in SHARED}
     to_check: dict[tuple[object, ...], list[str]] = {}
     for line in lines:
         try:
@@ -147,21 +147,23 @@ def _checked(lines: Iterable[bytes], skipped: Skipped) -> list[Row]:
     return rows
 
 
+Known = dict[str, dict[bytes, object]]  # {field: {settings as text: settings}}
 BLANK = object()  # what a line of spaces holds
 ALL_DIGITS_0 = bytes.maketrans(b"123456789", b"0" * 9)
 LONG = b"0" * 19  # digits: a whole number of 64 bits has at most 18 of any kind
 SHARED = {name: f', "{name}": {{'.encode() for name in ("decoding", "training")}  # as these fields begin in a line
+MOST_KNOWN = 5_000  # different settings of a field; with more there is little to share, and looking takes longer
 PLACE = uuid4().hex  # stands in a line where settings were: no file can hold it by chance
 
 
-def _parsed(line: bytes, known: dict[bytes, object]) -> object:
+def _parsed(line: bytes, known: Known) -> object:
     """What a line of JSON holds; `BLANK` of a line without any. Rows with the same settings share them.
 
     orjson reads 100,000 rows in a second, but refuses NaN, half emojis and deep nesting, and rounds whole numbers of
     more than 64 bits. Such lines are json's, and so is the last word on what is no JSON.
 
     Args:
-        known: {settings as text: settings}, of this file.
+        known: of this file, for each field that may be shared.
 
     Raises:
         ValueError, RecursionError: it is no JSON.
@@ -180,7 +182,7 @@ def _parsed(line: bytes, known: dict[bytes, object]) -> object:
     return value
 
 
-def _with_shared(line: bytes, known: dict[bytes, object]) -> object:
+def _with_shared(line: bytes, known: Known) -> object:
     """The row of a line, whose settings are parsed once: they are half of its text, and most rows' are another row's.
 
     `, "training": {` is no part of a text, since a quotation mark in a text has a backslash before it. What begins
@@ -193,16 +195,19 @@ def _with_shared(line: bytes, known: dict[bytes, object]) -> object:
     short = line
     found = {}
     for name, begin in SHARED.items():
+        of_field = known[name]
+        if len(of_field) > MOST_KNOWN:
+            continue
         before, start, after = short.partition(begin)
         inside, end, rest = after.partition(b"}")
         if not end or b"[" in inside:  # a list could be changed by whoever has the row
             continue
-        if inside not in known:
+        if inside not in of_field:
             try:
-                known[inside] = orjson.loads(b"{" + inside + end)
+                of_field[inside] = orjson.loads(b"{" + inside + end)
             except ValueError:
                 continue  # it holds other objects
-        found[name] = known[inside]
+        found[name] = of_field[inside]
         short = b"".join((before, start[:-1], b'"', PLACE.encode(), b'"', rest))
     row = orjson.loads(short)
     for name, settings in found.items():
