@@ -1,4 +1,4 @@
-"""Install packages as pip is set up, by uv where it can do the same: it takes a third of the time.
+"""Install packages as pip is set up, by uv where it can do the same, which is faster.
 
     python .ci/install.py WORD …    # the words that would follow `pip install`
 

@@ -1,7 +1,8 @@
 """Weights in the order in which a CPU reads them, while replies are written.
 
-A step of writing multiplies large matrices with few rows. torch copies a matrix into the processor's order at every
-product; for 64 rows of pythia-70m that is a third of the time.
+A step of writing multiplies large matrices with few rows, and torch copies a matrix into the processor's order at every
+product. Without the packed copies pythia-70m's shape takes 1.2 times as long greedily, and 1.4 times with two beams
+(tests/benchmarks/against.md).
 """
 
 from collections.abc import Iterator

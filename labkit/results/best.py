@@ -69,27 +69,27 @@ class Ranking:
 
     def __init__(self, rows: Iterable[Row]):
         self.rows = list(rows)  # kept, so that the ids below stay theirs
-        self.known: dict[int, tuple[dict[str, Interval], dict[str, Ends]]] = {}  # of each row, and of its group
+        self.known: dict[int, tuple[dict[str, Interval], dict[str, Ends]]] = {}  # of a row, and of its group
         groups: dict[Group, list[Row]] = {}
         for row in self.rows:
             groups.setdefault(same_dialogues(row), []).append(row)
         for group in groups.values():
-            self._rank(group)
+            if len(group) > 1:  # a row alone is neither the best nor near it
+                self._rank(group)
 
     def _rank(self, group: Sequence[Row]) -> None:
         ends: dict[str, Ends] = {}
         for row in group:
             intervals = intervals_of(row)
             self.known[id(row)] = (intervals, ends)
-            if len(group) > 1:  # a row alone is neither the best nor near it
-                self._enter(row, intervals, ends)
+            self._enter(row, intervals, ends)
 
     def _enter(self, row: Row, intervals: dict[str, Interval], ends: dict[str, Ends]) -> None:
         for name, (low, _) in intervals.items():
             score = row[name]
             seen = ends.get(name)
             if seen is None:
-                ends[name] = Ends(row, score, score, low)
+                ends[name] = Ends(best=row, highest=score, lowest=score, low_of_best=low)
             elif score > seen.highest:
                 seen.best = row
                 seen.highest = score
@@ -99,7 +99,7 @@ class Ranking:
 
     def near(self, row: Row) -> dict[str, str]:
         """{score: "10.3–12.1 ≈ best"}: the intervals of a row and, where rows differ, how far it is from the best."""
-        intervals, ends = self.known[id(row)]
+        intervals, ends = self.known.get(id(row)) or (intervals_of(row), {})
         told = {}
         for name, (low, high) in intervals.items():
             words = f"{low:.1f}–{high:.1f}"

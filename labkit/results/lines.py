@@ -303,7 +303,7 @@ EXPECTED: dict[str, Callable[[object], bool]] = {  # of the fields that views re
     **dict.fromkeys(("time", "task", "model", "adapter", "corpus", "split", "device", "failed"), _is_text),
     **dict.fromkeys(("bits", "parameters", "dialogues"), _is_count),
     **dict.fromkeys(("seed", "seconds", "perplexity", "memory", "flops", *SCORES), is_number),
-    **dict.fromkeys(("decoding", "training", "sweep", "versions", "per_domain"), _is_object),
+    **dict.fromkeys(("decoding", "training", "prompt", "sweep", "versions", "per_domain"), _is_object),
     **dict.fromkeys(("richness", "dst", "spans", "speed"), _are_numbers),
     "dialogue_ids": _is_text,
     "stand_in": _is_flag,

@@ -13,6 +13,8 @@ from labkit.shown import Shown, readable
 from labkit.storage import shipped
 
 TEXTS = shipped(__file__, "board.toml")
+Place = tuple[object, object]  # corpus and split
+MOST_TABLES = 200  # of a page; more is none that anybody reads
 SHOWN = 200  # rows of a table; more is a page that nobody reads and no browser likes
 SCORE_TITLES = {
     "bleu": "BLEU",
@@ -49,9 +51,6 @@ class Column:
     is_text: bool = True
 
 
-MOST_TABLES = 200  # more is no page that anybody reads
-
-
 def page(rows: Sequence[Row], full: Sequence[str], sort: str) -> Shown:
     """All rows as tables, with the sentences that belong to them.
 
@@ -79,9 +78,6 @@ def page(rows: Sequence[Row], full: Sequence[str], sort: str) -> Shown:
     head = "".join(f"<p>{escape(readable(note))}</p>" for note in notes)
     html = f"<style>{TEXTS['style']}</style>{head}{''.join(parts)}"
     return Shown(html, "\n\n".join([*notes, *texts]) or "No results yet.")
-
-
-Place = tuple[object, object]  # corpus and split
 
 
 def _by_place(rows: Sequence[Row]) -> list[tuple[Place, list[Row]]]:

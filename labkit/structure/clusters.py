@@ -71,51 +71,14 @@ def cluster(
 
 
 def _distinct(vectors: np.ndarray) -> int:
-    """How many of the vectors [N, D] differ; compared by their bytes, which is faster than by their numbers."""
-    one_zero = np.ascontiguousarray(vectors + 0)  # 0.0 and -0.0 are one number of two bytes
-    return len({vector.tobytes() for vector in one_zero})
+    different = np.unique(vectors, axis=0)
+    return len(different)
 
 
 def _kmeans(k: int, seed: int, n_init: int) -> "KMeans":
     from sklearn.cluster import KMeans
 
-    return KMeans(k, init=_first_centres, n_init=n_init, random_state=seed)
-
-
-def _first_centres(vectors: np.ndarray, k: int, random_state: np.random.RandomState) -> np.ndarray:
-    """k of the vectors [N, D] that are far apart: greedy k-means++ (Arthur & Vassilvitskii 2007), [k, D].
-
-    The same as scikit-learn's own, step by step, with the same draws and roundings. Of vectors in float32 that one
-    makes a copy in float64 at every step, which took half of the time of all k-means.
-    """
-    exact = vectors.astype(np.float64)
-    lengths = np.einsum("nd,nd->n", exact, exact)  # [N] squared
-
-    def distances_from(places: Sequence[int]) -> np.ndarray:
-        """Squared, of all vectors from some of them, [C, N]."""
-        products = exact[places] @ exact.T  # [C, N]
-        products *= -2
-        products += lengths[places][:, None]
-        products += lengths
-        return products.clip(min=0).astype(vectors.dtype)
-
-    n_vectors = len(vectors)
-    n_candidates = 2 + int(np.log(k))
-    each = np.ones(n_vectors, dtype=vectors.dtype)  # what each vector counts
-    centres = [random_state.choice(n_vectors, p=each / each.sum())]
-    nearest = distances_from(centres)[0]  # [N] to the nearest centre
-    total = nearest @ each
-    for _ in range(1, k):
-        draws = random_state.uniform(size=n_candidates) * total
-        candidates = np.searchsorted(np.cumsum(nearest), draws).clip(max=n_vectors - 1)  # [C]
-        distances = distances_from(candidates)  # [C, N]
-        np.minimum(nearest, distances, out=distances)
-        totals = distances @ each  # [C]
-        best = totals.argmin()
-        centres.append(candidates[best])
-        nearest = distances[best]
-        total = totals[best]
-    return vectors[centres]
+    return KMeans(k, n_init=n_init, random_state=seed)
 
 
 def _principal_components(vectors: np.ndarray, seed: int) -> np.ndarray:

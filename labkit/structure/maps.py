@@ -12,8 +12,6 @@ Neighbours = tuple[np.ndarray, np.ndarray]  # indices [N, n] and distances [N, n
 EXACT = 8_192  # up to so many vectors, every pair is compared
 CELL = 128  # vectors in a cell, on average
 CANDIDATES = 4_096  # vectors that each vector is compared with where there are more than EXACT
-LARGE = 20_000  # of more vectors …
-EPOCHS_OF_LARGE = 100  # … a map takes half of umap's 200 epochs
 
 
 def neighbours(vectors: np.ndarray, n_neighbors: int = 50) -> Neighbours:
@@ -113,9 +111,6 @@ def umap_map(
     """A map of unit vectors, [N, 2] (UMAP; McInnes et al. 2018). With `knn` (from `neighbours`) only the layout is
     computed: it serves for every `min_dist` and for every `n_neighbors` up to its own.
 
-    The layout is most of the time. Above 20,000 vectors it takes 100 epochs instead of umap's 200: of the 15 nearest
-    neighbours of 20,000 utterances, 41 % were among the 15 nearest on the map after 100 epochs, 43 % after 200.
-
     Raises:
         LabError: fewer than 5 vectors, vectors with NaN, neighbours of others, or a setting that cannot be.
     """
@@ -159,14 +154,12 @@ def _layout(
 
     keep_compiled_maps()
     indices, _ = knn
-    n_epochs = EPOCHS_OF_LARGE if len(vectors) > LARGE else None
     # numba starts OpenMP, which torch shares, on all cores; left alone, later cells wait for one another's threads
     with threadpool_limits(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="precomputed_knn.2.")  # new points are never mapped
         umap = UMAP(
             n_neighbors=indices.shape[1],
             min_dist=min_dist,
-            n_epochs=n_epochs,
             precomputed_knn=knn,
             random_state=seed,
             n_jobs=1,

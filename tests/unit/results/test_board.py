@@ -14,7 +14,7 @@ from labkit.decoding.config import DecodingConfig
 from labkit.errors import LabError
 from labkit.results import lines
 from labkit.results.board import Board
-from labkit.results.row import result_row
+from labkit.results.row import Result, result_row
 
 SCORES = SimpleNamespace(
     bleu=11.6,
@@ -415,7 +415,7 @@ ONE_BY_ONE = pytest.param([[value] for value in ODD_VALUES], marks=IN_LONG, id="
 
 
 @pytest.mark.parametrize("boards", [pytest.param(TOGETHER, id="together"), ONE_BY_ONE])
-@pytest.mark.parametrize("name", sorted(lines.EXPECTED))
+@pytest.mark.parametrize("name", sorted({*lines.EXPECTED, *Result.__annotations__, "conversation"}))
 def test_a_value_of_another_type_costs_no_view(name, boards, tmp_path):
     for number, values in enumerate(boards):
         board = Board(tmp_path / str(number))

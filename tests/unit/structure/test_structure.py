@@ -149,21 +149,6 @@ def test_cluster_ids_skip_no_number_and_noise_stays_noise():
     assert structure.relabel(np.array([7, 7, 3, 9, 9, 9, -1])).tolist() == [1, 1, 2, 0, 0, 0, -1]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_kmeans_begins_with_scikit_learns_own_centres(dtype):
-    """Only in less time: the same draws, the same clusters."""
-    from sklearn.cluster import KMeans
-
-    clusters = importlib.import_module("labkit.structure.clusters")
-    vectors = np.random.default_rng(0).normal(size=(600, 24)).astype(dtype)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    for seed in range(3):
-        theirs = KMeans(9, n_init=4, random_state=seed).fit(vectors)
-        ours = clusters._kmeans(9, seed, n_init=4).fit(vectors)
-        np.testing.assert_array_equal(ours.labels_, theirs.labels_)
-        np.testing.assert_array_equal(ours.cluster_centers_, theirs.cluster_centers_)
-
-
 def test_vectors_are_distinct_by_their_numbers_and_not_by_their_bytes():
     clusters = importlib.import_module("labkit.structure.clusters")
     assert clusters._distinct(np.array([[0.0, 1.0], [-0.0, 1.0], [1.0, 0.0]])) == 2
