@@ -62,7 +62,8 @@ def parse(argv: Sequence[str], about: Mapping[str, str]) -> Parsed:
     for name in TABLE["commands"]:
         command = commands.add_parser(name, help=about[name], description=about[name], allow_abbrev=False)
         by_name[name] = command
-        _add_flags(command, name)
+        if name in argv:  # those of all commands take longer to make than most of them to be read
+            _add_flags(command, name)
     config = None
     chosen = argv[0] if argv else ""
     if chosen in TABLE["configurations"]:  # doctor must not depend on modules that it does not need

@@ -1,4 +1,4 @@
-"""One browser for all tests here: to start it takes as long as a test."""
+"""One browser and one JupyterLab for all tests of a process: to start them takes as long as some tests."""
 
 import pytest
 
@@ -16,3 +16,13 @@ def browser():
 
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def jupyter(tmp_path_factory):
+    """The address of a server of JupyterLab and Notebook 7, and its folder."""
+    from browser import serving
+
+    home = tmp_path_factory.mktemp("jupyter")
+    with serving(home) as address:
+        yield address, home

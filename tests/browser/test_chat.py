@@ -6,7 +6,7 @@ Here an Enter once overtook the last letters, and the field kept what was said: 
 import chat_page
 import nbformat
 import pytest
-from browser import PICTURES, axe, opened, picture, serving, until, watched
+from browser import PICTURES, axe, lab_address, opened, picture, until, watched
 from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -117,14 +117,14 @@ def test_every_width_is_whole_and_axe_finds_nothing(drawn, width, scheme):
 
 
 @pytest.fixture(scope="module")
-def box(tmp_path_factory, browser):
+def box(jupyter, browser):
     """A conversation with an untuned model, whose every belief is a hotel in the north."""
-    home = tmp_path_factory.mktemp("chat")
-    nbformat.write(new_notebook(cells=[new_code_cell(CELL)], metadata=METADATA), home / "chat.ipynb")
-    with serving(home) as address, opened(f"{address}/lab/tree/chat.ipynb", browser) as page:
+    notebook = jupyter[1] / "chat.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell(CELL)], metadata=METADATA), notebook)
+    with opened(lab_address(jupyter, notebook), browser) as page:
         box = page.locator(".ch[data-live]").first
         box.wait_for()
-        box.home = home
+        box.notebook = notebook
         yield box
         page.screenshot(path=PICTURES / "chat.png")
 
@@ -159,15 +159,14 @@ def test_the_saved_notebook_has_what_was_said_and_hides_it_behind_the_widget(box
     until(page, lambda: "north of town" in (twin.text_content() or ""), "the twin of what was said")
     assert not twin.is_visible()
     page.evaluate("jupyterapp.commands.execute('docmanager:save')")
-    saved = box.home / "chat.ipynb"
-    until(page, lambda: "north of town, and a" in saved.read_text(), "a saved notebook")
+    until(page, lambda: "north of town, and a" in box.notebook.read_text(), "a saved notebook")
 
 
 @pytest.mark.parametrize("make", [HTMLExporter().from_filename, report_page])
 def test_what_was_said_is_read_on_a_page_that_nbconvert_made(box, browser, make, tmp_path):
     """There, no widget comes up: what stands behind it is all that a reader has."""
     page = tmp_path / "chat.html"
-    page.write_text(make(str(box.home / "chat.ipynb"))[0], encoding="utf-8")
+    page.write_text(make(str(box.notebook))[0], encoding="utf-8")
     shown = browser.new_page()
     shown.context.set_offline(True)
     shown.goto(page.as_uri())

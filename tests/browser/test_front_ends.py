@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from browser import CODE, ROOT, picture, serving, serving_classic, until, window
+from browser import CODE, ROOT, lab_address, picture, serving_classic, until, window
 from nbformat.v4 import new_code_cell, new_notebook
 
 from labkit.course.release import METADATA
@@ -33,15 +33,7 @@ CLASSIC = Path(os.environ.get("LAB_CLASSIC", ROOT / ".venv-classic" / "bin" / "p
 def notebook(home, *cells):
     path = home / "fronts.ipynb"
     nbformat.write(new_notebook(cells=[new_code_cell(cell) for cell in cells], metadata=METADATA), path)
-    return path.name
-
-
-@pytest.fixture(scope="module")
-def jupyter(tmp_path_factory):
-    """A server of JupyterLab and Notebook 7, and its folder."""
-    home = tmp_path_factory.mktemp("fronts")
-    with serving(home) as address:
-        yield address, home
+    return path
 
 
 def run_all(page):
@@ -98,7 +90,7 @@ def test_notebook_7_draws_the_lab_and_the_chat(jupyter, browser):
     if importlib.util.find_spec("notebook") is None:
         pytest.skip("no Notebook 7: pip install '.[browser]'")
     address, home = jupyter
-    page = window(browser, f"{address}/notebooks/{notebook(home, SETUP, LAB, CHAT)}")
+    page = window(browser, f"{address}/notebooks/{notebook(home, SETUP, LAB, CHAT).name}")
     run_all(page)
     drawn(page.locator("body"))
     picture(page, "notebook-7")
@@ -107,8 +99,7 @@ def test_notebook_7_draws_the_lab_and_the_chat(jupyter, browser):
 
 def test_core_widgets_write_when_play_ticks_and_the_chat_has_my_line(jupyter, browser):
     """Where custom widgets are off, Play asks for the next token: no thread, and Pause is not asking."""
-    address, home = jupyter
-    page = window(browser, f"{address}/lab/tree/{notebook(home, SETUP, CORE, LAB, CHAT)}")
+    page = window(browser, lab_address(jupyter, notebook(jupyter[1], SETUP, CORE, LAB, CHAT)))
     run_all(page)
     assert page.locator(".dl").count() == 0
     reply = page.locator(".widget-html-content").filter(has_text="bot>").first
@@ -140,7 +131,7 @@ def test_the_classic_notebook_with_colabs_versions_draws_the_lab_and_the_chat(br
     with serving_classic(tmp_path, CLASSIC) as address:
         page = browser.new_page(viewport={"width": 1200, "height": 1700})
         page.set_default_timeout(60_000)
-        page.goto(f"{address}/notebooks/{notebook(tmp_path, SETUP, LAB, CHAT)}")
+        page.goto(f"{address}/notebooks/{notebook(tmp_path, SETUP, LAB, CHAT).name}")
         page.wait_for_function("window.Jupyter?.notebook?.kernel?.is_connected()")
         page.wait_for_timeout(5000)  # the widget manager asks the kernel for its widgets, which must not cross new ones
         page.evaluate("Jupyter.notebook.execute_all_cells()")

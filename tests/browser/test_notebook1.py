@@ -7,28 +7,19 @@ button does nothing. Screenshots go to build/browser, to be looked at. The front
 import shutil
 
 import pytest
-from browser import CODE, ROOT, axe, opened, picture, serving, until, window
+from browser import CODE, ROOT, axe, lab_address, opened, picture, until, window
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A folder with a copy of notebook 1: JupyterLab saves what it runs, and the source has no outputs."""
-    home = tmp_path_factory.mktemp("lab")
-    shutil.copy(ROOT / "notebooks" / "1_zero_shot_evaluation.ipynb", home / "notebook1.ipynb")
-    return home
+def notebook(jupyter):
+    """A copy of notebook 1: JupyterLab saves what it runs, and the source has no outputs."""
+    return shutil.copy(ROOT / "notebooks" / "1_zero_shot_evaluation.ipynb", jupyter[1] / "notebook1.ipynb")
 
 
 @pytest.fixture(scope="module")
-def lab(home):
-    """The address of a JupyterLab there."""
-    with serving(home) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def page(lab, browser):
+def page(jupyter, notebook, browser):
     """The notebook, open in a window, with all of its cells run."""
-    with opened(f"{lab}/lab/tree/notebook1.ipynb", browser) as page:
+    with opened(lab_address(jupyter, notebook), browser) as page:
         yield page
 
 
@@ -222,26 +213,28 @@ def test_axe_finds_nothing_in_the_notebook(page, widget):
     assert axe(page, ".dl") == []
 
 
-def test_a_notebook_opened_again_without_its_kernel_shows_the_recorded_lab_and_no_error(page, widget, browser, home):
+def test_a_notebook_opened_again_without_its_kernel_shows_the_recorded_lab_and_no_error(
+    page, widget, browser, jupyter, notebook
+):
     """It said "Error displaying widget: model not found" where the sliders had been. Last: it ends the first kernel."""
     page.evaluate("jupyterapp.commands.execute('docmanager:save')")
-    until(page, lambda: "data-twin-of" in (home / "notebook1.ipynb").read_text(), "a saved notebook")
+    until(page, lambda: "data-twin-of" in notebook.read_text(), "a saved notebook")
     page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     page.wait_for_timeout(1000)
-    with serving(home) as address:
-        again = window(browser, f"{address}/lab/tree/notebook1.ipynb")
-        show_explorer(again)
-        twin = again.locator("[data-twin-of] .dl")
-        twin.wait_for()
-        until(again, lambda: "%" in twin.locator(".dl-share").first.inner_text(), "the recorded position")
-        texts = again.locator(".jp-OutputArea-child:visible").all_inner_texts()
-        assert not [text for text in texts if "Error displaying widget" in text or "Loading widget" in text]
-        curve, rows = (twin.locator(name).bounding_box() for name in (".dl-curve", ".dl-rows"))
-        assert abs(curve["height"] - rows["height"]) < 2, "the notebook's own styles squeeze the line"
-        again.get_by_label("top-k", exact=True).focus()
-        again.get_by_label("top-k", exact=True).press("ArrowRight")
-        assert "cut by top-k" in twin.inner_text()
-        twin.get_by_role("button", name="Write", exact=True).click()
-        length = "document.querySelector('.dl').decodingLab.replies.B.ids.length"
-        until(again, lambda: again.evaluate(length) > 0, "a reply")
-        picture(again, "8-opened-again")
+    again = window(browser, lab_address(jupyter, notebook, "again"))
+    show_explorer(again)
+    twin = again.locator("[data-twin-of] .dl")
+    twin.wait_for()
+    until(again, lambda: "%" in twin.locator(".dl-share").first.inner_text(), "the recorded position")
+    texts = again.locator(".jp-OutputArea-child:visible").all_inner_texts()
+    assert not [text for text in texts if "Error displaying widget" in text or "Loading widget" in text]
+    curve, rows = (twin.locator(name).bounding_box() for name in (".dl-curve", ".dl-rows"))
+    assert abs(curve["height"] - rows["height"]) < 2, "the notebook's own styles squeeze the line"
+    again.get_by_label("top-k", exact=True).focus()
+    again.get_by_label("top-k", exact=True).press("ArrowRight")
+    assert "cut by top-k" in twin.inner_text()
+    twin.get_by_role("button", name="Write", exact=True).click()
+    length = "document.querySelector('.dl').decodingLab.replies.B.ids.length"
+    until(again, lambda: again.evaluate(length) > 0, "a reply")
+    picture(again, "8-opened-again")
+    again.close()

@@ -125,7 +125,7 @@ def serving(home, **setting):
 def serving_classic(home, python):
     """The address of a classic notebook server, run by another Python."""
     command = [str(python), "-m", "notebook", "--NotebookApp.token=", f"--NotebookApp.notebook_dir={home}"]
-    with _server(command, home, {}) as address:
+    with _server(command, home, {"JUPYTER_PATH": ""}) as address:  # its kernel is that Python's
         yield address
 
 
@@ -136,7 +136,7 @@ def _server(command, home, setting):
         port = free.getsockname()[1]
     paths = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     paths |= {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    given = {"LAB_PROFILE": "smoke", "LAB_MODEL": "mini-pythia-8m", "LAB_CORPUS": "miniwoz"}
+    given = {"LAB_PROFILE": "smoke", "LAB_MODEL": "mini-pythia-500k", "LAB_CORPUS": "miniwoz"}
     given |= {"LAB_HOME": str(home / "results"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **setting}
     command = [*command, "--no-browser", "--allow-root", f"--port={port}", "--port-retries=0"]
     with open(home / "server.log", "wb") as log:
@@ -157,6 +157,12 @@ def _answering(address, server, log, seconds=120):
             assert server.poll() is None, log.read_text()[-2000:]
             time.sleep(0.5)
     raise TimeoutError(log.read_text()[-2000:])
+
+
+def lab_address(jupyter, notebook, workspace=""):
+    """Where a notebook of the fixture `jupyter` is opened, alone: a workspace opens what it had open before."""
+    address, _ = jupyter
+    return f"{address}/lab/workspaces/{workspace or notebook.stem}/tree/{notebook.name}"
 
 
 @contextmanager

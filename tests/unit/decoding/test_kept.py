@@ -72,6 +72,7 @@ def test_a_bot_that_keeps_its_cache_says_the_same_to_the_token(miniwoz, small, r
     assert n_read[0] < 0.8 * n_read[1], n_read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_goes_on_from_what_it_has_read(name, read):
     """Longer than the window of those that have one; the second has lost its beginning, the third is new."""

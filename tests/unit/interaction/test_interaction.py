@@ -490,6 +490,7 @@ def test_a_models_bot_hears_its_own_words_and_nothing_of_what_is_meant(miniwoz, 
         ModelBot(tiny_lm, states="tracked")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("format", "states"), [("turns", "user"), ("state", "user"), ("state", "own")])
 def test_a_model_writes_the_same_in_any_company(miniwoz, tiny_lm, format, states):
     how = {

@@ -127,6 +127,7 @@ def test_a_hub_that_refuses_is_one_line_and_the_second_run_completes(hub, kind, 
     assert not load_model(world.MODEL).stand_in
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [429, 500, 503])
 @pytest.mark.parametrize("where", ["/api/models", "/cdn/", "config.json"])
 def test_a_hub_that_is_busy_for_a_moment_costs_a_wait_and_nothing_else(hub, kind, where):
@@ -279,6 +280,7 @@ print("swapped:", all(slot["start"] > slot["exclusive_end"] for slot in slots), 
     assert "bare: 20\none: 10\nswapped: True True" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_comes_from_the_hub_by_name_as_from_a_folder(name, hub, served):
     """Traps: a name that is loaded in another way than a folder; an architecture whose files nobody downloads."""

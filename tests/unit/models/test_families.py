@@ -272,6 +272,7 @@ def test_norms_of_the_adapter_are_those_of_its_matrices(lm):
         tuned.model.unload()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_shapes_of_the_ladders_come_to_the_published_numbers_of_parameters(name):
     for (size, config), published in zip(ladder(name).items(), map(int, PUBLISHED[name].split()), strict=True):

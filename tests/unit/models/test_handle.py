@@ -208,6 +208,7 @@ def test_an_adapter_that_the_lab_cannot_use_is_one_line(saved, config):
         load_adapter(lm, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["r", "lora_alpha", "target_modules", "peft_type", "task_type"])
 @pytest.mark.parametrize("value", [0, -1, "x", [], {}, None, 10**30])
 def test_nonsense_in_an_adapters_configuration_is_one_line_or_a_model(saved, field, value):

@@ -80,6 +80,7 @@ def by_node(tmp_path_factory):
     return list(zip(some, shares, map(json.loads, done.stdout.splitlines()), strict=True))
 
 
+@pytest.mark.slow
 def test_filters_in_javascript_keep_what_transformers_keeps(by_node):
     for case, found, _ in by_node:
         with cases.stable_sort():

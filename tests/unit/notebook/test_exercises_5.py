@@ -13,6 +13,7 @@ def loops(*_):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", ["5.1", "5.2", "5.3", "5.5"])
 def test_blank_raising_and_looping_answers(id, monkeypatch):
     def unwritten(*_): ...

@@ -79,6 +79,7 @@ def sleeps(*_):
             pass
 
 
+@pytest.mark.slow
 @forks
 @pytest.mark.parametrize("endless", [bare_except, sums_in_c, backtracks, sorts_in_numpy, sleeps])
 def test_check_comes_back_from_a_loop_that_nothing_stops(endless, called, capsys, quick):
@@ -139,6 +140,7 @@ class WordlessError(Exception):
     __str__ = __repr__ = raises(ValueError())
 
 
+@pytest.mark.slow
 @forks
 @pytest.mark.parametrize("id", ["0.1", "0.2", "0.3", "2.5", "2.6", "1.2", "5.2"])
 @pytest.mark.parametrize("kind", [Hostile, PretendsToBeATuple])
@@ -147,9 +149,12 @@ def test_check_of_a_hostile_object_is_a_verdict(id, kind):
         assert judge(id, answer).outcome in (WRONG, RAISED)
 
 
+@pytest.mark.slow
 @forks
 @pytest.mark.parametrize("id", ["0.1", "0.2", "0.3", "5.2"])
-def test_check_of_an_object_whose_every_method_is_endless_is_a_verdict(id, quick):
+def test_check_of_an_object_whose_every_method_is_endless_is_a_verdict(id, monkeypatch):
+    monkeypatch.setattr(limits, "SECONDS", 0.1)
+    monkeypatch.setattr(isolation, "GRACE", 0.2)
     for answer in (Endless(), (Endless(), Endless()), lambda *_: Endless(), lambda *_: [Endless()]):
         assert judge(id, answer).outcome in (WRONG, RAISED)
 

@@ -9,9 +9,9 @@ the others are judged in this process, and `make test-long` compares both for al
 from contextlib import suppress
 
 import pytest
-from proofs import RIGHT_ANSWERS, WRONG_ANSWERS
+from proofs import RIGHT_ANSWERS, WRONG_ANSWERS, judge_here
 
-from labkit.notebook.exercises import BLANK, RAISED, RIGHT, WRONG, every_exercise, judge, judging
+from labkit.notebook.exercises import BLANK, RAISED, RIGHT, WRONG, every_exercise, judge
 from labkit.notebook.exercises.catalogue import retired_exercises
 
 EXERCISES = every_exercise() | retired_exercises()  # an earlier version's notebooks still check the latter
@@ -26,16 +26,9 @@ def each(answers):
     cases = []
     for id, some in answers.items():
         for n, answer in enumerate(some):
-            how = judge_here if n else judge
-            cases.append(pytest.param(how, id, answer, id=f"{id}-{n}"))
+            how, marks = (judge_here, ()) if n else (judge, pytest.mark.slow)
+            cases.append(pytest.param(how, id, answer, id=f"{id}-{n}", marks=marks))
     return pytest.mark.parametrize(("judge", "id", "answer"), cases)
-
-
-def judge_here(id, answer):
-    """`judge`, in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judging, "isolated", lambda work, seconds: work(lambda call: None))
-        return judge(id, answer)
 
 
 @every
@@ -65,7 +58,13 @@ def test_wrong_and_why(judge, id, answer):
 @every
 @pytest.mark.parametrize("blank", [None, ..., ({}, ...)], ids=["None", "dots", "dots in a tuple"])
 def test_blank_answer(id, blank):
-    assert judge(id, blank).outcome == BLANK
+    assert judge_here(id, blank).outcome == BLANK
+
+
+@pytest.mark.slow
+@every
+def test_blank_answer_in_a_process_of_its_own(id):
+    assert judge(id, None).outcome == BLANK
 
 
 def released(*_):
@@ -104,9 +103,10 @@ def test_raising_code_gets_its_own_line_and_no_traceback(id):
     assert verdict.outcome == RAISED and "KeyError" in verdict.message and '{}["missing key"]' in verdict.message
 
 
+@pytest.mark.slow
 @function
 def test_endless_loop_is_stopped_even_where_it_catches_everything(id, monkeypatch):
-    monkeypatch.setattr("labkit.notebook.exercises.attempt.SECONDS", 0.2)
+    monkeypatch.setattr("labkit.notebook.exercises.attempt.SECONDS", 0.05)
 
     def endless(*_):
         while True:

@@ -175,12 +175,13 @@ def test_end_token_once_after_the_last_turn(codec, recipe):
 
 @pytest.mark.parametrize("recipe", ["dialogues", "turns"])
 @pytest.mark.parametrize("format", FORMATS)
-def test_each_reply_has_its_loss_once_whatever_max_length(codec, format, recipe):
+@pytest.mark.parametrize("step", [61, pytest.param(7, marks=pytest.mark.slow)])
+def test_each_reply_has_its_loss_once_whatever_max_length(codec, format, recipe, step):
     """B1 and B2 of 2023: history inside the target; replies cut out of it. Holds from the longest exchange upwards."""
     dialogue = make_dialogue()
     (whole,) = examples(dialogue, codec, format, max_length=9999, database=DATABASE)
     expected, longest_exchange = loss_text(whole, codec), max(map(len, _pieces(dialogue, codec, format)))
-    for max_length in range(len(codec.prefix) + longest_exchange + 1, len(whole.input_ids) + 20, 7):
+    for max_length in range(len(codec.prefix) + longest_exchange + 1, len(whole.input_ids) + 20, step):
         found = examples(dialogue, codec, format, recipe, max_length, database=DATABASE)
         assert [line for example in found for line in loss_text(example, codec)] == expected
         assert max(len(example.input_ids) for example in found) <= max_length

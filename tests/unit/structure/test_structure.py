@@ -154,6 +154,7 @@ def test_vectors_are_distinct_by_their_numbers_and_not_by_their_bytes():
     assert clusters._distinct(np.array([[0.0, 1.0], [-0.0, 1.0], [1.0, 0.0]])) == 2
 
 
+@pytest.mark.slow
 def test_what_umap_compiles_for_a_map_is_kept_for_the_next_process(monkeypatch):
     """A kernel's first map took ten seconds more than its second."""
     from umap import layouts, umap_

@@ -2,6 +2,7 @@
 
 import ast
 import statistics
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,16 @@ MOST_POSITIONAL = 5
 DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
+@cache
+def tree(source: str) -> ast.Module:
+    """The syntax tree of a source, which several tests walk over."""
+    return ast.parse(source)
+
+
 def code_lines(source: str) -> int:
     """Lines without blank ones, comments and docstrings: explaining costs nothing."""
     documented = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree(source)):
         if isinstance(node, DEFINITIONS) and ast.get_docstring(node, clean=False) is not None:
             documented.update(range(node.body[0].lineno, node.body[0].end_lineno + 1))
     count = 0
@@ -32,7 +39,7 @@ def code_lines(source: str) -> int:
 
 
 def nodes(source: str) -> int:
-    return sum(isinstance(node, ast.expr | ast.stmt) for node in ast.walk(ast.parse(source)))
+    return sum(isinstance(node, ast.expr | ast.stmt) for node in ast.walk(tree(source)))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +70,7 @@ def test_a_file_has_one_subject_and_can_be_read_in_one_go(figures):
 def test_the_median_function_is_short():
     lengths = []
     for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef):
                 lengths.append(node.end_lineno - node.lineno + 1)
     print(f"median function: {statistics.median(lengths)} lines of {len(lengths)} functions")
@@ -74,7 +81,7 @@ def test_what_is_passed_by_place_can_be_remembered():
     """At most five positional parameters; the others have names."""
     long = []
     for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef):
                 names = [a.arg for a in (*node.args.posonlyargs, *node.args.args) if a.arg not in ("self", "cls")]
                 if len(names) > MOST_POSITIONAL:
@@ -89,7 +96,7 @@ def test_any_is_rare_and_has_a_reason():
     for path in SOURCES:
         source = path.read_text(encoding="utf-8")
         lines = source.splitlines()
-        for node in ast.walk(ast.parse(source)):
+        for node in ast.walk(tree(source)):
             if isinstance(node, ast.Name) and node.id == "Any":
                 place = f"{path.relative_to(ROOT)}:{node.lineno}"
                 uses.append(place)

@@ -49,7 +49,13 @@ def words(command):
     return split[next(i for i, word in enumerate(split) if "=" not in word) :]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def each_command():
+    """The data card of a whole corpus takes seconds."""
+    for command in COMMANDS:
+        yield pytest.param(command, marks=pytest.mark.slow if command.startswith("labkit data-card") else ())
+
+
+@pytest.mark.parametrize("command", each_command())
 def test_every_command_can_be_run(command, tmp_path, monkeypatch, capsys):
     program, *rest = words(command)
     if program == "make":

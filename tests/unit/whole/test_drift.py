@@ -108,9 +108,14 @@ def tree(path):
 
 
 @cache
+def calls(path):
+    return Calls(tree(path))
+
+
+@cache
 def collected(kind):
     """[(place, *what was found)] over all sources, `kind` being a field of Calls."""
-    found = [(path, item) for path in SOURCES for item in getattr(Calls(tree(path)), kind)]
+    found = [(path, item) for path in SOURCES for item in getattr(calls(path), kind)]
     return [(f"{path.relative_to(ROOT)}:{line}", *item) for path, (line, *item) in found]
 
 

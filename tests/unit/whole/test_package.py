@@ -57,6 +57,7 @@ def test_two_notebooks_at_once_are_not_several_times_slower(given, expected):
     assert run.stdout.strip() == expected, run.stderr
 
 
+@pytest.mark.slow
 def test_every_public_name_can_be_imported():
     run = python("-c", "import labkit; print([getattr(labkit, name) for name in labkit.__all__])")
     assert run.returncode == 0, run.stderr

@@ -74,6 +74,7 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path):
 # --- tokens -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_token_is_in_no_output_of_the_doctor(tmp_path):
     env = os.environ | {"HF_TOKEN": TOKEN, "LAB_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "labkit", "doctor", "--json", str(tmp_path / "card.json")]
