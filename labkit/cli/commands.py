@@ -183,8 +183,8 @@ def evaluate(
     check_output(json_file)
     board = Board()
     board.check_writable()
+    replies = metrics.read_predictions(predictions)  # a wrong file is said before a corpus is loaded
     loaded = labkit.load_corpus(corpus, splits=[split])
-    replies = metrics.read_predictions(predictions)
     record = read_record(run_file(predictions), about=predictions)
     if not record and run_file(predictions).is_file():
         say(f"{run_file(predictions)} is of other predictions: the row does not say what wrote these")
@@ -200,8 +200,8 @@ def compare(*, predictions: Path, predictions_b: Path, corpus: str, split: str, 
     """Compare two prediction files on the same dialogues: difference, interval and p of every score (B - A)."""
     from labkit import metrics
 
+    made = [metrics.read_predictions(file) for file in (predictions, predictions_b)]  # before a corpus is loaded
     loaded = labkit.load_corpus(corpus, splits=[split])
-    made = [metrics.read_predictions(file) for file in (predictions, predictions_b)]
     scores = [metrics.evaluate(replies, loaded, split, allow_lexical=allow_lexical) for replies in made]
     say(metrics.compare(*scores))
 

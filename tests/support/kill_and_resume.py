@@ -1,12 +1,18 @@
 """Runs that are killed with SIGKILL at a chosen moment and then called again, each in a process forked for it.
 
 `python kill_and_resume.py FOLDER` leaves FOLDER/MOMENT/adapter_model.safetensors for every moment, and for "whole",
-the run that nobody kills. Forked, because importing torch, transformers and Trainer takes longer than all the runs.
+the run that nobody kills. Forked, because importing torch, transformers and Trainer takes longer than all the runs;
+what a run imports by and by is asked of a first one, and imported here.
 """
 
+import gc
+import importlib
+import json
 import os
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,21 +67,35 @@ MOMENTS = {
 }
 
 
-def run(folder: Path, prepare) -> int:
+def run(folder: Path, prepare: Callable[[], None], then: Callable[[], None] = lambda: None) -> int:
     """The exit status of a process of its own that trains into `folder`."""
     if pid := os.fork():
         return os.waitpid(pid, 0)[1]
     status = 1
     try:
         prepare()
-        run_module.finetune(tiny_lm(), CORPUS, CONFIG, folder)
+        lm = tiny_lm()
+        lm.codec.stop_ids = list(range(128))  # half of all tokens: replies that are scored end soon
+        run_module.finetune(lm, CORPUS, CONFIG, folder)
+        then()
         status = 0
     finally:
         os._exit(status)
 
 
+def import_what_a_run_imports(folder: Path) -> None:
+    names = folder / "modules.json"
+    run(folder / "first", lambda: None, then=lambda: names.write_text(json.dumps(list(sys.modules))))
+    for name in json.loads(names.read_text()):
+        with suppress(ImportError):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # each run collects once, and a fork would copy every object for that
+
+
 if __name__ == "__main__":
     assert transformers.Trainer  # imported by being asked for, with peft and bitsandbytes: once, not in every process
+    import_what_a_run_imports(Path(sys.argv[1]))
     for moment, prepare in MOMENTS.items():
         folder = Path(sys.argv[1]) / moment
         killed = run(folder, prepare)
