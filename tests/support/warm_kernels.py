@@ -12,24 +12,44 @@ import gc
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FORKS = hasattr(os, "fork") and sys.platform != "darwin"
-NEEDED = ("ipykernel.kernelapp", "torch", "transformers", "peft", "datasets", "plotly.express", "ipywidgets", "umap")
-NEEDED += ("transformers.models.auto.modeling_auto", "transformers.trainer", "transformers.models.gpt_neox")
-NEEDED += ("torch._dynamo", "sklearn.cluster", "sklearn.manifold", "sklearn.linear_model", "anywidget", "nbformat")
+NEEDED = (  # by notebooks; one that is not installed is left out
+    "ipykernel.kernelapp",
+    "torch",
+    "torch._dynamo",
+    "transformers",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.gpt_neox.modeling_gpt_neox",
+    "transformers.trainer",
+    "peft",
+    "datasets",
+    "sklearn.cluster",
+    "sklearn.manifold",
+    "sklearn.linear_model",
+    "umap",
+    "plotly.express",
+    "plotly.graph_objects",
+    "plotly.io",
+    "ipywidgets",
+    "anywidget",
+    "nbformat",
+    "sacrebleu",
+)
 
 
 @contextmanager
-def warm(variables: dict[str, str]) -> Iterator[dict[str, str]]:
+def warm(variables: dict[str, str], needed: Sequence[str] = NEEDED) -> Iterator[dict[str, str]]:
     """The environment of a Jupyter client whose kernels are forks of a process that has these variables."""
     if not FORKS:
         yield variables
@@ -43,9 +63,8 @@ def warm(variables: dict[str, str]) -> Iterator[dict[str, str]]:
             listening.bind(f"{folder}/socket")
             listening.listen()
             number = listening.fileno()
-            server = subprocess.Popen(
-                [sys.executable, __file__, "--serve", str(number)], env=variables, pass_fds=[number]
-            )
+            command = [sys.executable, __file__, "--serve", str(number), *needed]
+            server = subprocess.Popen(command, env=variables, pass_fds=[number])
         others = variables.get("JUPYTER_PATH")
         try:
             yield variables | {"JUPYTER_PATH": os.pathsep.join([folder, *([others] if others else [])])}
@@ -57,12 +76,12 @@ def warm(variables: dict[str, str]) -> Iterator[dict[str, str]]:
 # --- the process that is forked ---------------------------------------------------------------------------------------
 
 
-def serve(listening: socket.socket) -> None:
+def serve(listening: socket.socket, needed: Sequence[str]) -> None:
     """Fork a kernel for each one that asks at a Unix socket; who asks while all is imported waits."""
     sys.path.remove(str(Path(__file__).parent))  # not for notebooks
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the client, which ends this process
     signal.signal(signal.SIGTERM, _end)
-    for name in NEEDED:
+    for name in needed:
         with suppress(ImportError):
             importlib.import_module(name)
     gc.collect()
@@ -125,7 +144,8 @@ def _end_with(asker: socket.socket) -> None:
 
 
 def stand_for_a_kernel(address: str, words: list[str]) -> int:
-    """Ask for a kernel, hand it every signal, and end as it ends."""
+    """Ask for a kernel, hand it every signal, and end as it ends; without a parent both end."""
+    parent = os.getppid()
     asked = {"words": words, "variables": dict(os.environ), "folder": os.getcwd()}
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(address)
@@ -134,12 +154,15 @@ def stand_for_a_kernel(address: str, words: list[str]) -> int:
         kernel = int(answers.readline())
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, lambda signum, frame: os.kill(kernel, signum))
+        while not select.select([server], [], [], 1)[0]:
+            if os.getppid() != parent:
+                os.kill(kernel, signal.SIGKILL)
         return int(answers.readline() or 1)
 
 
 def main(words: list[str]) -> int:
     if words[0] == "--serve":
-        serve(socket.socket(fileno=int(words[1])))
+        serve(socket.socket(fileno=int(words[1])), words[2:])
     if words[0] == "--kernel":
         return stand_for_a_kernel(words[1], words[2:])
     with warm(dict(os.environ)) as variables:
