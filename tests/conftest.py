@@ -2,6 +2,7 @@
 
 import gc
 import os
+import ssl
 from functools import cache
 from pathlib import Path
 
@@ -44,6 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     _keep_for_good()
     _compile_peft_s_card_once()
+    _read_certificates_once()
+
+
+def _read_certificates_once() -> None:
+    """Each new client of HTTP reads them all, and no test asks a server that has one."""
+    ssl.create_default_context = cache(ssl.create_default_context)
 
 
 def _compile_peft_s_card_once() -> None:

@@ -183,8 +183,8 @@ def evaluate(
     check_output(json_file)
     board = Board()
     board.check_writable()
-    replies = metrics.read_predictions(predictions)  # a wrong file is said before a corpus is loaded
     loaded = labkit.load_corpus(corpus, splits=[split])
+    replies = metrics.read_predictions(predictions)
     record = read_record(run_file(predictions), about=predictions)
     if not record and run_file(predictions).is_file():
         say(f"{run_file(predictions)} is of other predictions: the row does not say what wrote these")

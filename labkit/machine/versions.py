@@ -59,17 +59,23 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def _version(need: "Requirement", pins: dict[str, str]) -> Version:
+def _installed(package: str) -> str:
+    """The version that is installed, "" for none; to parse all that a package says of itself takes milliseconds."""
     try:
-        installed = importlib.metadata.version(need.name)
+        found = importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError:
-        installed = ""
+        return ""
+    line = re.search(r"^Version: *(\S+)", found.read_text("METADATA") or "", re.MULTILINE)
+    return line[1] if line else found.version
+
+
+def _version(need: "Requirement", pins: dict[str, str]) -> Version:
     module = sys.modules.get(MODULES.get(need.name, need.name))
     return Version(
         package=need.name,
         required=str(need.specifier),
         pinned=pins.get(need.name.lower(), ""),
-        installed=installed,
+        installed=_installed(need.name),
         imported=str(getattr(module, "__version__", "")),
     )
 

@@ -35,7 +35,8 @@ def wheel(tmp_path_factory):
     for name in ("labkit", "pyproject.toml", "README.md", "LICENSE"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / "copy" / name) if name == "labkit" else copy(ROOT / name, folder / "copy")
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, folder / "copy")
+    here = ["--no-deps", "--no-build-isolation"]  # by the setuptools that torch brings: `make install` fetches its own
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", *here, "--wheel-dir", folder, folder / "copy")
     (built,) = folder.glob("labkit-*.whl")
     return built
 
@@ -53,12 +54,13 @@ def attached(wheel, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """An environment with nothing but pip, to be copied: to make one takes as long as a test."""
+    """An environment with nothing but pip, to be copied; pip is ours, for ensurepip takes as long as a test."""
     home = tmp_path_factory.mktemp("environment") / "image"
-    venv.create(home, with_pip=True)
+    venv.create(home)
     (site,) = home.glob("lib/python*/site-packages")
-    for own_copy in [*site.glob("setuptools*"), *site.glob("*distutils*"), *site.glob("pkg_resources")]:
-        shutil.rmtree(own_copy) if own_copy.is_dir() else own_copy.unlink()  # of Python 3.11; torch wants a newer one
+    pip = Path(metadata.distribution("pip").locate_file("pip"))
+    for part in (pip, *pip.parent.glob("pip-*.dist-info")):
+        shutil.copytree(part, site / part.name)
     return home
 
 

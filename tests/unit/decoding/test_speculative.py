@@ -36,7 +36,7 @@ def test_greedy_text_is_what_the_model_writes_alone(pair, options):
     config = DecodingConfig(max_new_tokens=12, **options)
     for prompt, written in zip(PROMPTS, generate(lm, PROMPTS, config), strict=True):
         assert speculative(lm, None, prompt, config) == written
-        for ahead in (1, 3, 20):
+        for ahead in (1, 3, 13):  # the last is more than the whole reply
             assert speculative(lm, draft, prompt, config, ahead) == written, ahead
             assert speculative(lm, lm, prompt, config, ahead) == written, ahead
 

@@ -64,7 +64,7 @@ def test_blank_answer(id, blank):
 @pytest.mark.slow
 @every
 def test_blank_answer_in_a_process_of_its_own(id):
-    assert judge(id, None).outcome == BLANK
+    assert judge(id, ...).outcome == BLANK
 
 
 def released(*_):
