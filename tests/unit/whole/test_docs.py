@@ -55,7 +55,7 @@ def each_command():
         yield pytest.param(command, marks=pytest.mark.slow if command.startswith("labkit data-card") else ())
 
 
-@pytest.mark.parametrize("command", each_command())
+@pytest.mark.parametrize("command", list(each_command()))
 def test_every_command_can_be_run(command, tmp_path, monkeypatch, capsys):
     program, *rest = words(command)
     if program == "make":
