@@ -16,12 +16,13 @@ NOTEBOOKS = $(shell ls -S solutions/*.ipynb) $(shell ls -S notebooks/*.ipynb)
 # Results of tests go to a folder of their own; with JOBS processes at once, one thread each. Some machines keep no compiled
 # modules: here they are kept. bitsandbytes asks for a compiler when it is imported, a second in every process; `test-hub`
 # lets it.
-PARALLEL = -n $(JOBS) --maxschedchunk 1
+PARALLEL = -n $(EACH) --maxschedchunk 1
+EACH = $(JOBS)
 TESTING = PYTHONDONTWRITEBYTECODE= TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 LAB_PROFILE=smoke LAB_HOME=$(CURDIR)/build/test
 
 .PHONY: install lab test lint ruff test-unit test-slow test-all-unit test-long test-notebooks test-students test-browser \
-	test-floors test-latest test-hub test-hub-solutions test-device attack classic strip release-check badges push-badges \
-	report preflight site picture bench clean
+	browser-packages test-floors test-latest test-hub test-hub-solutions test-device attack classic strip release-check \
+	badges push-badges report preflight site picture bench clean
 .DEFAULT_GOAL := lab
 
 install: .venv/installed
@@ -47,7 +48,10 @@ lab: install
 
 # Every notebook once from end to end: as handed out on the stand-ins, and solved on the loopback Hub. `make test-notebooks`
 # and `make test-hub` run all of them on either.
-test: lint test-all-unit test-students test-hub-solutions test-browser
+# After the unit tests the other three at once: while one waits for a page, a download or an import, another computes.
+SIDE_BY_SIDE = $(MAKE) -j3 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) EACH=$$((($(JOBS) + 1) / 2))
+test: lint test-all-unit browser-packages
+	$(SIDE_BY_SIDE) test-students test-hub-solutions test-browser
 
 lint: install ruff
 	$(BIN)/lint-imports --no-cache
@@ -85,15 +89,20 @@ test-students: install
 	$(TESTING) LAB_MODEL=mini-pythia-500k $(WARM) $(BIN)/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=600 $(filter notebooks/%,$(NOTEBOOKS))
 
 # Notebook 1 in JupyterLab, driven in Debian's Chromium; screenshots in build/browser. Without Chromium it says so and skips.
-test-browser: install
-	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
-		{ echo "test-browser skipped: no Chromium → apt install chromium"; exit 0; }; \
+CHROMIUM = command -v chromium || command -v chromium-browser || command -v google-chrome
+test-browser: browser-packages
+	@$(CHROMIUM) || { echo "test-browser skipped: no Chromium → apt install chromium"; exit 0; }; \
+	$(BIN)/python -c 'import playwright' || { echo "test-browser skipped: no playwright"; exit 0; }; \
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(WARM) $(BIN)/python -m pytest -n $(EACH) --dist loadfile -rs tests/browser
+
+# Apart, so that nothing is installed while notebooks run.
+browser-packages: install
+	@{ $(CHROMIUM); } >/dev/null || exit 0; \
 	$(BIN)/python -c 'import playwright' 2>/dev/null || \
 		$(BIN)/python .ci/install.py $(PINNED) '.[browser,site]' || \
 		$(BIN)/python .ci/install.py $(PINNED) '.[browser]' || \
-		{ echo "test-browser skipped: playwright cannot be installed"; exit 0; }; \
-	$(SITE_PACKAGES) || echo "the site is not tested: its packages cannot be installed"; \
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(WARM) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -rs tests/browser
+		{ echo "playwright cannot be installed"; exit 0; }; \
+	$(SITE_PACKAGES) || echo "the site is not tested: its packages cannot be installed"
 
 # The classic notebook with ipywidgets 7.7 and anywidget 0.9, which is what Colab has, for `make test-browser`; all else is
 # taken from .venv. Without it that test says so and skips.
