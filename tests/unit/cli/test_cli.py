@@ -107,6 +107,7 @@ def test_a_grammar_for_own_states_stands_in_every_row_and_is_refused_for_others(
     assert "grammar all-said" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_states_that_a_format_cannot_have_are_refused(shipped, capsys):
     flags = ["--model", "mini-pythia", "--corpus", "miniwoz", "--states", "own", "--format", "turns"]
     assert main(["converse", *flags, "--json", "talks.json"]) == 2
@@ -181,7 +182,7 @@ def test_fields_become_flags_of_their_type():
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["evaluate", "nothing.json", "--corpus", "miniwoz"], "nothing.json"),
+        pytest.param(["evaluate", "nothing.json", "--corpus", "miniwoz"], "nothing.json", marks=pytest.mark.slow),
         (["evaluate", "nothing.json", "--corpus", "multiwoz24"], "multiwoz24"),
         (["generate", "--model", "./none", "--corpus", "miniwoz", "--out", "p.json"], "none"),
         (["generate", "--model", "m", "--corpus", "miniwoz", "--out", "p.json", "--strategy", "greddy"], "greddy"),

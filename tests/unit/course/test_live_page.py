@@ -147,6 +147,7 @@ def test_a_changed_reply_is_read_from_where_it_differs(run, lm):
         assert np.abs(np.subtract(one, next_token_logits(lm, ids))).max() < TOLERANCE
 
 
+@pytest.mark.slow
 @node
 @pytest.mark.parametrize("parallel", [True, False])
 @pytest.mark.parametrize(("width", "rotary", "tied"), [(64, 0.25, False), (32, 1.0, True), (36, 0.5, False)])

@@ -16,6 +16,7 @@ embedding = importlib.import_module("labkit.structure.embed")  # `structure.embe
 RANDOM = random.Random(3)
 WINDOW = 64  # tokens: no sequence below is longer
 SHORT = 9  # the windows of CASES are of 8
+SOME_FAST = [pytest.param(name, marks=pytest.mark.slow) if number % 4 else name for number, name in enumerate(CASES)]
 
 
 def drawn(n):
@@ -33,7 +34,7 @@ def alone(lm, tokens, layer):
     return out.hidden_states[layer][0].mean(0).numpy()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", SOME_FAST)
 def test_each_sequence_has_the_states_that_it_has_alone(name, monkeypatch):
     monkeypatch.setattr(beginnings, "WIDTH", 40)  # so that there are several rows
     lm = case(name)

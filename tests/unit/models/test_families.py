@@ -222,6 +222,7 @@ def test_lora_presets_find_both_halves_of_every_architecture(lm):
     assert not any("lm_head" in name or "embed_out" in name for name in linear)
 
 
+@pytest.mark.slow
 def test_the_plan_knows_every_architecture(lm):
     plan = plan_memory(lm.model.config, bits=32, batch=2, length=32)
     assert plan["weights"] == pytest.approx(4e-6 * lm.n_parameters) and plan["activations"] > 0 < plan["adapter"]
@@ -303,11 +304,13 @@ def test_a_chat_prompt_is_the_models_own_format_and_not_the_labs(codec):
     assert second == first.removesuffix("<assistant>") + (f"<assistant>{SAID[1]}</s>\n<user>{SAID[2]}</s>\n<assistant>")
 
 
+@pytest.mark.slow
 def test_a_worked_example_comes_before_the_history_and_both_alternate(codec):
     roles = re.findall("<(user|assistant)>", texts(codec, shots=[DIALOGUE])[1])
     assert roles == ["user", "assistant"] * 5
 
 
+@pytest.mark.slow
 def test_a_chat_prompt_loses_its_oldest_exchange_and_keeps_instruction_and_last_turn(codec):
     whole = prompts(DIALOGUE, codec, chat=True, instruction="be a clerk")[2]
     cut = texts(codec, instruction="be a clerk", max_length=len(whole.input_ids) - 1)[2]

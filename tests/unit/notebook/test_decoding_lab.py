@@ -89,6 +89,7 @@ def test_filters_in_javascript_keep_what_transformers_keeps(by_node):
         assert np.abs(found - expected).max() < 1e-6, case.settings
 
 
+@pytest.mark.slow
 def test_where_equal_logits_are_cut_apart_the_same_number_stays(by_node):
     """transformers' top-p leaves open which of equal tokens it cuts; how many, it does not."""
     for case, found, _ in by_node:
@@ -98,6 +99,7 @@ def test_where_equal_logits_are_cut_apart_the_same_number_stays(by_node):
         assert len(set(case.logits[other])) <= 2 * len(set(case.context)) + 1, "they are equal, apart from the penalty"
 
 
+@pytest.mark.slow
 def test_shares_entropy_and_choice_are_labkits(by_node):
     for _, found, said in by_node:
         left = np.where(found == cases.CUT, 0, found)  # [V]
@@ -113,6 +115,7 @@ def test_shares_entropy_and_choice_are_labkits(by_node):
         assert all(stage["removed"] == 0 for stage in said["stages"] if stage["name"] == "temperature")
 
 
+@pytest.mark.slow
 def test_settings_as_python_are_labkits_own(by_node):
     for case, _, said in by_node:
         config = replace(case.settings, max_new_tokens=max(64, case.settings.min_new_tokens))
@@ -129,6 +132,7 @@ def test_settings_as_python_are_labkits_own(by_node):
         assert [part for part in summary.split(", ") if part not in others] == own.split(", ")
 
 
+@pytest.mark.slow
 def test_what_a_grammar_cuts_is_what_labkits_own_filter_forbids(by_node):
     for case, found, said in by_node:
         if case.allowed is None:
@@ -321,6 +325,7 @@ def test_a_written_state_is_judged_by_the_annotation(tiny_lm, miniwoz):
         assert answer == {"text": text, "state": {"valid": verdict[0], "right": verdict[1]}}
 
 
+@pytest.mark.slow
 def test_the_twin_of_a_state_has_it_free_and_under_the_grammar(tiny_lm, miniwoz):
     explorer = stating(tiny_lm, miniwoz, grammar="said")
     answers = recorded_answers(explorer)

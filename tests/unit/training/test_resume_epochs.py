@@ -298,7 +298,7 @@ def test_a_stand_in_trains_is_scored_and_merges_at_any_bits(bits, miniwoz, tmp_p
     from labkit.decoding.generate import next_token_logits
     from labkit.models import load_adapter, load_model, merge
 
-    sizes = {"max_steps": 2, "batch_size": 2, "eval_steps": 1, "score_dialogues": 1, "max_dev_dialogues": 2}
+    sizes = {"max_steps": 2, "batch_size": 2, "eval_steps": 2, "score_dialogues": 1, "max_dev_dialogues": 2}
     config = FinetuneConfig(model="mini-pythia-500k", bits=bits, max_length=64, max_train_dialogues=6, **sizes)
     result = finetune(None, miniwoz, config, tmp_path)
     assert "eval_bleu" in result.history[-1]
