@@ -2,7 +2,7 @@
 
     labkit finetune --model mini-pythia-8m --bits 4 --corpus miniwoz --format changes --max-steps 500 --batch-size 2 \\
                     --eval-steps 0 --max-length 1024 --out states
-    python tests/benchmarks/own_states.py states [changes dev 20 [none,schema,said,all-said]]
+    python tests/benchmarks/own_states.py states [changes dev 20 [all-said,said,schema,none [CORPUS]]]
 
 Only states are wanted, so replies are one token long. A state is valid if it is one of the grammar that allows whatever
 schema, database and dialogue know. One JSON line a measurement.
@@ -44,9 +44,14 @@ def figures(predictions: Predictions, dialogues: list[Dialogue], corpus: Corpus)
 
 
 def main(
-    adapter: str, format: str = "changes", split: str = "dev", n: str = "20", named: str = "all-said,said,schema,none"
+    adapter: str,
+    format: str = "changes",
+    split: str = "dev",
+    n: str = "20",
+    named: str = "all-said,said,schema,none",
+    source: str = "miniwoz",
 ) -> None:
-    corpus = labkit.load_corpus("miniwoz")
+    corpus = labkit.load_corpus(source)
     dialogues = corpus[split][: int(n)]
     trained = json.loads(Path(adapter, "run.json").read_text(encoding="utf-8"))
     if trained["full_finetune"]:
@@ -58,7 +63,7 @@ def main(
         started = time.process_time()
         how = {"format": format, "database": corpus.database, "grammar": grammar, "max_length": 700}
         predictions = labkit.predict(lm, dialogues, SHORT, **how)
-        row = {"grammar": name, "split": split, **figures(predictions, dialogues, corpus)}
+        row = {"corpus": corpus.name, "grammar": name, "split": split, **figures(predictions, dialogues, corpus)}
         print(json.dumps(row | {"cpu_seconds": round(time.process_time() - started)}), flush=True)
 
 
