@@ -4,7 +4,7 @@
 
 Prints one JSON line. Times are processor seconds, which other programs on the machine disturb least. Imports and the
 reading of the corpus come before the clock for both; "first" still normalises the references and indexes the database.
-"again" is the median of several: one in three meets a full collection of Python's garbage, which takes a quarter longer.
+"again" is the median of several: one in three meets a full collection of garbage, which takes a quarter longer.
 """
 
 import json
@@ -19,7 +19,6 @@ from labkit.errors import LabError
 from labkit.metrics import evaluate, gold_predictions, read_predictions, referee
 from labkit.metrics.evaluation import Evaluation, gold_of
 from labkit.metrics.normalization import respaced
-
 
 AGAIN = 9  # rounds of which the median is taken
 
