@@ -42,9 +42,13 @@ PINNED = --quiet --constraint constraints.txt --editable
 	@$(BIN)/python -m compileall -qq -j 0 -x '/(tests|transformers/models|plotly/graph_objs)/' .venv/lib || true
 	@touch $@
 
-lab: install
-	$(BIN)/labkit doctor
+# What this machine can do is shown once: the first cell of every notebook shows it, too.
+lab: .venv/doctor
 	$(BIN)/jupyter lab $(JUPYTER_FLAGS) notebooks/0_setup.ipynb
+
+.venv/doctor: .venv/installed
+	$(BIN)/labkit doctor
+	@touch $@
 
 # Every notebook once from end to end: as handed out on the stand-ins, and solved on the loopback Hub. `make test-notebooks`
 # and `make test-hub` run all of them on either.

@@ -2,7 +2,9 @@
 
     labkit finetune --model mini-pythia-8m --bits 4 --corpus miniwoz --format changes --max-steps 500 --batch-size 2 \\
                     --eval-steps 0 --max-length 1024 --out states
-    python tests/benchmarks/own_states.py states [changes dev 20 [none,schema,said,all-said]]
+    python tests/benchmarks/own_states.py states [changes dev 20 [all-said,said,schema,none [CORPUS]]]
+
+The first argument is the folder of an adapter, or the name or file of a model as it is.
 
 Only states are wanted, so replies are one token long. A state is valid if it is one of the grammar that allows whatever
 schema, database and dialogue know. One JSON line a measurement.
@@ -17,7 +19,7 @@ import labkit
 from labkit.corpora.types import Corpus, Dialogue, Predictions
 from labkit.decoding.grammar import grammar_called
 from labkit.metrics.dst import state_tracking
-from labkit.models import folded
+from labkit.models import LanguageModel, folded
 from labkit.prompts.state_values import Heard
 from labkit.prompts.text import state_text
 
@@ -43,22 +45,33 @@ def figures(predictions: Predictions, dialogues: list[Dialogue], corpus: Corpus)
     }
 
 
-def main(
-    adapter: str, format: str = "changes", split: str = "dev", n: str = "20", named: str = "all-said,said,schema,none"
-) -> None:
-    corpus = labkit.load_corpus("miniwoz")
-    dialogues = corpus[split][: int(n)]
-    trained = json.loads(Path(adapter, "run.json").read_text(encoding="utf-8"))
+def bot_of(source: str) -> LanguageModel:
+    record = Path(source, "run.json")
+    if not record.exists():
+        return labkit.load_model(source)
+    trained = json.loads(record.read_text(encoding="utf-8"))
     if trained["full_finetune"]:
-        lm = labkit.load_model(adapter)
-    else:
-        lm = folded(labkit.load_model(trained["model"], bits=trained["bits"], adapter=adapter))
+        return labkit.load_model(source)
+    return folded(labkit.load_model(trained["model"], bits=trained["bits"], adapter=source))
+
+
+def main(
+    adapter: str,
+    format: str = "changes",
+    split: str = "dev",
+    n: str = "20",
+    named: str = "all-said,said,schema,none",
+    source: str = "miniwoz",
+) -> None:
+    corpus = labkit.load_corpus(source)
+    dialogues = corpus[split][: int(n)]
+    lm = bot_of(adapter)
     for name in named.split(","):
         grammar = grammar_called(name, corpus)
         started = time.process_time()
         how = {"format": format, "database": corpus.database, "grammar": grammar, "max_length": 700}
         predictions = labkit.predict(lm, dialogues, SHORT, **how)
-        row = {"grammar": name, "split": split, **figures(predictions, dialogues, corpus)}
+        row = {"corpus": corpus.name, "grammar": name, "split": split, **figures(predictions, dialogues, corpus)}
         print(json.dumps(row | {"cpu_seconds": round(time.process_time() - started)}), flush=True)
 
 
