@@ -1,11 +1,18 @@
 """Keys and values of what was read, with room for what comes. Importing this module imports torch and transformers."""
 
+from collections.abc import Iterable, Sequence
+
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 MORE = 4  # room is made for a fourth more columns than are wanted
 LEAST = 64  # and for so many at least
+
+
+def with_room(n_columns: int) -> int:
+    """How many columns there is made room for, where so many are wanted."""
+    return n_columns + max(LEAST, n_columns // MORE)
 
 
 class GrowingLayer(DynamicLayer):
@@ -34,6 +41,28 @@ class GrowingLayer(DynamicLayer):
         self.keys, self.values = filled
         return self.keys, self.values
 
+    def adopt(self, keys: torch.Tensor, values: torch.Tensor, n_columns: int) -> None:
+        """Begin with the first `n_columns` of keys and values [D, heads, C, width], which are the layer's own now."""
+        self.lazy_initialization(keys, values)
+        self.room = keys, values
+        self.keys = keys[..., :n_columns, :]
+        self.values = values[..., :n_columns, :]
+
+    def close_up(self, trunks: Sequence[int]) -> None:
+        """Keep these trunks, in places of this order. One that stays where it is is not copied; the others come from
+        behind.
+        """
+        for place, trunk in enumerate(trunks):
+            if place != trunk:
+                self.keys[place] = self.keys[trunk]
+                self.values[place] = self.values[trunk]
+        n_trunks = len(trunks)
+        self.keys = self.keys[:n_trunks]
+        self.values = self.values[:n_trunks]
+        if self.room is not None:
+            keys, values = self.room
+            self.room = keys[:n_trunks], values[:n_trunks]
+
     def _fits(self, end: int) -> bool:
         """Whether `end` columns have room behind what is filled; keys that were selected or reordered are elsewhere."""
         if self.room is None or self.keys.data_ptr() != self.room[0].data_ptr():
@@ -43,7 +72,7 @@ class GrowingLayer(DynamicLayer):
     @staticmethod
     def _roomier(old: torch.Tensor, new: torch.Tensor, wanted: int) -> torch.Tensor:
         """Room for more than `wanted` columns, that begins with the `old` ones."""
-        n_columns = wanted + max(LEAST, wanted // MORE)
+        n_columns = with_room(wanted)
         room = new.new_empty(*new.shape[:-2], n_columns, new.shape[-1])
         if old.numel():
             room[..., : old.shape[-2], :] = old
@@ -54,4 +83,20 @@ def growing_cache() -> DynamicCache:
     """A cache of growing layers, full in every layer: what a window hides, the tree's mask hides."""
     cache = DynamicCache()
     cache.layer_class_to_replicate = GrowingLayer
+    return cache
+
+
+def close_up(cache: DynamicCache, trunks: Sequence[int]) -> None:
+    """Keep some trunks of a growing cache; see `GrowingLayer.close_up`."""
+    for layer in cache.layers:
+        layer.close_up(trunks)
+
+
+def begun_cache(layers: Iterable[tuple[torch.Tensor, torch.Tensor]], n_columns: int) -> DynamicCache:
+    """A growing cache whose layers begin with `n_columns` of keys and values that have room for more."""
+    cache = growing_cache()
+    for keys, values in layers:
+        layer = GrowingLayer()
+        layer.adopt(keys, values, n_columns)
+        cache.layers.append(layer)
     return cache
