@@ -41,28 +41,6 @@ class GrowingLayer(DynamicLayer):
         self.keys, self.values = filled
         return self.keys, self.values
 
-    def adopt(self, keys: torch.Tensor, values: torch.Tensor, n_columns: int) -> None:
-        """Begin with the first `n_columns` of keys and values [D, heads, C, width], which are the layer's own now."""
-        self.lazy_initialization(keys, values)
-        self.room = keys, values
-        self.keys = keys[..., :n_columns, :]
-        self.values = values[..., :n_columns, :]
-
-    def close_up(self, trunks: Sequence[int]) -> None:
-        """Keep these trunks, in places of this order. One that stays where it is is not copied; the others come from
-        behind.
-        """
-        for place, trunk in enumerate(trunks):
-            if place != trunk:
-                self.keys[place] = self.keys[trunk]
-                self.values[place] = self.values[trunk]
-        n_trunks = len(trunks)
-        self.keys = self.keys[:n_trunks]
-        self.values = self.values[:n_trunks]
-        if self.room is not None:
-            keys, values = self.room
-            self.room = keys[:n_trunks], values[:n_trunks]
-
     def _fits(self, end: int) -> bool:
         """Whether `end` columns have room behind what is filled; keys that were selected or reordered are elsewhere."""
         if self.room is None or self.keys.data_ptr() != self.room[0].data_ptr():
@@ -87,16 +65,32 @@ def growing_cache() -> DynamicCache:
 
 
 def close_up(cache: DynamicCache, trunks: Sequence[int]) -> None:
-    """Keep some trunks of a growing cache; see `GrowingLayer.close_up`."""
+    """Keep these trunks of a growing cache, in places of this order. One that stays where it is is not copied; the
+    others come from behind.
+    """
     for layer in cache.layers:
-        layer.close_up(trunks)
+        for place, trunk in enumerate(trunks):
+            if place != trunk:
+                layer.keys[place] = layer.keys[trunk]
+                layer.values[place] = layer.values[trunk]
+        n_trunks = len(trunks)
+        layer.keys = layer.keys[:n_trunks]
+        layer.values = layer.values[:n_trunks]
+        if layer.room is not None:
+            keys, values = layer.room
+            layer.room = keys[:n_trunks], values[:n_trunks]
 
 
 def begun_cache(layers: Iterable[tuple[torch.Tensor, torch.Tensor]], n_columns: int) -> DynamicCache:
-    """A growing cache whose layers begin with `n_columns` of keys and values that have room for more."""
+    """A growing cache that begins with the first `n_columns` of each layer's keys and values [D, heads, C, width], and
+    grows into what is behind them: they are its own from now on.
+    """
     cache = growing_cache()
     for keys, values in layers:
         layer = GrowingLayer()
-        layer.adopt(keys, values, n_columns)
+        layer.lazy_initialization(keys, values)
+        layer.room = keys, values
+        layer.keys = keys[..., :n_columns, :]
+        layer.values = values[..., :n_columns, :]
         cache.layers.append(layer)
     return cache
