@@ -1,11 +1,18 @@
 """Keys and values of what was read, with room for what comes. Importing this module imports torch and transformers."""
 
+from collections.abc import Iterable, Sequence
+
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 MORE = 4  # room is made for a fourth more columns than are wanted
 LEAST = 64  # and for so many at least
+
+
+def with_room(n_columns: int) -> int:
+    """How many columns there is made room for, where so many are wanted."""
+    return n_columns + max(LEAST, n_columns // MORE)
 
 
 class GrowingLayer(DynamicLayer):
@@ -43,7 +50,7 @@ class GrowingLayer(DynamicLayer):
     @staticmethod
     def _roomier(old: torch.Tensor, new: torch.Tensor, wanted: int) -> torch.Tensor:
         """Room for more than `wanted` columns, that begins with the `old` ones."""
-        n_columns = wanted + max(LEAST, wanted // MORE)
+        n_columns = with_room(wanted)
         room = new.new_empty(*new.shape[:-2], n_columns, new.shape[-1])
         if old.numel():
             room[..., : old.shape[-2], :] = old
@@ -54,4 +61,36 @@ def growing_cache() -> DynamicCache:
     """A cache of growing layers, full in every layer: what a window hides, the tree's mask hides."""
     cache = DynamicCache()
     cache.layer_class_to_replicate = GrowingLayer
+    return cache
+
+
+def close_up(cache: DynamicCache, trunks: Sequence[int]) -> None:
+    """Keep these trunks of a growing cache, in places of this order. One that stays where it is is not copied; the
+    others come from behind.
+    """
+    for layer in cache.layers:
+        for place, trunk in enumerate(trunks):
+            if place != trunk:
+                layer.keys[place] = layer.keys[trunk]
+                layer.values[place] = layer.values[trunk]
+        n_trunks = len(trunks)
+        layer.keys = layer.keys[:n_trunks]
+        layer.values = layer.values[:n_trunks]
+        if layer.room is not None:
+            keys, values = layer.room
+            layer.room = keys[:n_trunks], values[:n_trunks]
+
+
+def begun_cache(layers: Iterable[tuple[torch.Tensor, torch.Tensor]], n_columns: int) -> DynamicCache:
+    """A growing cache that begins with the first `n_columns` of each layer's keys and values [D, heads, C, width], and
+    grows into what is behind them: they are its own from now on.
+    """
+    cache = growing_cache()
+    for keys, values in layers:
+        layer = GrowingLayer()
+        layer.lazy_initialization(keys, values)
+        layer.room = keys, values
+        layer.keys = keys[..., :n_columns, :]
+        layer.values = values[..., :n_columns, :]
+        cache.layers.append(layer)
     return cache

@@ -51,36 +51,40 @@ def all_go_on(groups: Sequence[Group]) -> bool:
 
 def cache_of(rows: Sequence[Row]) -> "DynamicCache":
     """The caches of the rows' conversations side by side, [D, heads, C, width], padded on the right."""
-    from labkit.decoding.cache import growing_cache
+    from labkit.decoding.cache import begun_cache
 
     kept = [row.kept for row in rows]
     lengths = [row.kept.known(row.prompt) for row in rows]
-    cache = growing_cache()
+    layers = []
     for layer in range(len(kept[0].layers)):
         keys = _side_by_side([one.layers[layer][0] for one in kept], lengths)
         values = _side_by_side([one.layers[layer][1] for one in kept], lengths)
-        cache.update(keys, values, layer)
-    return cache
+        layers.append((keys, values))
+    return begun_cache(layers, max(lengths))
 
 
 def joined(caches: Sequence["DynamicCache"], lengths: Sequence[int]) -> "DynamicCache":
     """Caches of some trunks each as one of all, [D, heads, C, width], padded on the right; `lengths` of the trunks."""
-    from labkit.decoding.cache import growing_cache
+    from labkit.decoding.cache import begun_cache
 
-    cache = growing_cache()
-    for number, layers in enumerate(zip(*(one.layers for one in caches), strict=True)):
+    joined_layers = []
+    for layers in zip(*(one.layers for one in caches), strict=True):
         keys = [of_trunk for layer in layers for of_trunk in layer.keys]  # D times [heads, T, width]
         values = [of_trunk for layer in layers for of_trunk in layer.values]
-        cache.update(_side_by_side(keys, lengths), _side_by_side(values, lengths), number)
-    return cache
+        joined_layers.append((_side_by_side(keys, lengths), _side_by_side(values, lengths)))
+    return begun_cache(joined_layers, max(lengths))
 
 
 def _side_by_side(tensors: Sequence["Tensor"], lengths: Sequence[int]) -> "Tensor":
-    """The beginnings of tensors [heads, T, width] as one, [D, heads, C, width]."""
+    """The beginnings of tensors [heads, T, width] as one, padded on the right, with room for more columns behind."""
+    from labkit.decoding.cache import with_room
+
     first = tensors[0]
-    padded = first.new_zeros(len(tensors), first.shape[0], max(lengths), first.shape[2])
+    longest = max(lengths)
+    padded = first.new_empty(len(tensors), first.shape[0], with_room(longest), first.shape[2])
     for place, tensor, length in zip(padded, tensors, lengths, strict=True):
         place[:, :length] = tensor[:, :length]
+        place[:, length:longest] = 0  # a column that no row sees must be a number all the same
     return padded
 
 

@@ -4,6 +4,7 @@ Shapes in this file: B rows, in D trunks with R slots each; S new tokens a row, 
 of their trunk; C columns in the cache; H the width of a hidden state, V the vocabulary.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ class Tree:
             in_trunk = self._take_up_conversations()
         else:
             in_trunk = self._read_beginnings(groups, contrastive=contrastive)
-        self._place(groups)
+        self._place([trunk for trunk, group in enumerate(groups) for _ in group])
         self.position = self.tensor(in_trunk)  # [B] of the next token
         column = self.tensor(range(self.cache.get_seq_length()))  # [C]
         self.column_position = column.expand(len(groups), -1)  # [D, C]
@@ -112,14 +113,16 @@ class Tree:
             out = self.model.base_model(ids, past_key_values=cache, use_cache=True)
         return cache, out.last_hidden_state
 
-    def _place(self, branches: list[list]) -> None:
-        """The rows of each trunk take its first slots."""
-        self.n_trunks = len(branches)  # D
-        self.n_slots = max(map(len, branches))  # R
-        slots = []
-        for trunk, branch in enumerate(branches):
-            first = trunk * self.n_slots
-            slots.extend(range(first, first + len(branch)))
+    def _place(self, trunks: list[int]) -> None:
+        """The rows, each of one of the `trunks` [B], take the first slots of their trunk."""
+        taken: Counter[int] = Counter()
+        numbers = []
+        for trunk in trunks:
+            numbers.append(taken[trunk])
+            taken[trunk] += 1
+        self.n_trunks = len(taken)  # D
+        self.n_slots = max(taken.values())  # R
+        slots = [trunk * self.n_slots + number for trunk, number in zip(trunks, numbers, strict=True)]
         self.slot = self.tensor(slots)  # [B]
 
     def _in_slots(self, values: "Tensor", fill: int) -> "Tensor":
@@ -291,27 +294,42 @@ class Tree:
         """Go on with these rows only: slots close up, and trunks without rows leave."""
         self.rows = [self.rows[i] for i in staying]
         self.position = self.position[staying]
-        branches = self._slots_by_trunk(staying)  # {trunk before: its slots before}
+        slots = self.slot[staying].tolist()  # [B] of the rows before
+        branches: dict[int, list[int]] = {}  # {trunk before: its slots before}
+        for slot in slots:
+            branches.setdefault(slot // self.n_slots, []).append(slot)
+        trunks = without_gaps(list(branches))  # [D] the trunk before that takes each place
         width = max(map(len, branches.values()))
-        order = [pad_right(slots, width, fill=slots[-1]) for slots in branches.values()]  # [D, R]
+        order = [pad_right(branches[trunk], width, fill=branches[trunk][-1]) for trunk in trunks]  # [D, R]
         by_slot = self.visible.flatten(0, 1)  # [D * R, C] of the trunks before
         self.visible = by_slot[self.tensor(order)]  # [D, R, C]
-        if len(branches) < self.n_trunks:
-            self._keep_trunks(list(branches))
-        self._place(list(branches.values()))
-
-    def _slots_by_trunk(self, staying: list[int]) -> dict[int, list[int]]:
-        branches: dict[int, list[int]] = {}
-        for slot in self.slot[staying].tolist():
-            trunk = slot // self.n_slots
-            branches.setdefault(trunk, []).append(slot)
-        return branches
+        place = {trunk: place for place, trunk in enumerate(trunks)}
+        places = [place[slot // self.n_slots] for slot in slots]  # [B]
+        if len(trunks) < self.n_trunks:
+            self._keep_trunks(trunks)
+        self._place(places)
 
     def _keep_trunks(self, trunks: list[int]) -> None:
-        self.cache.batch_select_indices(self.tensor(trunks))
+        import torch
+
+        from labkit.decoding.cache import close_up
+
+        with torch.inference_mode():
+            close_up(self.cache, trunks)
         self.column_position = self.column_position[trunks]
         if self.context is not None:
             self.context = self.context[trunks]
+
+
+def without_gaps(trunks: Sequence[int]) -> list[int]:
+    """Which of the trunks that stay takes each place: those that are in front stay there, the last fill the gaps.
+
+    >>> without_gaps([0, 2, 5])
+    [0, 5, 2]
+    """
+    n_trunks = len(trunks)
+    behind = [trunk for trunk in sorted(trunks) if trunk >= n_trunks]
+    return [place if place in trunks else behind.pop() for place in range(n_trunks)]
 
 
 def unit(hidden: "Tensor") -> "Tensor":

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from peft.import_utils import is_bnb_4bit_available
 from peft.tuners.lora import Linear
 
 from labkit.training.together import n_processes
@@ -26,57 +27,92 @@ class LoraLinear(torch.autograd.Function):
     ) -> torch.Tensor:
         base = layer.get_base_layer()
         (scaling,) = layer.scaling.values()
+        weight = written_out(base)  # [O, I]
         rows = x.flatten(0, -2)  # [N, I]
         low = rows @ a.mT  # [N, r]
-        whole = x.new_empty(*x.shape[:-1], len(base.weight))  # [..., O]
+        whole = x.new_empty(*x.shape[:-1], len(weight))  # [..., O]
         out = whole.flatten(0, -2)  # [N, O], the same memory; a model may change `whole` in place, but not a view
         if base.bias is None:
-            torch.mm(rows, base.weight.mT, out=out)
+            torch.mm(rows, weight.mT, out=out)
         else:
-            torch.addmm(base.bias, rows, base.weight.mT, out=out)
+            torch.addmm(base.bias, rows, weight.mT, out=out)
         out.addmm_(low, b.mT, alpha=scaling)
-        ctx.save_for_backward(rows, low, base.weight, a, b)
+        ctx.save_for_backward(rows, low, a, b)
+        ctx.base = base
         ctx.scaling = scaling
         return whole
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        rows, low, weight, a, b = ctx.saved_tensors
+        rows, low, a, b = ctx.saved_tensors
         of_out = gradient.flatten(0, -2)  # [N, O]
         of_low = (of_out @ b).mul_(ctx.scaling)  # [N, r]
         of_b = (of_out.mT @ low).mul_(ctx.scaling)  # [O, r]
         of_a = of_low.mT @ rows  # [r, I]
         of_x = None
         if ctx.needs_input_grad[0]:
-            of_x = of_out @ weight  # [N, I]
+            of_x = of_out @ written_out(ctx.base)  # [N, I]
             of_x.addmm_(of_low, a)
             of_x = of_x.unflatten(0, gradient.shape[:-1])
         return of_x, of_a, of_b, None
 
 
+def written_out(base: torch.nn.Module) -> torch.Tensor:
+    """The weight [O, I] of a frozen layer; of 4 bits, what they stand for, which is made anew each time: a weight of
+    32 bits that was kept for the backward pass would be what quantising saves.
+    """
+    state = getattr(base.weight, "quant_state", None)
+    if state is None:
+        return base.weight
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(base.weight.data, state)
+
+
 def quicken(model: torch.nn.Module) -> None:
     """Let LoRA layers of `model` that are plain ones in float32 compute as LoraLinear; the others stay peft's.
+
+    Weights of 4 bits that a CPU multiplies in float32 are among them.
 
     Where several processes share the weights out (FSDP), a weight is there only while its own layer is called.
     """
     if n_processes() > 1:
         return
     for layer in model.modules():
-        if type(layer) is Linear and _is_plain(layer):
+        if type(layer) in _kinds() and _is_plain(layer):
             layer.forward = partial(_forward, layer, layer.forward)
+
+
+def _kinds() -> tuple[type, ...]:
+    """peft's LoRA layers over weights of 32 and, where bitsandbytes is, of 4 bits."""
+    if not is_bnb_4bit_available():
+        return (Linear,)
+    from peft.tuners.lora import Linear4bit
+
+    return Linear, Linear4bit
 
 
 def _is_plain(layer: Linear) -> bool:
     """Whether its one adapter is a LoRA as in the paper, without dropout, on a frozen layer in float32."""
     base = layer.get_base_layer()
     names = list(layer.lora_A)
-    if type(base) is not torch.nn.Linear or len(names) != 1 or layer.lora_variant:
+    if len(names) != 1 or layer.lora_variant or not _multiplies_in_float32(base):
         return False
     if not isinstance(layer.lora_dropout[names[0]], torch.nn.Identity) or layer.lora_B[names[0]].bias is not None:
         return False
     of_adapter = [layer.lora_A[names[0]].weight, layer.lora_B[names[0]].weight]
     is_frozen = not any(parameter.requires_grad for parameter in base.parameters())
-    return is_frozen and all(weight.dtype == torch.float32 for weight in (base.weight, *of_adapter))
+    return is_frozen and all(weight.dtype == torch.float32 for weight in of_adapter)
+
+
+def _multiplies_in_float32(base: torch.nn.Module) -> bool:
+    """Whether a layer is torch's own in float32, or bitsandbytes' of 4 bits on a CPU, with float32 as its type."""
+    if type(base) is torch.nn.Linear:
+        return base.weight.dtype == torch.float32
+    state = getattr(base.weight, "quant_state", None)
+    if state is None or base.weight.device.type != "cpu" or state.dtype != torch.float32:
+        return False
+    return getattr(base, "compute_dtype", None) == torch.float32 and not getattr(state, "packing_format_for_cpu", False)
 
 
 def _forward(
@@ -84,7 +120,8 @@ def _forward(
 ) -> torch.Tensor:
     has_one = len(layer.lora_A) == 1  # another may have come since
     is_other = layer.disable_adapters or layer.merged or not has_one or args or kwargs
-    if is_other or x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type):
+    is_float32 = x.dtype == torch.float32 and _multiplies_in_float32(layer.get_base_layer())
+    if is_other or not is_float32 or torch.is_autocast_enabled(x.device.type):
         return as_in_peft(x, *args, **kwargs)
     (name,) = layer.lora_A
     a = layer.lora_A[name].weight  # [r, I]

@@ -6,12 +6,13 @@ from peft.tuners.lora import Linear
 from tiny_models import case
 from tiny_training import plain_dialogue, tiny_lm
 
-from labkit.models import attach_adapter
+from labkit.models import attach_adapter, load_model
 from labkit.models.families import route_of
 from labkit.models.likelihood import target_loss
 from labkit.prompts.build import examples
 from labkit.training.data import Collator
 from labkit.training.lora_layers import quicken
+from labkit.training.precision import compute_in
 
 
 def _batch(lm) -> dict[str, torch.Tensor]:
@@ -55,6 +56,33 @@ def test_training_without_a_mask_and_with_quick_layers_has_the_same_gradients(na
     layers = [layer for layer in lm.model.modules() if type(layer) is Linear]
     is_quick = name != "Falcon, multi-query"  # its layers are of a class of their own
     assert all(("forward" in vars(layer)) == is_quick for layer in layers)
+
+
+@pytest.mark.parametrize("double_quant", [True, False])
+def test_weights_of_four_bits_have_the_gradients_of_pefts_layers(double_quant):
+    """Traps: scales of scales; a result that peft's way has written into; a type of its own to multiply in."""
+    from peft.tuners.lora import Linear4bit
+
+    lm = _tuned(load_model("mini-pythia-500k", bits=4, double_quant=double_quant, device="cpu"))
+    compute_in(lm.model, "float32")
+    batch = _batch(lm)
+    plain = _gradients(lm.model, batch)
+    quicken(lm.model)
+    layers = [layer for layer in lm.model.modules() if type(layer) is Linear4bit]
+    assert layers and all("forward" in vars(layer) for layer in layers)
+    weights = [layer.get_base_layer().weight.data.clone() for layer in layers]
+    quick = _gradients(lm.model, batch)
+    assert plain.keys() == quick.keys()
+    for weight, gradient in plain.items():
+        torch.testing.assert_close(quick[weight], gradient, rtol=1e-3, atol=1e-5)
+    for layer, weight in zip(layers, weights, strict=True):
+        assert torch.equal(layer.get_base_layer().weight.data, weight)
+    compute_in(lm.model, "bfloat16")  # as on a processor that has units for it
+    ids = torch.tensor([[5, 6, 7]])
+    again = lm.model(ids).logits
+    for layer in layers:
+        del layer.forward
+    assert torch.equal(lm.model(ids).logits, again)
 
 
 def test_layers_that_are_no_plain_lora_stay_as_they_are():
