@@ -32,6 +32,7 @@ class LanguageModel:
     stand_in: bool
     adapter: str | None = None
     source: str = ""  # the folder that the weights came from, for merging into unquantised ones
+    merged: str | None = None  # a fingerprint of the adapter that was added into the weights
 
     @property
     def base(self) -> "PreTrainedModel":

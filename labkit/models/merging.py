@@ -13,6 +13,7 @@ from labkit.machine.one_line import first_line
 from labkit.machine.quiet import quiet
 from labkit.models.adapters import check_no_adapter, load_adapter, save_adapter
 from labkit.models.base import load_base
+from labkit.models.fingerprint import fingerprint_of
 from labkit.models.language_model import LanguageModel
 from labkit.storage import LIST, atomic_folder, write_text
 
@@ -35,14 +36,23 @@ def merge(lm: LanguageModel) -> LanguageModel:
         raise LabError(f"{lm.name} has no adapter to merge", "", "load_model(…, adapter=folder)")
     if lm.bits >= 16:
         merged = copy.deepcopy(lm.model).merge_and_unload()
-        return replace(lm, model=merged.eval(), adapter=None)
+        return replace(lm, model=merged.eval(), adapter=None, merged=_all_merged(lm))
     bits = 32 if lm.dtype == "float32" else 16
     with tempfile.TemporaryDirectory() as folder:
         adapter = Path(folder) / "adapter"
         save_adapter(lm, adapter)
         base = load_base(lm.source, bits=bits, device=lm.device)
         merged = merge(load_adapter(base, adapter))
-    return replace(merged, name=lm.name, stand_in=lm.stand_in)
+    return replace(merged, name=lm.name, stand_in=lm.stand_in, merged=_all_merged(lm))
+
+
+def _all_merged(lm: LanguageModel) -> str:
+    """A fingerprint of the adapter that is on a model, after those that were merged into it before."""
+    from peft import get_peft_model_state_dict
+
+    weights = get_peft_model_state_dict(lm.model, save_embedding_layers=False)  # "auto" asks the Hub
+    this_one = fingerprint_of(weights)[:12]
+    return f"{lm.merged} {this_one}" if lm.merged else this_one
 
 
 def folded(lm: LanguageModel) -> LanguageModel:

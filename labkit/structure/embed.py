@@ -13,6 +13,7 @@ from labkit.bars import progress_bar
 from labkit.errors import LabError
 from labkit.models import LanguageModel, load_model
 from labkit.models.beginnings import AT_ONCE, mean_states, shares_beginnings
+from labkit.models.fingerprint import fingerprint_of
 from labkit.models.finite import check_finite
 from labkit.storage import atomic_path
 from labkit.structure.checks import clean_texts, whole_number
@@ -223,7 +224,7 @@ def _encoder(encoder: LanguageModel | SentenceEncoder | str | None, layer: int) 
         found = type(encoder).__name__
         action = "pass a model of labkit.load_model or of sentence-transformers, or the name of one of these"
         raise LabError("no encoder", found, action)
-    weights = _fingerprint(encoder)
+    weights = fingerprint_of(encoder.state_dict())
     # its printed form tells how it pools and normalises, which no weight does
     identity = f"{encoder}|{encoder.max_seq_length}|{weights}"
 
@@ -237,7 +238,7 @@ def _language_encoder(lm: LanguageModel, layer: int) -> Encoder:
     config = lm.base.config
     layers = config.num_hidden_layers
     whole_number("layer", layer, -layers - 1, layers)
-    weights = _fingerprint(lm.model)
+    weights = fingerprint_of(lm.model.state_dict())
     identity = f"{lm.name}|{lm.adapter}|{lm.bits}|{layer}|{weights}"
 
     def encode(texts: list[str]) -> np.ndarray:
@@ -257,20 +258,6 @@ def _sentence_encoder(name: str) -> SentenceEncoder:
         first_line = cause.splitlines()[0]
         action = "pass a model of labkit.load_model instead"
         raise LabError(f"no sentence encoder {name!r}", first_line, action) from error
-
-
-def _fingerprint(model: "torch.nn.Module | SentenceEncoder") -> str:
-    """A hash of some weights of every tensor: a retrained model, or another adapter, under the same name differs."""
-    digest = hashlib.sha256()
-    weights = model.state_dict()
-    for name, tensor in weights.items():
-        step = max(1, tensor.numel() // 64)
-        flat = tensor.flatten()
-        some = flat[::step]  # [64 or some more]
-        numbers = some.float().cpu().numpy()
-        digest.update(name.encode())
-        digest.update(numbers.tobytes())
-    return digest.hexdigest()
 
 
 def _pooled(lm: LanguageModel, texts: list[str], layer: int) -> np.ndarray:

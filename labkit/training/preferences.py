@@ -94,7 +94,7 @@ def prefer(
         preferences, lm.codec, config.format, config.max_length, database=searched_in(config.format, database)
     )
     what = f"{len(pairs)} pairs {_digest(preferences)}, beta={beta:g}, {fingerprint(loss)}"
-    run = RunRecord(config, "preferences", own_score=None, preferences=what)
+    run = RunRecord(config, "preferences", own_score=None, preferences=what, merged=lm.merged)
 
     def work() -> FinetuneResult:
         seed_everything(config.seed)

@@ -22,6 +22,7 @@ CHECKPOINTS = "checkpoints"
 WEIGHT_FILES = ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json")
 # Settings that change the memory a step takes, and not what it learns: a run may go on with others
 MEMORY_SETTINGS = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing")
+WRITTEN_LATER = ("own_score", "merged")  # an earlier labkit did not write them
 NOT_COMPARED = ("computes_in",)  # found out on the machine, not asked for
 ONE_RUN = "delete it or change --out"
 
@@ -38,9 +39,10 @@ class RunRecord:
     callbacks: tuple[str, ...] = ()  # fingerprints of the student's callbacks
     computes_in: str | None = None  # number type of a step's matrix products; None before it was found out
     preferences: str | None = None  # what `prefer` learns from, and how, in words
+    merged: str | None = None  # of the adapter that the model had taken in before: two bots may have one name
 
     def to_json(self) -> Json:
-        record: Json = {**asdict(self.config), "corpus": self.corpus}
+        record: Json = {**asdict(self.config), "corpus": self.corpus, "merged": self.merged}
         if self.own_score:
             record["own_score"] = self.own_score
         if self.callbacks:
@@ -60,10 +62,18 @@ def record_of(
     callbacks: Sequence[object] = (),
 ) -> RunRecord:
     """What this call is about to do."""
+    merged = None
     if lm is not None:
         config = replace(config, model=lm.name, bits=lm.bits)
+        merged = lm.merged
     fingerprints = [_fingerprint_of_callback(callback) for callback in callbacks]
-    return RunRecord(config, corpus.name, fingerprint(own_score) if own_score else None, tuple(fingerprints))
+    return RunRecord(
+        config=config,
+        corpus=corpus.name,
+        own_score=fingerprint(own_score) if own_score else None,
+        callbacks=tuple(fingerprints),
+        merged=merged,
+    )
 
 
 def fingerprint(function: OwnScore) -> str:
@@ -131,7 +141,7 @@ def _differences(old: Json, new: Json) -> list[str]:
     for name in {**old, **new}:
         if name in NOT_COMPARED or (name in MEMORY_SETTINGS and same_step):
             continue
-        if name == "own_score" and name not in old:  # an earlier labkit did not write it
+        if name in WRITTEN_LATER and name not in old:
             continue
         if old.get(name) != new.get(name):
             differing.append(f"{name} {old.get(name)!r} → {new.get(name)!r}")

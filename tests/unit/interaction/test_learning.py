@@ -112,6 +112,8 @@ def test_preferences_are_learnt_from_the_loss_of_a_coin_on(tmp_path):
     assert labkit.prefer(lm, PAIRS, SOME, tmp_path).history == result.history  # at once
     with pytest.raises(LabError, match=r"another configuration.*beta=0\.5"):
         labkit.prefer(lm, PAIRS, SOME, tmp_path, beta=0.5)
+    with pytest.raises(LabError, match="another configuration: merged"):
+        labkit.prefer(replace(lm, merged="another bot of this name"), PAIRS, SOME, tmp_path)
 
 
 @pytest.mark.slow

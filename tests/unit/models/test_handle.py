@@ -122,6 +122,23 @@ def test_an_untuned_handle_answers_untuned_after_an_adapter_was_loaded_from_it(c
         attach_adapter(replace(tuned, adapter=None))  # the modules are asked, not the name
 
 
+@pytest.mark.slow
+def test_what_another_bot_of_the_same_name_has_learnt_is_taken_for_this_one_s(corpus, tmp_path):
+    """A bot that was merged keeps the name of its model, and a run's folder knew its model by the name alone."""
+    lm = tiny_lm()
+
+    def bot(seed: int):
+        config = replace(TINY, seed=seed, max_steps=2)
+        return merge(load_adapter(lm, finetune(lm, corpus, config, tmp_path / f"seed {seed}").adapter))
+
+    arm = finetune(bot(1), corpus, TINY, tmp_path / "arm")
+    assert finetune(bot(1), corpus, TINY, tmp_path / "arm").history == arm.history  # made anew it is the same bot
+    twice = merge(load_adapter(bot(1), arm.adapter))
+    for other in (bot(2), lm, twice):
+        with pytest.raises(LabError, match="another configuration: merged"):
+            finetune(other, corpus, TINY, tmp_path / "arm")
+
+
 @pytest.mark.parametrize("bits", [4, 8, 16])
 def test_a_quantised_or_16_bit_handle_is_not_changed_by_its_adapter(bits):
     """prepare_model_for_kbit_training casts norms and embeddings to float32 in place."""
