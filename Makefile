@@ -16,8 +16,7 @@ NOTEBOOKS = $(shell ls -S solutions/*.ipynb) $(shell ls -S notebooks/*.ipynb)
 # Results of tests go to a folder of their own; with JOBS processes at once, one thread each. Some machines keep no compiled
 # modules: here they are kept. bitsandbytes asks for a compiler when it is imported, a second in every process; `test-hub`
 # lets it.
-PARALLEL = -n $(EACH) --maxschedchunk 1
-EACH = $(JOBS)
+PARALLEL = -n $(JOBS) --maxschedchunk 1
 TESTING = PYTHONDONTWRITEBYTECODE= TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 LAB_PROFILE=smoke LAB_HOME=$(CURDIR)/build/test
 
 .PHONY: install lab test lint ruff test-unit test-slow test-all-unit test-long test-notebooks test-students test-browser \
@@ -52,10 +51,8 @@ lab: .venv/doctor
 
 # Every notebook once from end to end: as handed out on the stand-ins, and solved on the loopback Hub. `make test-notebooks`
 # and `make test-hub` run all of them on either.
-# After the unit tests the other three at once: while one waits for a page, a download or an import, another computes.
-SIDE_BY_SIDE = $(MAKE) -j3 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) EACH=$$((($(JOBS) + 1) / 2))
-test: lint test-all-unit browser-packages
-	$(SIDE_BY_SIDE) test-students test-hub-solutions test-browser
+# One after the other: side by side the last three took 8 minutes here instead of 9, and a page that waits for a core fails.
+test: lint test-all-unit test-students test-hub-solutions test-browser
 
 lint: install ruff
 	$(BIN)/lint-imports --no-cache
@@ -97,9 +94,8 @@ CHROMIUM = command -v chromium || command -v chromium-browser || command -v goog
 test-browser: browser-packages
 	@$(CHROMIUM) || { echo "test-browser skipped: no Chromium → apt install chromium"; exit 0; }; \
 	$(BIN)/python -c 'import playwright' || { echo "test-browser skipped: no playwright"; exit 0; }; \
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(WARM) $(BIN)/python -m pytest -n $(EACH) --dist loadfile -rs tests/browser
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(WARM) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -rs tests/browser
 
-# Apart, so that nothing is installed while notebooks run.
 browser-packages: install
 	@{ $(CHROMIUM); } >/dev/null || exit 0; \
 	$(BIN)/python -c 'import playwright' 2>/dev/null || \
