@@ -51,7 +51,7 @@ lab: .venv/doctor
 
 # Every notebook once from end to end: as handed out on the stand-ins, and solved on the loopback Hub. `make test-notebooks`
 # and `make test-hub` run all of them on either.
-# One after the other: side by side the last three took 8 minutes here instead of 9, and a page that waits for a core fails.
+# One after the other: side by side the last three gain half a minute, and a page that waits for a core fails.
 test: lint test-all-unit test-students test-hub-solutions test-browser
 
 lint: install ruff

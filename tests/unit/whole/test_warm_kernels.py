@@ -51,6 +51,7 @@ def test_each_kernel_is_a_process_of_its_own_in_its_folder_with_nothing_of_ours(
     assert "two" in second("print(os.environ['LAB_HOME'])")
 
 
+@pytest.mark.long  # the interrupt was not answered in 20 s once in several runs on busy cores; why is not known
 def test_a_kernel_is_interrupted_is_seen_to_die_and_is_killed(start, tmp_path):
     manager, client, printed = start(tmp_path)
     client.execute("import time\nprint('begun', flush=True)\ntime.sleep(60)")
