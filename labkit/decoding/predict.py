@@ -11,7 +11,7 @@ from labkit.decoding.config import DecodingConfig
 from labkit.decoding.generate import generate
 from labkit.decoding.grammar import StateGrammar
 from labkit.decoding.kept import KeptCaches
-from labkit.decoding.rows import Kept
+from labkit.decoding.rows import Kept, OwnFilter
 from labkit.models import LanguageModel
 from labkit.prompts.build import check_length, prompt_of_turn, prompts
 from labkit.prompts.codec import TextCodec
@@ -108,6 +108,13 @@ class Asker:
         if self.kept is None:
             return {}
         return {"kept": self.kept.of([question.dialogue.key for question in questions])}
+
+    def state_filters(self, questions: Sequence[Question]) -> list[OwnFilter]:
+        """What holds the states that are written after the questions to the grammar; nothing where there is none."""
+        if self.grammar is None:
+            return []
+        heard = [Heard.of(question.dialogue, question.turn) for question in questions]
+        return [self.grammar.filter(self.lm.codec, heard, changes=self.format in CHANGING)]
 
     def after_state(self, state: State) -> list[int]:
         """What stands between a state's line and the reply: `bot>`, and where it is looked up what the state finds."""
@@ -280,13 +287,10 @@ def _write_states(ask: Asker, questions: Sequence[Question]) -> tuple[list[State
     longer = replace(ask.config, max_new_tokens=STATE_TOKENS)
     names = [f"{question.name}/state" for question in questions]
     prompts = [question.prompt for question in questions]
-    how = {}
+    filters = ask.state_filters(questions)
+    written = generate(ask.lm, prompts, longer, keys=names, **ask.going_on(questions), filters=filters)
     if ask.grammar:
-        heard = [Heard.of(question.dialogue, question.turn) for question in questions]
-        how["filters"] = [ask.grammar.filter(codec, heard, changes=ask.format in CHANGING)]
-    written = generate(ask.lm, prompts, longer, keys=names, **ask.going_on(questions), **how)
-    if ask.grammar:
-        written = [_whole(ids, codec) for ids in written]
+        written = [whole_state(ids, codec) for ids in written]
     states = []
     goes_on = []
     for question, ids in zip(questions, written, strict=True):
@@ -297,7 +301,7 @@ def _write_states(ask: Asker, questions: Sequence[Question]) -> tuple[list[State
     return states, goes_on
 
 
-def _whole(written: list[int], codec: TextCodec) -> list[int]:
+def whole_state(written: list[int], codec: TextCodec) -> list[int]:
     """A state that was cut off at STATE_TOKENS without its last slot, which may be half a value."""
     if len(written) < STATE_TOKENS:
         return written

@@ -7,7 +7,8 @@ from labkit.corpora.search import Database, VenueDatabase
 from labkit.corpora.types import Dialogue, State
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.generate import stream
-from labkit.decoding.predict import STATE_TOKENS, Asker, answer
+from labkit.decoding.grammar import StateGrammar
+from labkit.decoding.predict import STATE_TOKENS, Asker, answer, whole_state
 from labkit.models import LanguageModel
 from labkit.prompts.format import read_state, searched_in, state_before
 
@@ -28,6 +29,7 @@ def stream_answer(
     *,
     format: str = "state",
     database: Database | VenueDatabase | None = None,
+    grammar: StateGrammar | None = None,
 ) -> Iterator[AnswerSoFar]:
     """`answer` as it is written: how far it is after every token. The last one is what `answer` returns.
 
@@ -35,11 +37,11 @@ def stream_answer(
     """
     config = config or DecodingConfig()
     if config.strategy == "beam":
-        whole = answer(lm, dialogue, config, state, format=format, database=database)
+        whole = answer(lm, dialogue, config, state, format=format, database=database, grammar=grammar)
         yield AnswerSoFar(whole["state"], whole["response"])
         return
     codec = lm.codec
-    ask = Asker(lm, config, format, database=searched_in(format, database))
+    ask = Asker(lm, config, format, database=searched_in(format, database), grammar=grammar)
     question = ask.last_turn(dialogue)
     if state is not None:
         yield from _stream_reply(ask, ask.with_state(question, state), state)
@@ -47,11 +49,14 @@ def stream_answer(
     before = state_before(dialogue, question.turn)
     longer = replace(config, max_new_tokens=STATE_TOKENS)
     written: list[int] = []
-    for token in stream(lm, question.prompt, longer, key=f"{question.name}/state"):
+    held_to = ask.state_filters([question])
+    for token in stream(lm, question.prompt, longer, key=f"{question.name}/state", filters=held_to):
         if token not in codec.stop_ids:
             written.append(token)
         text = codec.decode(written)
         yield AnswerSoFar(read_state(format, text, before))
+    if grammar:
+        written = whole_state(written, codec)
     state = read_state(format, codec.decode(written), before)
     prompt = question.prompt + written + codec.encode("\n") + ask.after_state(state)
     yield from _stream_reply(ask, prompt, state, key=question.name)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from labkit.corpora.types import BOT, USER, Dialogue, State, Turn
 from labkit.decoding.config import DecodingConfig
+from labkit.decoding.grammar import StateGrammar
 from labkit.decoding.predict import answer
 from labkit.decoding.streamed import AnswerSoFar, stream_answer
 from labkit.errors import LabError
@@ -31,8 +32,9 @@ LONGEST = 400  # characters of a user turn: more than anyone says to a clerk, an
 
 
 class Conversation:
-    """A conversation with a model that was tuned in the `state` format, or in `db`.
+    """A conversation with a model that was tuned in a format with states: `state`, `changes`, or one that looks up.
 
+    With a `grammar` (`labkit.state_grammar(corpus)`) every state that the model writes is one that the corpus can have.
     `track`, where given, makes the belief state from the one before and the user turn, and the model goes on from it.
     `partner` is a simulated user (`labkit.interaction.partner_of`) that can take a turn in place of the person.
     """
@@ -48,10 +50,11 @@ class Conversation:
         track: Tracker | None = None,
         *,
         format: str = "state",
+        grammar: StateGrammar | None = None,
         partner: Partner | None = None,
     ):
         venues = searched_in(format, database)
-        self._how: dict[str, object] = {"format": format, "database": venues} if venues else {}
+        self._how: dict[str, object] = {"format": format, "database": venues, "grammar": grammar}
         self.lm = lm
         self.database = database
         self.config = config or DecodingConfig()

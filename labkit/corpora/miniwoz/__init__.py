@@ -105,10 +105,10 @@ def _raw_acts(talk: Conversation) -> Raw:
 def _raw_turn(turn_id: str, turn: Utterance) -> Raw:
     """A user turn has a frame for every service, a system turn for those that it speaks of, as in MultiWOZ."""
     is_user = turn.speaker == "user"
+    named = {_domain(act) for act in turn.acts}
     frames = []
     for service in database():
-        is_named = any(_is_about(service, act) for act in turn.acts)
-        if is_user or is_named:
+        if is_user or service in named:
             frame = _frame(service, turn)
             frames.append(frame)
     return {
@@ -119,15 +119,17 @@ def _raw_turn(turn_id: str, turn: Utterance) -> Raw:
     }
 
 
-def _is_about(service: str, act: str) -> bool:
-    return act.lower().startswith(service)
+def _domain(act: str) -> str:
+    """The domain that an act is about: of "Hotel-Inform" it is "hotel"."""
+    domain, _, _ = act.partition("-")
+    return domain.lower()
 
 
 def _frame(service: str, turn: Utterance) -> Raw:
     """The slots that an utterance names, and after a user turn the belief state of the service."""
     slots = []
     for act, slot, value, start, end in turn.spans:
-        if _is_about(service, act):
+        if _domain(act) == service:
             named = {
                 "exclusive_end": end,
                 "slot": f"{service}-{slot}",

@@ -7,9 +7,12 @@ from html import unescape
 from importlib import import_module
 
 import pytest
+import tiny_models
 
-from labkit.corpora.types import USER, Turn
+from labkit.corpora.types import BOT, USER, Dialogue, Turn
 from labkit.decoding.config import DecodingConfig
+from labkit.decoding.grammar import state_grammar
+from labkit.decoding.predict import answer
 from labkit.decoding.streamed import AnswerSoFar
 from labkit.errors import LabError
 from labkit.interaction import RulePolicy, partner_of
@@ -68,7 +71,7 @@ def test_the_history_holds_placeholders_and_the_models_own_states(conversation):
 def test_a_bot_that_looks_things_up_is_asked_with_the_database(tiny_lm, monkeypatch):
     asked = []
 
-    def answer(lm, dialogue, config, state, *, format, database):
+    def answer(lm, dialogue, config, state, *, format, database, grammar):
         asked.append((format, database.count({**ITALIAN, "taxi": {"leaveat": "12:00"}})))
         return {"response": "hello", "state": {}}
 
@@ -96,7 +99,7 @@ def test_what_cannot_be_answered_is_refused_and_leaves_no_trace(conversation, te
 
 def test_html_is_text_wherever_it_comes_from(conversation, monkeypatch):
     evil = {"response": EVIL, "state": {"restaurant": {"food": EVIL}}}
-    monkeypatch.setattr(chat, "answer", lambda *_: evil)
+    monkeypatch.setattr(chat, "answer", lambda *_, **__: evil)
     shown = conversation.play([EVIL])
     assert "<script" not in shown.html and shown.html.count("&lt;script&gt;") == 3
     assert "<script" not in conversation.show(EVIL).html
@@ -116,7 +119,9 @@ def test_the_text_twin_says_what_the_picture_says(conversation):
 
 def test_nothing_found_and_domains_without_entities(conversation, monkeypatch):
     state = {"restaurant": {"food": "french"}, "taxi": {"leaveat": "12:00"}, "nonsense": {"a": "b"}}
-    monkeypatch.setattr(chat, "answer", lambda *_: {"response": "[restaurant_name] at [taxi_leaveat]", "state": state})
+    monkeypatch.setattr(
+        chat, "answer", lambda *_, **__: {"response": "[restaurant_name] at [taxi_leaveat]", "state": state}
+    )
     said = conversation.say("a taxi to a french place")
     assert said.matches == {"restaurant": []} and said.text == "[restaurant_name] at [taxi_leaveat]".replace(
         "[taxi_leaveat]", "12:00"
@@ -133,7 +138,7 @@ def test_a_placeholder_without_a_domain_is_about_the_active_one():
 
 
 def test_an_error_of_the_model_is_said_below(conversation, monkeypatch):
-    def broken(*_):
+    def broken(*_, **__):
         raise RuntimeError("the model fell over")
 
     conversation.say("hello")
@@ -166,9 +171,9 @@ def test_my_own_line_is_there_while_the_bot_writes(conversation, monkeypatch):
     seen = []
     known = chat.answer
 
-    def slow(*given):
+    def slow(*given, **how):
         seen.append(log.value)
-        return known(*given)
+        return known(*given, **how)
 
     monkeypatch.setattr(chat, "answer", slow)
     line.value = "italian food"
@@ -321,6 +326,27 @@ def test_a_streamed_reply_is_the_one_that_say_gives(tiny_lm, decoding, track, mo
         assert last == said and streamed.answers == at_once.answers
 
 
+@pytest.mark.parametrize("format", ["changes", "changes-db"])
+def test_a_streamed_state_is_held_to_the_grammar_as_one_that_is_written_at_once(miniwoz, format):
+    """And a chat in the format `changes` was asked in the format `state`."""
+    lm = tiny_models.language_model("neox")
+    grammar = state_grammar(miniwoz, only_said=True)
+    how = {"format": format, "grammar": grammar}
+    decoding = DecodingConfig(max_new_tokens=3)
+    at_once, streamed = (Conversation(lm, miniwoz.database, decoding, **how) for _ in range(2))
+    for text in ("a cheap hotel in the north", "in the centre, i mean"):
+        said = at_once.say(text)
+        *_, last = streamed.write(text)
+        assert last == said
+    values = {value for one in at_once.answers for slots in one.state.values() for value in slots.values()}
+    assert values <= {"cheap", "hotel", "north", "centre", "dontcare", "none"}
+    first, second = at_once.answers
+    turns = [Turn(USER, first.user, first.state), Turn(BOT, first.reply, first.state), Turn(USER, second.user)]
+    asked = Dialogue("CHAT", (), turns)
+    reply = answer(lm, asked, decoding, database=miniwoz.database, **how)
+    assert (reply["state"], reply["response"]) == (second.state, second.reply)
+
+
 def test_nothing_is_written_that_is_not_asked_for(slow):
     """Stop was impossible: the whole reply was written in one event."""
     front = answers.ChatAnswers(slow)
@@ -355,7 +381,7 @@ def test_the_front_end_hears_what_cannot_be_answered(slow, text, words):
 
 
 def test_an_error_while_writing_is_heard_and_leaves_no_half_turn(slow, monkeypatch):
-    def broken(*_):
+    def broken(*_, **__):
         yield AnswerSoFar(ITALIAN, "well")
         raise RuntimeError("the model fell over")
 

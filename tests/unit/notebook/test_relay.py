@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from labkit.errors import LabError
 from labkit.lab import PROFILES
 from labkit.models import load_adapter
 from labkit.notebook import relay
@@ -22,6 +23,24 @@ def test_a_finished_adapter_of_the_students_is_taken_and_nothing_is_trained(lab,
     write_json(own / "result.json", {})
     assert relay.adapter(lab, None, tiny_lm) == own  # without a corpus: training would fall over it
     assert "from your adapter of notebook 2: adapters/smoke-tiny-random-qlora" in capsys.readouterr().out
+
+
+def test_a_bot_that_writes_states_comes_from_notebook_5_and_not_from_that_of_notebook_2(lab, tiny_lm, capsys):
+    write_json(relay.own_adapter(lab, tiny_lm) / "result.json", {})
+    own = relay.own_adapter(lab, tiny_lm, "changes-db")
+    write_json(own / "result.json", {})
+    assert relay.adapter(lab, None, tiny_lm, format="changes-db") == own != relay.adapter(lab, None, tiny_lm)
+    assert "from your adapter of notebook 5: adapters/smoke-tiny-random-states" in capsys.readouterr().out
+    with pytest.raises(LabError, match=r"'dialogs'.*turns, changes-db"):
+        relay.adapter(lab, None, tiny_lm, format="dialogs")
+
+
+@pytest.mark.slow
+def test_a_reference_that_writes_states_is_not_the_one_that_does_not(lab, tiny_lm, miniwoz):
+    folders = {relay.adapter(lab, miniwoz, tiny_lm, format=format).name: format for format in ("turns", "changes-db")}
+    for name, format in folders.items():
+        assert read_json(lab.home / "adapters" / name / "run.json")["format"] == format
+    assert set(folders) == {"smoke-tiny-random-reference", "smoke-tiny-random-reference-states"}
 
 
 @pytest.mark.slow
