@@ -25,6 +25,7 @@ from labkit.notebook.look import (
 from labkit.notebook.view import BUBBLE, highlighted
 from labkit.prompts.format import current_domain
 from labkit.prompts.text import delexicalise, one_line
+from labkit.results.row import tuned_or_not
 from labkit.shown import Shown
 
 Rows = Iterable[Row]
@@ -62,7 +63,7 @@ def against(rows: Rows, x: str = "parameters", metrics: Sequence[str] = tuple(ME
     shown.update_layout(template="lab", title=plain(titled(question, found)), height=420, margin_t=80, margin_b=90)
     for column, metric in enumerate(metrics, 1):
         for order, name in enumerate(STATES):
-            rows_of_line = [row for row in found if state(row) == name and row.get(metric) is not None]
+            rows_of_line = [row for row in found if tuned_or_not(row) == name and row.get(metric) is not None]
             shown.add_scatter(
                 x=[row[x] for row in rows_of_line],
                 y=[row[metric] for row in rows_of_line],
@@ -90,14 +91,9 @@ def against(rows: Rows, x: str = "parameters", metrics: Sequence[str] = tuple(ME
     return shown.update_yaxes(title_text=y_title, col=1)
 
 
-def state(row: Row) -> str:
-    """Whether the model of a row was tuned."""
-    return "tuned" if row.get("adapter") else "untuned"
-
-
 def label(row: Row) -> str:
     """The model of a row without its owner, and whether it was tuned."""
-    return f"{row['model'].split('/')[-1]}, {state(row)}"
+    return f"{row['model'].split('/')[-1]}, {tuned_or_not(row)}"
 
 
 def heat(

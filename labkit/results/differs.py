@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from labkit.results.row import Row
+from labkit.results.row import Row, is_tuned
 
 PLAIN = ("bits", "dialogues", "dialogue_ids", "device", "seed")  # fields of a row that are settings
 TOLD_ELSEWHERE = {"decoding": ("seed",), "training": ("model", "bits"), "prompt": ()}  # in another field of the row
@@ -37,23 +37,33 @@ def differing(rows: Sequence[Row]) -> list[str]:
     told = [settings(row) for row in rows]
     names = _varying(told)
     most_have = _usual(told, names)
-    tuned = [bool(row.get("adapter")) for row in rows]
-    adapters = {row["adapter"] for row in rows if row.get("adapter")}
-    have_several = len(adapters) > 1
+    tuned = [is_tuned(row) for row in rows]
+    adapters = [_adapter(row) for row in rows]
+    have_several = len(set(filter(None, adapters))) > 1
     result = []
-    for row, values, is_tuned in zip(rows, told, tuned, strict=True):
+    for values, learnt, adapter in zip(told, tuned, adapters, strict=True):
         words = []
-        if is_tuned and not have_several and not all(tuned):
+        names_adapter = have_several and adapter
+        if learnt and not names_adapter and not all(tuned):
             words.append("tuned")
         for name in names:
             if name in values and str(values[name]) != most_have.get(name):
                 words.append(f"{name}={values[name]}")
-        if is_tuned and have_several:
-            folder = PurePath(row["adapter"])
-            words.append(f"adapter {folder.name}")
+        if names_adapter:
+            words.append(adapter)
         line = ", ".join(words)
         result.append(line)
     return result
+
+
+def _adapter(row: Row) -> str:
+    """The adapter of a row in words; "" where there is none."""
+    if row.get("adapter"):
+        folder = PurePath(row["adapter"])
+        return f"adapter {folder.name}"
+    if row.get("merged"):
+        return f"merged adapter {row['merged']}"
+    return ""
 
 
 def usual(rows: Sequence[Row]) -> dict[str, str]:

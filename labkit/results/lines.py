@@ -300,7 +300,7 @@ def _are_intervals(value: object) -> bool:
 
 
 EXPECTED: dict[str, Callable[[object], bool]] = {  # of the fields that views read; all others may hold anything
-    **dict.fromkeys(("time", "task", "model", "adapter", "corpus", "split", "device", "failed"), _is_text),
+    **dict.fromkeys(("time", "task", "model", "adapter", "merged", "corpus", "split", "device", "failed"), _is_text),
     **dict.fromkeys(("bits", "parameters", "dialogues"), _is_count),
     **dict.fromkeys(("seed", "seconds", "perplexity", "memory", "flops", *SCORES), is_number),
     **dict.fromkeys(("decoding", "training", "prompt", "sweep", "versions", "per_domain"), _is_object),

@@ -6,7 +6,7 @@ from labkit.decoding.config import FILTERS
 from labkit.errors import LabError
 from labkit.results.best import intervals_of
 from labkit.results.report import markdown_table
-from labkit.results.row import Row, in_words, label
+from labkit.results.row import Row, in_words, label, tuned_or_not
 from labkit.storage import shipped
 
 COLUMNS: dict[str, dict[str, str]] = shipped(__file__, "board.toml")["original"]  # {table: {field: title}}
@@ -36,7 +36,7 @@ def original_table(table: str, rows: list[Row], before: Mapping[str, str] | None
 def _table_of(row: Row) -> str:
     if row.get("task") == "speed":
         return "speed"
-    return "tuned" if row.get("adapter") else "untuned"
+    return tuned_or_not(row)
 
 
 def _field(row: Row, name: str) -> object:

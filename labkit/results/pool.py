@@ -12,7 +12,7 @@ from labkit.errors import LabError
 from labkit.results.best import has_score, repeats
 from labkit.results.lines import checked_rows, read_rows
 from labkit.results.original import COLUMNS, original_table
-from labkit.results.row import Row, in_words, model_name
+from labkit.results.row import Row, in_words, model_name, tuned_or_not
 from labkit.shown import readable
 
 if TYPE_CHECKING:
@@ -175,8 +175,8 @@ def _scores(rows: Sequence[Row], title: str) -> "go.Figure":
 
     figure = _panels(list(METRICS.values()), title, len({row["student"] for row in rows}))
     for column, metric in enumerate(METRICS, start=1):
-        for at, (kind, is_tuned) in enumerate((("untuned", False), ("tuned", True))):
-            some = [row for row in rows if row.get(metric) is not None and bool(row.get("adapter")) == is_tuned]
+        for at, kind in enumerate(("untuned", "tuned")):
+            some = [row for row in rows if row.get(metric) is not None and tuned_or_not(row) == kind]
             figure.add_scatter(**_dots(some, [row[metric] for row in some], kind, at), row=1, col=column)
             figure.data[-1].showlegend = column == 1 and bool(some)
         if metric != "bleu":

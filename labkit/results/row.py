@@ -37,6 +37,7 @@ class Result(TypedDict, total=False):
     task: str
     model: str  # a name, never a path of one machine: see `model_name`
     adapter: str | None  # its folder
+    merged: str  # where an adapter was added into the weights: a fingerprint of it
     bits: int | None
     parameters: int | None
     corpus: str
@@ -68,6 +69,7 @@ class Run:
 
     model: str
     adapter: str | None = None
+    merged: str | None = None  # a fingerprint of the adapter that was added into the weights
     bits: int | None = None
     parameters: int | None = None
     stand_in: bool = False
@@ -103,6 +105,7 @@ class Run:
         return cls(
             model=lm.name,
             adapter=lm.adapter,
+            merged=getattr(lm, "merged", None),
             bits=lm.bits,
             parameters=lm.n_parameters,
             stand_in=bool(lm.stand_in),
@@ -138,6 +141,7 @@ _NAMES = {field: name for name, field in _FIELDS.items()}
 _RECORDED: dict[str, type | tuple[type, ...]] = {
     "model": str,
     "adapter": str,
+    "merged": str,
     "bits": int,
     "parameters": int,
     "stand_in": bool,
@@ -262,6 +266,8 @@ def result_row(
     intervals = getattr(scores, "intervals", None)
     if intervals:
         row["intervals"] = intervals
+    if run.merged:
+        row["merged"] = run.merged
     if run.prompt:
         row["prompt"] = run.prompt
     row["seconds"] = round(run.seconds, 1) if run.seconds else run.seconds
@@ -337,9 +343,21 @@ def in_words(value: object, names: Iterable[str] | None = None) -> object:
     return value
 
 
+def is_tuned(row: Row) -> bool:
+    """Whether the model of a row has learnt: by an adapter, by one that was merged into its weights, or in full."""
+    training = row.get("training")
+    in_full = isinstance(training, dict) and training.get("full_finetune") is True
+    return bool(row.get("adapter") or row.get("merged") or in_full)
+
+
+def tuned_or_not(row: Row) -> str:
+    """ "tuned" or "untuned"."""
+    return "tuned" if is_tuned(row) else "untuned"
+
+
 def label(row: Row, index: int | None = None) -> str:
     """A row's name in a table, or in a chart with its number, corpus and task."""
-    parts = [row.get("model"), "tuned" if row.get("adapter") else "untuned"]
+    parts = [row.get("model"), tuned_or_not(row)]
     if index is not None:
         parts += [row.get("corpus"), row.get("task")]
     text = ", ".join(str(part) for part in parts if part)

@@ -12,9 +12,11 @@ import pytest
 from labkit.corpora.types import Corpus
 from labkit.decoding.config import DecodingConfig
 from labkit.errors import LabError
+from labkit.notebook import model_plots
 from labkit.results import lines
 from labkit.results.board import Board
-from labkit.results.row import Result, result_row
+from labkit.results.differs import differing
+from labkit.results.row import Result, Run, label, result_row
 
 SCORES = SimpleNamespace(
     bleu=11.6,
@@ -70,6 +72,39 @@ def test_what_training_wrote_beside_the_adapter_is_in_the_row(tmp_path):
     made = result_row("QLoRA", tuned, CORPUS, "test", SCORES, training={"learning_rate": None}, seconds=20)
     assert made["training"]["learning_rate"] == 0.004
     assert made["speed"] == {"replies_per_second": 10.0, "tokens_per_second": 812}
+
+
+MERGED = SimpleNamespace(**vars(LM) | {"merged": "0123456789ab"})
+OTHER_MERGED = SimpleNamespace(**vars(LM) | {"merged": "ba9876543210"})
+IN_FULL = {"full_finetune": True, "max_steps": 60}
+
+
+def test_a_bot_that_was_merged_or_tuned_in_full_is_called_untuned(tmp_path):
+    """Only a row with an adapter's folder was tuned, so a merged bot stood among the untuned models in every view."""
+    board = Board(tmp_path)
+    learnt = {
+        "merged": result_row("merged", MERGED, CORPUS, "test", SCORES),
+        "in full": result_row("in full", LM, CORPUS, "test", SCORES, training=IN_FULL),
+        "adapter": row(task="adapter", adapter="mine"),
+    }
+    rows = [row(task="nothing"), *learnt.values()]
+    for one in rows:
+        board.add(one)
+    assert [label(one) for one in rows] == ["mini-pythia, untuned (stand-in)"] + ["mini-pythia, tuned (stand-in)"] * 3
+    assert [model_plots.label(one) for one in rows] == ["mini-pythia, untuned"] + ["mini-pythia, tuned"] * 3
+    assert len(board.original("tuned").split("\n")) == 2 + 3 and len(board.original("untuned").split("\n")) == 2 + 1
+    assert ["tuned" in words for words in differing(rows[:3])] == [False, True, True]
+    assert "merged adapter 0123456789ab" in differing(rows)[1] and "adapter mine" in differing(rows)[3]
+
+
+def test_two_merged_bots_are_told_apart_as_two_adapters_are():
+    rows = [result_row("talk", lm, CORPUS, "test", SCORES) for lm in (MERGED, OTHER_MERGED)]
+    assert differing(rows) == ["merged adapter 0123456789ab", "merged adapter ba9876543210"]
+
+
+def test_what_was_merged_is_kept_in_the_file_beside_predictions():
+    run = Run.of(MERGED)
+    assert Run.from_record(json.loads(json.dumps(run.to_record())), "another").merged == "0123456789ab"
 
 
 def test_a_stand_in_corpus_alone_makes_the_row_a_stand_in():
