@@ -5,13 +5,15 @@ spelling of belief states is that of `labkit.corpora.spelling`.
 """
 
 import re
-from functools import lru_cache
-
-from sacremoses import MosesDetokenizer, MosesTokenizer
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 from labkit.corpora.slots import CLASS_OF
 from labkit.corpora.spelling import clock, normalise_state, slot_name, slot_value
 from labkit.corpora.times import minutes
+
+if TYPE_CHECKING:
+    from sacremoses import MosesDetokenizer, MosesTokenizer
 
 __all__ = ["clock", "minutes", "normalise_reply", "normalise_state", "respaced", "slot_name", "slot_value"]
 
@@ -20,8 +22,6 @@ _PLACEHOLDER = re.compile(r"\[([\w\s]+)\](?:-?e?s)?")  # with a plural ending: "
 _WORD = re.compile(r"[A-Za-z0-9-]+[.,?!]?")
 _MARK = re.compile(r"[.,?!]")
 _FREE_OF_CONTEXT = re.compile(r"(?!\s*,)(?:[A-Za-z0-9\s.,?!:;%/-]|(?<=[A-Za-z])'(?=[A-Za-z]))*")
-_TOKENIZER = MosesTokenizer(lang="en")
-_DETOKENIZER = MosesDetokenizer(lang="en")
 
 
 @lru_cache(maxsize=2**17)
@@ -68,5 +68,14 @@ def _respaced_word(word: str) -> str:
 
 
 def _moses(text: str) -> str:
-    tokens = _TOKENIZER.tokenize(text)
-    return _DETOKENIZER.detokenize(tokens)
+    tokenizer, detokenizer = _both_of_moses()
+    tokens = tokenizer.tokenize(text)
+    return detokenizer.detokenize(tokens)
+
+
+@cache
+def _both_of_moses() -> "tuple[MosesTokenizer, MosesDetokenizer]":
+    """Imported with the first text that needs them: their tables of letters take longer than the board's table."""
+    from sacremoses import MosesDetokenizer, MosesTokenizer
+
+    return MosesTokenizer(lang="en"), MosesDetokenizer(lang="en")
