@@ -10,6 +10,7 @@ from labkit.decoding.kept import goes_on
 from labkit.decoding.rows import Group, Kept, OwnFilter, Row, shared
 
 Item = TypeVar("Item")
+OWN_PART = 1 / 8  # of a row's prompt, at most, beside a trunk: new columns of all rows look at each other's places
 
 
 def make_rows(
@@ -89,7 +90,7 @@ def packed(items: Iterable[Item], weight: Callable[[Item], int], most: int) -> I
 
 
 def _families(rows: list[Row]) -> list[Group]:
-    """Rows that share at least half of their prompt with the first of their family, which is the longest."""
+    """Rows that share nearly all of their prompt with the first of their family, which is the longest."""
     families: list[Group] = []
     for row in sorted(rows, key=lambda row: -len(row.prompt)):
         nearest: Group = []
@@ -98,7 +99,8 @@ def _families(rows: list[Row]) -> list[Group]:
             in_common = shared(family[0].prompt, row.prompt)
             if in_common > most:
                 nearest, most = family, in_common
-        if 2 * most < len(row.prompt) - 1:
+        own = len(row.prompt) - 1 - most
+        if own > OWN_PART * len(row.prompt):
             nearest = []
             families.append(nearest)
         nearest.append(row)

@@ -109,12 +109,12 @@ class Asker:
             return {}
         return {"kept": self.kept.of([question.dialogue.key for question in questions])}
 
-    def state_filters(self, questions: Sequence[Question]) -> list[OwnFilter]:
-        """What holds the states that are written after the questions to the grammar; nothing where there is none."""
+    def held_to_grammar(self, questions: Sequence[Question]) -> dict[str, list[OwnFilter]]:
+        """What `generate` is given besides, so that the states after the questions are ones of the grammar."""
         if self.grammar is None:
-            return []
+            return {}
         heard = [Heard.of(question.dialogue, question.turn) for question in questions]
-        return [self.grammar.filter(self.lm.codec, heard, changes=self.format in CHANGING)]
+        return {"filters": [self.grammar.filter(self.lm.codec, heard, changes=self.format in CHANGING)]}
 
     def after_state(self, state: State) -> list[int]:
         """What stands between a state's line and the reply: `bot>`, and where it is looked up what the state finds."""
@@ -287,8 +287,8 @@ def _write_states(ask: Asker, questions: Sequence[Question]) -> tuple[list[State
     longer = replace(ask.config, max_new_tokens=STATE_TOKENS)
     names = [f"{question.name}/state" for question in questions]
     prompts = [question.prompt for question in questions]
-    filters = ask.state_filters(questions)
-    written = generate(ask.lm, prompts, longer, keys=names, **ask.going_on(questions), filters=filters)
+    held = ask.held_to_grammar(questions)
+    written = generate(ask.lm, prompts, longer, keys=names, **ask.going_on(questions), **held)
     if ask.grammar:
         written = [whole_state(ids, codec) for ids in written]
     states = []

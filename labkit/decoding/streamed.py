@@ -49,8 +49,8 @@ def stream_answer(
     before = state_before(dialogue, question.turn)
     longer = replace(config, max_new_tokens=STATE_TOKENS)
     written: list[int] = []
-    held_to = ask.state_filters([question])
-    for token in stream(lm, question.prompt, longer, key=f"{question.name}/state", filters=held_to):
+    held = ask.held_to_grammar([question])
+    for token in stream(lm, question.prompt, longer, key=f"{question.name}/state", **held):
         if token not in codec.stop_ids:
             written.append(token)
         text = codec.decode(written)

@@ -54,7 +54,8 @@ class Conversation:
         partner: Partner | None = None,
     ):
         venues = searched_in(format, database)
-        self._how: dict[str, object] = {"format": format, "database": venues, "grammar": grammar}
+        asked: dict[str, object] = {"format": format, "database": venues, "grammar": grammar}
+        self._how = {name: value for name, value in asked.items() if value not in (None, "state")}
         self.lm = lm
         self.database = database
         self.config = config or DecodingConfig()

@@ -71,7 +71,7 @@ def test_the_history_holds_placeholders_and_the_models_own_states(conversation):
 def test_a_bot_that_looks_things_up_is_asked_with_the_database(tiny_lm, monkeypatch):
     asked = []
 
-    def answer(lm, dialogue, config, state, *, format, database, grammar):
+    def answer(lm, dialogue, config, state, *, format, database):
         asked.append((format, database.count({**ITALIAN, "taxi": {"leaveat": "12:00"}})))
         return {"response": "hello", "state": {}}
 
@@ -99,7 +99,7 @@ def test_what_cannot_be_answered_is_refused_and_leaves_no_trace(conversation, te
 
 def test_html_is_text_wherever_it_comes_from(conversation, monkeypatch):
     evil = {"response": EVIL, "state": {"restaurant": {"food": EVIL}}}
-    monkeypatch.setattr(chat, "answer", lambda *_, **__: evil)
+    monkeypatch.setattr(chat, "answer", lambda *_: evil)
     shown = conversation.play([EVIL])
     assert "<script" not in shown.html and shown.html.count("&lt;script&gt;") == 3
     assert "<script" not in conversation.show(EVIL).html
@@ -119,9 +119,7 @@ def test_the_text_twin_says_what_the_picture_says(conversation):
 
 def test_nothing_found_and_domains_without_entities(conversation, monkeypatch):
     state = {"restaurant": {"food": "french"}, "taxi": {"leaveat": "12:00"}, "nonsense": {"a": "b"}}
-    monkeypatch.setattr(
-        chat, "answer", lambda *_, **__: {"response": "[restaurant_name] at [taxi_leaveat]", "state": state}
-    )
+    monkeypatch.setattr(chat, "answer", lambda *_: {"response": "[restaurant_name] at [taxi_leaveat]", "state": state})
     said = conversation.say("a taxi to a french place")
     assert said.matches == {"restaurant": []} and said.text == "[restaurant_name] at [taxi_leaveat]".replace(
         "[taxi_leaveat]", "12:00"
@@ -138,7 +136,7 @@ def test_a_placeholder_without_a_domain_is_about_the_active_one():
 
 
 def test_an_error_of_the_model_is_said_below(conversation, monkeypatch):
-    def broken(*_, **__):
+    def broken(*_):
         raise RuntimeError("the model fell over")
 
     conversation.say("hello")
@@ -171,9 +169,9 @@ def test_my_own_line_is_there_while_the_bot_writes(conversation, monkeypatch):
     seen = []
     known = chat.answer
 
-    def slow(*given, **how):
+    def slow(*given):
         seen.append(log.value)
-        return known(*given, **how)
+        return known(*given)
 
     monkeypatch.setattr(chat, "answer", slow)
     line.value = "italian food"
@@ -381,7 +379,7 @@ def test_the_front_end_hears_what_cannot_be_answered(slow, text, words):
 
 
 def test_an_error_while_writing_is_heard_and_leaves_no_half_turn(slow, monkeypatch):
-    def broken(*_, **__):
+    def broken(*_):
         yield AnswerSoFar(ITALIAN, "well")
         raise RuntimeError("the model fell over")
 
