@@ -55,7 +55,9 @@ class Conversation:
     ):
         venues = searched_in(format, database)
         asked: dict[str, object] = {"format": format, "database": venues, "grammar": grammar}
-        self._how = {name: value for name, value in asked.items() if value not in (None, "state")}
+        self._how = {
+            name: value for name, value in asked.items() if value not in (None, "state")
+        }  # else `answer`'s own
         self.lm = lm
         self.database = database
         self.config = config or DecodingConfig()

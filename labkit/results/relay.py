@@ -17,11 +17,12 @@ class Made(NamedTuple):
     notebook: int
     folder: str  # the end of its folder's name
     reference: str  # the end of the name of the folder that stands in for it
+    limited: bool  # whether the reference, as the student's own, learns from the profile's number of dialogues only
 
 
 MADE = {
-    "turns": Made(2, "qlora", "reference"),
-    "changes-db": Made(5, "states", "reference-states"),
+    "turns": Made(2, "qlora", "reference", limited=False),
+    "changes-db": Made(5, "states", "reference-states", limited=True),
 }
 
 
@@ -84,6 +85,7 @@ def adapter(
     config = FinetuneConfig(
         format=format,
         max_steps=n_steps,
+        max_train_dialogues=profile.train_dialogues if made.limited else None,  # None: as in folders of earlier labkits
         batch_size=profile.batch_dialogues,
         max_length=profile.max_length,
         eval_steps=0,
