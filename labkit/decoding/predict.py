@@ -13,6 +13,7 @@ from labkit.decoding.grammar import StateGrammar
 from labkit.decoding.kept import KeptCaches
 from labkit.decoding.rows import Kept, OwnFilter
 from labkit.models import LanguageModel
+from labkit.models.packed import packed_weights
 from labkit.prompts.build import check_length, prompt_of_turn, prompts
 from labkit.prompts.codec import TextCodec
 from labkit.prompts.format import (
@@ -169,7 +170,9 @@ def predict(
     n_replies = sum(map(len, asked.values()))
     in_turn = ask.writes_states and own_states  # then a dialogue writes one reply at a time
     done: Predictions = {}
-    with progress_bar(total=n_replies, desc=f"{lm.name} writes replies", unit="reply") as bar:
+    bar = progress_bar(total=n_replies, desc=f"{lm.name} writes replies", unit="reply")
+    at_once = len(asked) if in_turn else n_replies
+    with bar, packed_weights(lm.base, at_once):
         for keys in packed(longest_first, lambda key: 1 if in_turn else len(asked[key]), config.batch_size):
             if in_turn:
                 new = _answers_in_turn(ask, [known[key] for key in keys], bar.update)
@@ -243,6 +246,7 @@ def answer_all(
 
 def _answers_in_turn(ask: Asker, dialogues: Sequence[Dialogue], progress: Progress) -> Predictions:
     """States and replies of some dialogues, a turn of all of them at a time: the next turn reads the written states."""
+    ask = replace(ask, kept=KeptCaches())  # a reply goes on from its state, and a turn from the one before
     heard = {dialogue.key: replace(dialogue, turns=[]) for dialogue in dialogues}  # so far, with the model's states
     done: Predictions = {dialogue.key: [] for dialogue in dialogues}
     longest = max(len(dialogue.turns) // 2 for dialogue in dialogues)

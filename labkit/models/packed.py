@@ -1,44 +1,65 @@
-"""Weights in the order in which a CPU reads them, while replies are written.
+"""Weights as a CPU multiplies them fastest, while replies are written.
 
-A step of writing multiplies large matrices with few rows, and torch copies a matrix into the processor's order at every
-product. Without the packed copies pythia-70m's shape takes 1.2 times as long greedily, and 1.4 times with two beams
-(tests/benchmarks/against.md).
+A step of writing multiplies large matrices with few rows. At every product torch copies a matrix into the processor's
+order, bitsandbytes writes out what 4 bits stand for, and peft multiplies with two more matrices. All of this is done
+once here, before the first token (tests/benchmarks/against.md has what it brings).
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from labkit.compat import packed_linear, packed_weight
+from labkit.models.whole_weights import is_4_bit, is_lora, whole_weight
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Linear, Module
+    from torch.nn import Module
 
 ROWS = 64  # that a weight is packed for
 FEWEST, MOST = 4, 256  # rows for which a packed weight is faster
-LEAST_NUMBERS = 2**19  # in a weight that is worth it
-MOST_BYTES = 2**30  # that packed weights may take, beside the weights themselves
+LEAST_NUMBERS = 2**18  # in a weight that is worth it
+MOST_BYTES = 2**30  # that copies may take, beside the weights themselves
+
+
+@dataclass(frozen=True)
+class Copies:
+    """A layer's weight as one matrix, and that in the processor's order."""
+
+    whole: "Tensor"  # [O, I]; the layer's own weight where that is one already
+    packed: "Tensor | None"
+    bias: "Tensor | None"
+
+    def multiply(self, x: "Tensor") -> "Tensor":
+        """x W^T + bias, [..., O], for x [..., I]."""
+        import torch
+
+        n_rows = x.numel() // x.shape[-1]
+        if self.packed is not None and FEWEST <= n_rows <= MOST:
+            return packed_linear(x, self.packed, self.bias)
+        return torch.nn.functional.linear(x, self.whole, self.bias)
 
 
 @contextmanager
 def packed_weights(model: "Module", n_rows: int) -> Iterator[None]:
-    """Within it, large linear layers in float32 on a CPU multiply faster with 4 to 256 rows, without a gradient.
+    """Within it, linear layers in float32 on a CPU multiply faster, without a gradient.
 
-    The packed weights are copies: they are there within this context only, and not where they would take more than a
-    GiB, or where `n_rows` says that there are too few rows.
+    Weights of 4 bits are written out and LoRAs added to them; large weights are packed for 4 to 256 rows, unless
+    `n_rows` says that there are fewer. The copies are there within this context only. Where they would take more than
+    a GiB, the last layers stay as they are.
     """
-    layers = [layer for layer in model.modules() if _is_worth_it(layer)]
-    needed = sum(layer.weight.nbytes for layer in layers)
-    if n_rows < FEWEST or needed > MOST_BYTES:
-        layers = []
+    pack = n_rows >= FEWEST
+    room = MOST_BYTES
     changed = []
     try:
-        for layer in layers:
-            packed = packed_weight(layer.weight.detach(), ROWS)
-            if packed is not None:
-                layer.forward = partial(_forward, layer, packed)
+        for layer in _layers_to_copy(model, pack):
+            needed = _n_bytes(layer, pack)
+            copies = _copies(layer, pack) if needed <= room else None
+            if copies is not None:
+                room -= needed
+                layer.forward = partial(_forward, layer, copies)
                 changed.append(layer)
         yield
     finally:
@@ -46,21 +67,66 @@ def packed_weights(model: "Module", n_rows: int) -> Iterator[None]:
             del layer.forward
 
 
-def _is_worth_it(layer: "Module") -> bool:
-    """Whether it is a plain, large linear layer in float32 on a CPU that computes as torch's own does."""
+def _layers_to_copy(model: "Module", pack: bool) -> list["Module"]:
+    """The layers that may gain. What is inside a LoRA layer is done with it, unless somebody looks at it."""
+    layers = []
+    inside: set[Module] = set()
+    for layer in model.modules():
+        parts = list(layer.modules())[1:]
+        if _is_copied(layer):  # by a call around this one, or by another thread
+            inside.update(parts)
+        if layer in inside or "forward" in vars(layer):
+            continue
+        if is_lora(layer):
+            if not any(map(_is_watched, parts)):
+                inside.update(parts)
+                layers.append(layer)
+        elif is_4_bit(layer) or (pack and _is_large(layer)):
+            layers.append(layer)
+    return layers
+
+
+def _is_copied(layer: "Module") -> bool:
+    forward = vars(layer).get("forward")
+    return isinstance(forward, partial) and forward.func is _forward
+
+
+def _is_watched(layer: "Module") -> bool:
+    """Whether somebody looks at what goes through a layer, or has replaced how it computes."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer))
+
+
+def _n_numbers(layer: "Module") -> int:
+    """In the weight of a linear layer; 0 for any other."""
+    frozen = layer.get_base_layer() if is_lora(layer) else layer
+    return getattr(frozen, "out_features", 0) * getattr(frozen, "in_features", 0)
+
+
+def _is_large(layer: "Module") -> bool:
+    """Whether it is a linear layer with so many numbers that packing them is worth it."""
+    return _n_numbers(layer) >= LEAST_NUMBERS
+
+
+def _n_bytes(layer: "Module", pack: bool) -> int:
+    """What the copies of a layer's weight take, in float32."""
+    n_copies = int(is_lora(layer) or is_4_bit(layer)) + int(pack and _is_large(layer))
+    return 4 * n_copies * _n_numbers(layer)
+
+
+def _copies(layer: "Module", pack: bool) -> Copies | None:
+    """None for a layer that does not compute in float32 on a CPU, and where nothing would be gained."""
+    whole = whole_weight(layer)
+    if whole is None:
+        return None
+    packed = packed_weight(whole, ROWS) if pack and _is_large(layer) else None
+    is_new = is_lora(layer) or is_4_bit(layer)
+    return Copies(whole, packed, layer.bias) if is_new or packed is not None else None
+
+
+def _forward(layer: "Module", copies: Copies, x: "Tensor", *args: object, **kwargs: object) -> "Tensor":
     import torch
 
-    if type(layer) is not torch.nn.Linear or "forward" in vars(layer):  # another thread may have packed it
-        return False
-    weight = layer.weight
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() >= LEAST_NUMBERS
-
-
-def _forward(layer: "Linear", packed: "Tensor", x: "Tensor") -> "Tensor":
-    import torch
-
-    n_rows = x.numel() // x.shape[-1]
-    fits = FEWEST <= n_rows <= MOST and x.dtype == torch.float32
-    if fits and not torch.is_grad_enabled():
-        return packed_linear(x, packed, layer.bias)
-    return torch.nn.functional.linear(x, layer.weight, layer.bias)
+    is_plain = x.dtype == torch.float32 and not (args or kwargs)
+    if is_plain and not torch.is_grad_enabled():
+        return copies.multiply(x)
+    return type(layer).forward(layer, x, *args, **kwargs)

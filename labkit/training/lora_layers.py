@@ -7,6 +7,7 @@ import torch
 from peft.import_utils import is_bnb_4bit_available
 from peft.tuners.lora import Linear
 
+from labkit.models.whole_weights import multiplies_in_float32, written_out
 from labkit.training.together import n_processes
 
 
@@ -14,7 +15,8 @@ class LoraLinear(torch.autograd.Function):
     """x W^T + bias + s (x A^T) B^T with W and the bias frozen; x [..., I], the result [..., O].
 
     peft computes the second product, that product times s and the sum, each as large as the result, and autograd as
-    many gradients. Here both products are written into one place, and so are both gradients of x.
+    many gradients. Here both products are written into one place, and so are both gradients of x. A weight of 4 bits is
+    written out anew for either pass: one of 32 bits that was kept for the second would be what quantising saves.
     """
 
     @staticmethod
@@ -57,18 +59,6 @@ class LoraLinear(torch.autograd.Function):
         return of_x, of_a, of_b, None
 
 
-def written_out(base: torch.nn.Module) -> torch.Tensor:
-    """The weight [O, I] of a frozen layer; of 4 bits, what they stand for, which is made anew each time: a weight of
-    32 bits that was kept for the backward pass would be what quantising saves.
-    """
-    state = getattr(base.weight, "quant_state", None)
-    if state is None:
-        return base.weight
-    from bitsandbytes.functional import dequantize_4bit
-
-    return dequantize_4bit(base.weight.data, state)
-
-
 def quicken(model: torch.nn.Module) -> None:
     """Let LoRA layers of `model` that are plain ones in float32 compute as LoraLinear; the others stay peft's.
 
@@ -96,7 +86,7 @@ def _is_plain(layer: Linear) -> bool:
     """Whether its one adapter is a LoRA as in the paper, without dropout, on a frozen layer in float32."""
     base = layer.get_base_layer()
     names = list(layer.lora_A)
-    if len(names) != 1 or layer.lora_variant or not _multiplies_in_float32(base):
+    if len(names) != 1 or layer.lora_variant or not multiplies_in_float32(base):
         return False
     if not isinstance(layer.lora_dropout[names[0]], torch.nn.Identity) or layer.lora_B[names[0]].bias is not None:
         return False
@@ -105,22 +95,14 @@ def _is_plain(layer: Linear) -> bool:
     return is_frozen and all(weight.dtype == torch.float32 for weight in of_adapter)
 
 
-def _multiplies_in_float32(base: torch.nn.Module) -> bool:
-    """Whether a layer is torch's own in float32, or bitsandbytes' of 4 bits on a CPU, with float32 as its type."""
-    if type(base) is torch.nn.Linear:
-        return base.weight.dtype == torch.float32
-    state = getattr(base.weight, "quant_state", None)
-    if state is None or base.weight.device.type != "cpu" or state.dtype != torch.float32:
-        return False
-    return getattr(base, "compute_dtype", None) == torch.float32 and not getattr(state, "packing_format_for_cpu", False)
-
-
 def _forward(
     layer: Linear, as_in_peft: Callable[..., torch.Tensor], x: torch.Tensor, *args: object, **kwargs: object
 ) -> torch.Tensor:
     has_one = len(layer.lora_A) == 1  # another may have come since
-    is_other = layer.disable_adapters or layer.merged or not has_one or args or kwargs
-    is_float32 = x.dtype == torch.float32 and _multiplies_in_float32(layer.get_base_layer())
+    base = layer.get_base_layer()
+    is_copied = "forward" in vars(base)  # while replies are written (labkit.models.packed)
+    is_other = layer.disable_adapters or layer.merged or not has_one or is_copied or args or kwargs
+    is_float32 = x.dtype == torch.float32 and multiplies_in_float32(base)
     if is_other or not is_float32 or torch.is_autocast_enabled(x.device.type):
         return as_in_peft(x, *args, **kwargs)
     (name,) = layer.lora_A

@@ -551,7 +551,7 @@ def test_no_annotated_state_is_in_the_history_of_a_predicted_one(tiny_lm, monkey
     lm, read = tiny_lm, []
     written = lm.codec.encode(" hotel stars=4")
 
-    def generate(lm, prompts, config, *, keys, on_batch=None):
+    def generate(lm, prompts, config, *, keys, kept=(), on_batch=None):
         read.extend(lm.tokenizer.decode(ids) for ids in prompts)
         return [written if key.endswith("state") else lm.codec.encode(" ok") for key in keys]
 
@@ -571,7 +571,7 @@ def test_what_the_written_state_finds_stands_before_the_reply(tiny_lm, monkeypat
     lm, read = tiny_lm, []
     written = lm.codec.encode(" hotel stars=4")
 
-    def generate(lm, prompts, config, *, keys, on_batch=None):
+    def generate(lm, prompts, config, *, keys, kept=(), on_batch=None):
         read.extend(lm.tokenizer.decode(ids) for key, ids in zip(keys, prompts, strict=True) if "state" not in key)
         return [written if key.endswith("state") else lm.codec.encode(" ok") for key in keys]
 

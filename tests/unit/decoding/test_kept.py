@@ -6,7 +6,7 @@ import pytest
 import tiny_models
 
 import labkit
-from labkit.decoding import tree
+from labkit.decoding import kept, tree
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.generate import generate
 from labkit.decoding.kept import KeptCaches
@@ -101,9 +101,9 @@ def test_what_is_forbidden_to_grow_is_read_anew(small, read):
         caches = KeptCaches(most_bytes)
         generate(small, [prompt, other], config, kept=caches.of(["a", "b"]))
         read.clear()
-        kept = caches.of(["a"])
+        again = caches.of(["a"])
         longer = [*prompt, *other[:5]]
-        assert generate(small, [longer], config, kept=kept) == generate(small, [longer], config)
+        assert generate(small, [longer], config, kept=again) == generate(small, [longer], config)
         assert (read[0] == 5) == is_kept
         assert caches.of(["b"])[0] is None or not caches.of(["b"])[0].tokens
 
@@ -114,3 +114,19 @@ def test_contrastive_search_looks_back_at_all_it_has_read(small):
     caches = KeptCaches()
     generate(small, [prompt[:10]], DecodingConfig(max_new_tokens=2), kept=caches.of(["a"]))
     assert generate(small, [prompt], config, kept=caches.of(["a"])) == generate(small, [prompt], config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["state", "changes-db"])
+def test_states_that_are_written_turn_by_turn_read_a_dialogue_once(miniwoz, small, read, format, monkeypatch):
+    """Each turn's prompt was read twice from its first word: for the state, and for the reply after it."""
+    dialogues = [dialogue for dialogue in miniwoz["test"] if len(dialogue.turns) > 6][:3]
+    config = DecodingConfig(max_new_tokens=12)
+    written, n_read = [], []
+    for most_bytes in (10**9, 0):
+        monkeypatch.setattr(kept, "MOST_BYTES", most_bytes)
+        read.clear()
+        written.append(labkit.predict(small, dialogues, config, format=format, database=miniwoz.database))
+        n_read.append(sum(read))
+    assert written[0] == written[1]
+    assert n_read[0] < 0.7 * n_read[1], n_read

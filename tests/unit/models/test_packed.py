@@ -4,10 +4,14 @@ import importlib
 
 import pytest
 import torch
+from peft import LoraConfig
 
 from labkit.decoding.config import DecodingConfig
-from labkit.models import packed
+from labkit.decoding.predict import predict
+from labkit.models import attach_adapter, load_model, packed
 from labkit.models.packed import packed_weights
+from labkit.models.whole_weights import is_lora
+from labkit.training.lora_layers import quicken
 
 generate = importlib.import_module(
     "labkit.decoding.generate"
@@ -77,3 +81,105 @@ def test_torch_without_these_operations_multiplies_as_before(every_layer, monkey
     layer = torch.nn.Linear(48, 40)
     with packed_weights(layer, 64):
         assert not changed_layers(layer)
+
+
+def tuned(bits=4, **options):
+    """The smallest stand-in with a LoRA that changes what it says."""
+    lm = attach_adapter(load_model("mini-pythia-500k", bits=bits, device="cpu"), r=3, **options)
+    torch.manual_seed(1)
+    for name, weight in lm.model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(weight, std=0.05)
+    return lm
+
+
+def loras(lm):
+    return [layer for layer in lm.model.modules() if is_lora(layer)]
+
+
+@pytest.mark.parametrize("every_weight_is_packed", [False, True])
+@pytest.mark.parametrize("bits", [4, 32])
+def test_four_bits_and_a_lora_are_one_matrix_while_replies_are_written(bits, every_weight_is_packed, monkeypatch):
+    monkeypatch.setattr(packed, "LEAST_NUMBERS", 1 if every_weight_is_packed else 2**40)
+    lm = tuned(bits)
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
+    with torch.inference_mode():
+        before = lm.base(ids).logits
+        with packed_weights(lm.base, 64):
+            assert all("forward" in vars(layer) for layer in loras(lm))
+            torch.testing.assert_close(lm.base(ids).logits, before, rtol=1e-3, atol=1e-3)
+        assert torch.equal(lm.base(ids).logits, before)
+    assert not changed_layers(lm.model)
+
+
+def test_a_switched_off_adapter_says_nothing_while_replies_are_written():
+    lm = tuned()
+    prompts = [[5, 6, 7, 8], [9, 10, 11]]
+    config = DecodingConfig(max_new_tokens=8)
+    without = generate(load_model("mini-pythia-500k", bits=4, device="cpu"), prompts, config)
+    assert generate(lm, prompts, config) != without
+    with lm.model.disable_adapter():
+        assert generate(lm, prompts, config) == without
+
+
+@pytest.mark.parametrize("options", [{"use_dora": True}, {"lora_bias": True}])
+def test_an_adapter_that_does_more_than_to_add_computes_as_peft_does(options):
+    lm = tuned(bits=32)
+    config = LoraConfig(r=3, target_modules="all-linear", **options)
+    lm.model.add_adapter("other", config)
+    lm.model.set_adapter("other")
+    with packed_weights(lm.base, 64):
+        assert not any("forward" in vars(layer) for layer in loras(lm))
+
+
+def test_a_merged_adapter_is_not_added_twice():
+    lm = tuned(bits=32)
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
+    with torch.inference_mode():
+        before = lm.base(ids).logits
+        lm.model.merge_adapter()
+        with packed_weights(lm.base, 64):
+            torch.testing.assert_close(lm.base(ids).logits, before, rtol=1e-3, atol=1e-3)
+
+
+def test_who_looks_at_a_part_of_a_lora_layer_sees_it_while_replies_are_written():
+    lm = tuned()
+    seen = []
+    watched = loras(lm)[0]
+    watched.get_base_layer().register_forward_hook(lambda *_: seen.append("a call"))
+    generate(lm, [[5, 6, 7, 8]], DecodingConfig(max_new_tokens=2))
+    assert seen
+
+
+def test_a_trained_lora_layer_writes_with_what_four_bits_stand_for():
+    """A run that scores its replies while it trains: its layers are quick for training, and would write 4 bits out at
+    every token."""
+    lm = tuned()
+    quicken(lm.model)
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
+    with torch.inference_mode():
+        before = lm.base(ids).logits
+        with packed_weights(lm.base, 64):
+            assert all("forward" in vars(layer.get_base_layer()) for layer in loras(lm))
+            torch.testing.assert_close(lm.base(ids).logits, before, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [4, 32])
+def test_weights_are_made_ready_once_for_all_turns_of_a_call(miniwoz, bits, monkeypatch, every_layer):
+    """Every turn of a dialogue and every state of it is a call of `generate`, which wrote all weights out anew."""
+    lm = tuned(bits)
+    monkeypatch.setattr(packed, "_copies", counted := CountedCalls(packed._copies))
+    predict(lm, miniwoz["test"][:1], DecodingConfig(max_new_tokens=2), format="state")
+    assert counted.n == len(packed._layers_to_copy(lm.base, pack=False))
+    assert not changed_layers(lm.model)
+
+
+class CountedCalls:
+    def __init__(self, function):
+        self.function = function
+        self.n = 0
+
+    def __call__(self, *args):
+        self.n += 1
+        return self.function(*args)
