@@ -39,6 +39,17 @@ def test_pretraining_writes_a_model_that_loads(tmp_path: Path) -> None:
     assert not (out / ".checkpoint").exists()
 
 
+@pytest.mark.parametrize(
+    ("float32", "bfloat16", "chosen"), [(1.0, 1.1, "float32"), (1.1, 1.0, "float32"), (2.0, 1.0, "bfloat16")]
+)
+def test_one_seed_gives_two_models_on_a_busy_machine(float32, bfloat16, chosen, tmp_path, monkeypatch) -> None:
+    """Two number types that take nearly the same time: which was the faster one was drawn anew for every run."""
+    seconds = {"float32": float32, "bfloat16": bfloat16}
+    monkeypatch.setattr(pretrain, "_seconds_per_step", lambda _, dtype: seconds[dtype])
+    asked = {"size": "500k", "seed": 1, "n_texts": 30, "minutes": None, "steps": 4}
+    assert pretrain._plan(asked, pretrain.build("500k"), tmp_path)["dtype"] == chosen
+
+
 @pytest.mark.slow
 def test_stopped_pretraining_goes_on_and_refuses_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Traps: a resumed run that begins again, that mixes two configurations, or that loses the output head."""
