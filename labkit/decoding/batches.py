@@ -34,14 +34,15 @@ def make_rows(
 
 
 def tree_batches(rows: list[Row], size: int) -> Iterator[list[Group]]:
-    """Groups with at most `size` rows in all, trunks of like length together; a family with more rows is cut.
+    """Groups for at most `size` rows that share nothing, trunks of like length together (see `batches_of`).
 
     Rows whose conversation is kept are by themselves: each goes on from its own cache.
     """
     going_on = [row for row in rows if goes_on(row)]
     going_on.sort(key=lambda row: row.kept.known(row.prompt) - len(row.prompt))  # those with most to read first
     others = [row for row in rows if not goes_on(row)]
-    return chain(packed(([row] for row in going_on), len, size), _batches_of_families(others, size))
+    alone = batches_of(([row] for row in going_on), len, size)
+    return chain(alone, _batches_of_families(others, size))
 
 
 def _batches_of_families(rows: list[Row], size: int) -> Iterator[list[Group]]:
@@ -49,9 +50,9 @@ def _batches_of_families(rows: list[Row], size: int) -> Iterator[list[Group]]:
     groups: list[Group] = []
     for neighbours in _cut(near, 2 * size):
         for family in _families(neighbours):
-            groups.extend(_cut(family, size))
+            groups.extend(_cut(family, 2 * size - 1))
     groups.sort(key=lambda group: -len(group[0].prompt))
-    return packed(groups, len, size)
+    return batches_of(groups, len, size)
 
 
 def _cut(rows: list[Row], size: int) -> Iterator[list[Row]]:
@@ -72,6 +73,15 @@ def equal_length_batches(rows: list[Row], size: int) -> Iterator[list[Group]]:
         batch.append([row])
     if batch:
         yield batch
+
+
+def batches_of(items: Iterable[Item], n_rows: Callable[[Item], int], size: int) -> Iterator[list[Item]]:
+    """The items, each of rows that share a beginning, in batches of the size of `size` rows that share nothing.
+
+    Rows after the first of an item weigh half: most of the memory is the beginning's, and a CPU gets through a step
+    of 128 rows in less than twice the time of one of 64.
+    """
+    return packed(items, lambda item: n_rows(item) + 1, 2 * size)
 
 
 def packed(items: Iterable[Item], weight: Callable[[Item], int], most: int) -> Iterator[list[Item]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from labkit.bars import progress_bar
 from labkit.corpora.search import Database, VenueDatabase
 from labkit.corpora.types import Dialogue, Predictions, Reply, State
-from labkit.decoding.batches import packed
+from labkit.decoding.batches import batches_of
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.generate import generate
 from labkit.decoding.grammar import StateGrammar
@@ -173,7 +173,7 @@ def predict(
     bar = progress_bar(total=n_replies, desc=f"{lm.name} writes replies", unit="reply")
     at_once = len(asked) if in_turn else n_replies
     with bar, packed_weights(lm.base, at_once):
-        for keys in packed(longest_first, lambda key: 1 if in_turn else len(asked[key]), config.batch_size):
+        for keys in batches_of(longest_first, lambda key: 1 if in_turn else len(asked[key]), config.batch_size):
             if in_turn:
                 new = _answers_in_turn(ask, [known[key] for key in keys], bar.update)
             else:

@@ -127,6 +127,7 @@ def _forward(layer: "Module", copies: Copies, x: "Tensor", *args: object, **kwar
     import torch
 
     is_plain = x.dtype == torch.float32 and not (args or kwargs)
-    if is_plain and not torch.is_grad_enabled():
+    needs_more = torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
+    if is_plain and not needs_more:
         return copies.multiply(x)
     return type(layer).forward(layer, x, *args, **kwargs)

@@ -48,6 +48,13 @@ def test_a_gradient_goes_through_a_layer_that_is_packed(every_layer):
     assert layer.weight.grad is not None
 
 
+def test_a_step_in_bfloat16_scores_replies_in_bfloat16(every_layer):
+    """A run that trains in it and scores replies on the way."""
+    layer = torch.nn.Linear(48, 40)
+    with packed_weights(layer, 64), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.randn(8, 48)).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("config", [DecodingConfig(max_new_tokens=6), DecodingConfig("beam", 6, num_beams=3)])
 def test_replies_are_the_same_with_packed_weights_and_nothing_of_them_stays(every_layer, tiny_lm, config, monkeypatch):
     prompts = [[5, 6, 7, 8, 9], [5, 6, 7, 8], [11, 12, 13], [5, 9]]
