@@ -57,7 +57,7 @@ def preflight(
     Raises:
         LabError: nothing to run, no such notebook or profile, or a folder that holds what labkit did not write, all
             before the first run; or, after everything is written, a notebook failed or a check that must not fail.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the kernel is gone.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the kernel is gone, and the cost card has what was measured.
     """
     html = Path(html)
     writable_folder(html, writes=())  # asked before anything is read
@@ -70,8 +70,16 @@ def preflight(
     homes = _results_folders(html, plan)
     _make_folders(html, names, homes.values())
     write_text(html / PLOTLY_FILE, get_plotlyjs())
-    with sigterm_interrupts():
-        runs = [_run(path, html, profile, homes[_setting(profile, path)]) for profile, path in plan]
+    runs: list[Run] = []
+    try:
+        with sigterm_interrupts():
+            for profile, path in plan:
+                runs.append(_run(path, html, profile, homes[_setting(profile, path)]))
+    except KeyboardInterrupt:
+        measured = [run for run in runs if not run.error]
+        if cost and measured:
+            write_cost(measured, _facts(lab), root)
+        raise
     checks = all_checks(root, paths, lab)
     write_text(html / INDEX, index_page(runs, checks, homes, lab))
     failed = [f"{run.notebook} ({run.profile})" for run in runs if run.error] + must_be_mended(checks)

@@ -83,7 +83,7 @@ class DecodingConfig:
     penalty_alpha: float = option(0.6, "contrastive: weight of the penalty for similarity to the context")
     min_new_tokens: int = option(0, "shortest reply, in tokens: before it, no token that ends a reply is allowed")
     seed: int = option(42, "sample: same seed, same text, whatever the batch")
-    batch_size: int = option(64, "prompts decoded together, of alike ones twice as many; changes the speed, not the text")
+    batch_size: int = option(64, "prompts decoded together (twice as many alike ones); changes the speed, not the text")
 
     def __post_init__(self) -> None:
         for found, action in self._problems():

@@ -106,6 +106,25 @@ def test_a_card_keeps_what_was_not_run_again_with_its_date(tmp_path):
     assert "1_b" not in readme.read_text()
 
 
+def test_an_interrupted_preflight_loses_what_it_has_measured(tmp_path, monkeypatch):
+    """Seven notebooks take three quarters of an hour, and the card was written after the last."""
+    paths = [notebook(tmp_path / "solutions" / name, "1 + 1") for name in ("0_a.ipynb", "1_b.ipynb", "2_c.ipynb")]
+    (tmp_path / "README.md").write_text("<!-- cost:begin -->\n<!-- cost:end -->\n")
+
+    def run(path, *_):
+        if path == paths[2]:
+            raise KeyboardInterrupt
+        error = "ZeroDivisionError" if path == paths[1] else ""
+        return Run(f"solutions/{path.name}", "smoke", "page", 61.2, error, (), 1.26, 0.0, 3.0, ())
+
+    monkeypatch.setattr("labkit.course.preflight.clone_root", lambda: tmp_path)
+    monkeypatch.setattr("labkit.course.preflight._run", run)
+    with pytest.raises(KeyboardInterrupt):
+        preflight(tmp_path / "report", profiles=["smoke"], cost=True)
+    readme = (tmp_path / "README.md").read_text()
+    assert "| `0_a` | 61 s" in readme and "1_b" not in readme
+
+
 def test_the_cost_card_in_the_readme_is_current():
     """After a new notebook, or by hand: `make preflight` on a quiet machine writes both."""
     cost, readme = read_json(ROOT / CARD), (ROOT / "README.md").read_text(encoding="utf-8")

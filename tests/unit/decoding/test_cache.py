@@ -103,6 +103,19 @@ def test_worked_examples_before_all_prompts_make_one_trunk_of_all_dialogues():
     assert len(groups) == 4, "the turns of a dialogue stay together"
 
 
+@pytest.mark.parametrize(
+    ("size", "alike", "others"), [(1, [1] * 12, [1] * 12), (4, [7, 5], [4, 4, 4]), (64, [12], [12])]
+)
+def test_prompts_that_begin_alike_are_written_in_batches_of_twice_the_size(size, alike, others):
+    """Half of a batch's rows left after a few tokens, and a step with the rest took as long as one with all."""
+    head = list(range(100))
+    prompts = [[*head, 200 + number] for number in range(12)]
+    unlike = [[number, *head] for number in range(200, 212)]
+    for some, expected in ((prompts, alike), (unlike, others)):
+        batches = list(tree_batches(make_rows(some, None, 0), size))
+        assert [sum(map(len, groups)) for groups in batches] == expected
+
+
 def test_the_head_computes_no_scores_of_empty_slots():
     """Trap: trunks with few rows that cost as much as those with many."""
     lm = tiny_lm()
