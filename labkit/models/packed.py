@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from labkit.compat import packed_linear, packed_weight
+from labkit.machine.processes import n_processes
 from labkit.models.whole_weights import is_4_bit, is_lora, whole_weight
 
 if TYPE_CHECKING:
@@ -48,10 +49,10 @@ def packed_weights(model: "Module", n_rows: int) -> Iterator[None]:
 
     Weights of 4 bits are written out and LoRAs added to them; large weights are packed for 4 to 256 rows, unless
     `n_rows` says that there are fewer. The copies are there within this context only. Where they would take more than
-    a GiB, the last layers stay as they are.
+    a GiB, the last layers stay as they are; so do all where several processes may share the weights out (FSDP).
     """
     pack = n_rows >= FEWEST
-    room = MOST_BYTES
+    room = MOST_BYTES if n_processes() == 1 else 0
     changed = []
     try:
         for layer in _layers_to_copy(model, pack):

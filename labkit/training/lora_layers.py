@@ -7,8 +7,8 @@ import torch
 from peft.import_utils import is_bnb_4bit_available
 from peft.tuners.lora import Linear
 
+from labkit.machine.processes import n_processes
 from labkit.models.whole_weights import multiplies_in_float32, written_out
-from labkit.training.together import n_processes
 
 
 class LoraLinear(torch.autograd.Function):

@@ -1,12 +1,6 @@
 """Decisions that all processes of one run take together: one that stops alone leaves the others waiting for ever."""
 
-import os
-
-
-def n_processes() -> int:
-    """Processes that were launched for this run (WORLD_SIZE, as torchrun and accelerate set it)."""
-    size = os.environ.get("WORLD_SIZE", "1")
-    return int(size) if size.isdigit() else 1
+from labkit.machine.processes import n_processes
 
 
 def any_of_us(answer: bool) -> bool:

@@ -83,6 +83,14 @@ def test_few_rows_small_layers_half_precision_and_large_models_are_not_packed(mo
         assert not changed_layers(large)
 
 
+def test_weights_that_processes_may_share_out_are_left_alone(every_layer, monkeypatch):
+    """Trap: with FSDP a weight is there only while its own layer is called."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    lm = tuned()
+    with packed_weights(lm.base, 64):
+        assert not changed_layers(lm.model)
+
+
 def test_torch_without_these_operations_multiplies_as_before(every_layer, monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     layer = torch.nn.Linear(48, 40)
