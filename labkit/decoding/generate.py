@@ -139,10 +139,11 @@ def stream(
     check_filters(filters)
     keys = None if key is None else [key]
     rows = make_rows([prompt], keys, config.seed, filters)
-    if route_of(lm.base).by_tree:
-        yield from _tokens_of_the_row(_tree_steps(lm, [rows], config))
-    else:
-        yield from own_generate.stream(lm, rows[0], config)
+    with packed_weights(lm.base, n_rows=1):
+        if route_of(lm.base).by_tree:
+            yield from _tokens_of_the_row(_tree_steps(lm, [rows], config))
+        else:
+            yield from own_generate.stream(lm, rows[0], config)
 
 
 def _tokens_of_the_row(steps: Steps) -> Iterator[int]:

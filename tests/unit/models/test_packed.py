@@ -13,9 +13,9 @@ from labkit.models.packed import packed_weights
 from labkit.models.whole_weights import is_lora
 from labkit.training.lora_layers import quicken
 
-generate = importlib.import_module(
-    "labkit.decoding.generate"
-).generate  # `decoding.generate` is a module and a function
+module = importlib.import_module("labkit.decoding.generate")  # `decoding.generate` is a module and a function
+generate = module.generate
+stream = module.stream
 
 
 @pytest.fixture
@@ -177,6 +177,19 @@ def test_a_trained_lora_layer_writes_with_what_four_bits_stand_for():
         with packed_weights(lm.base, 64):
             assert all("forward" in vars(layer.get_base_layer()) for layer in loras(lm))
             torch.testing.assert_close(lm.base(ids).logits, before, rtol=1e-3, atol=1e-3)
+
+
+def test_a_reply_that_is_watched_writes_four_bits_out_at_every_token():
+    """The chat shows a reply token by token; who stops it leaves the layers as they were."""
+    lm = tuned()
+    config = DecodingConfig(max_new_tokens=6, min_new_tokens=6)
+    (whole,) = generate(lm, [[5, 6, 7, 8]], config)
+    assert list(stream(lm, [5, 6, 7, 8], config)) == whole
+    begun = stream(lm, [5, 6, 7, 8], config)
+    next(begun)
+    assert all("forward" in vars(layer) for layer in loras(lm))
+    begun.close()
+    assert not changed_layers(lm.model)
 
 
 @pytest.mark.slow
