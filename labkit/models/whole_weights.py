@@ -20,7 +20,7 @@ def whole_weight(layer: "Module") -> "Tensor | None":
         return _with_loras(layer)
     if type(layer) is not torch.nn.Linear and not is_4_bit(layer):
         return None
-    if layer.weight.device.type != "cpu" or not multiplies_in_float32(layer):
+    if layer.weight.device.type != "cpu" or not multiplies_in_float32(layer) or _has_a_kernel(layer):
         return None
     return written_out(layer).detach()
 
@@ -46,6 +46,11 @@ def multiplies_in_float32(layer: "Module") -> bool:
     state = layer.weight.quant_state
     is_float32 = state.dtype == torch.float32 and getattr(layer, "compute_dtype", None) == torch.float32
     return is_float32 and not getattr(state, "packing_format_for_cpu", False)
+
+
+def _has_a_kernel(layer: "Module") -> bool:
+    """Whether bitsandbytes packs a weight of 4 bits at its first call, for a CPU with AVX-512 BF16."""
+    return is_4_bit(layer) and getattr(layer, "support_avx512bf16_for_cpu", False)
 
 
 def written_out(layer: "Module") -> "Tensor":

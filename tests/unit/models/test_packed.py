@@ -10,7 +10,7 @@ from labkit.decoding.config import DecodingConfig
 from labkit.decoding.predict import predict
 from labkit.models import attach_adapter, load_model, packed
 from labkit.models.packed import packed_weights
-from labkit.models.whole_weights import is_lora
+from labkit.models.whole_weights import is_4_bit, is_lora
 from labkit.training.lora_layers import quicken
 
 module = importlib.import_module("labkit.decoding.generate")  # `decoding.generate` is a module and a function
@@ -91,6 +91,15 @@ def test_weights_that_processes_may_share_out_are_left_alone(every_layer, monkey
         assert not changed_layers(lm.model)
 
 
+def test_a_cpu_with_instructions_for_four_bits_is_asked_in_one_way_only():
+    """Trap: bitsandbytes packs a layer at its first call, and before that a reply would be that of other numbers."""
+    lm = tuned()
+    for layer in loras(lm):
+        layer.get_base_layer().support_avx512bf16_for_cpu = True
+    with packed_weights(lm.base, 64):
+        assert not any("forward" in vars(layer) for layer in lm.model.modules() if is_4_bit(layer))
+
+
 def test_torch_without_these_operations_multiplies_as_before(every_layer, monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     layer = torch.nn.Linear(48, 40)
@@ -98,9 +107,18 @@ def test_torch_without_these_operations_multiplies_as_before(every_layer, monkey
         assert not changed_layers(layer)
 
 
+def untuned(bits=4):
+    """The smallest stand-in, as on a CPU without instructions for 4 bits."""
+    lm = load_model("mini-pythia-500k", bits=bits, device="cpu")
+    for layer in lm.model.modules():
+        if is_4_bit(layer):
+            layer.support_avx512bf16_for_cpu = False
+    return lm
+
+
 def tuned(bits=4, **options):
-    """The smallest stand-in with a LoRA that changes what it says."""
-    lm = attach_adapter(load_model("mini-pythia-500k", bits=bits, device="cpu"), r=3, **options)
+    """The same with a LoRA that changes what it says."""
+    lm = attach_adapter(untuned(bits), r=3, **options)
     torch.manual_seed(1)
     for name, weight in lm.model.named_parameters():
         if "lora_" in name:
@@ -131,7 +149,7 @@ def test_a_switched_off_adapter_says_nothing_while_replies_are_written():
     lm = tuned()
     prompts = [[5, 6, 7, 8], [9, 10, 11]]
     config = DecodingConfig(max_new_tokens=8)
-    without = generate(load_model("mini-pythia-500k", bits=4, device="cpu"), prompts, config)
+    without = generate(untuned(), prompts, config)
     assert generate(lm, prompts, config) != without
     with lm.model.disable_adapter():
         assert generate(lm, prompts, config) == without
