@@ -22,9 +22,8 @@ class KeptCaches:
     Conversations that are not asked for have ended, and are forgotten.
     """
 
-    def __init__(self, most_bytes: int | None = None):
-        """`most_bytes`: of keys and values in all; MOST_BYTES by default."""
-        self.most_bytes = MOST_BYTES if most_bytes is None else most_bytes
+    def __init__(self, most_bytes: int = MOST_BYTES):
+        self.most_bytes = most_bytes
         self._kept: dict[str, Kept] = {}
 
     def of(self, names: Sequence[str]) -> list[Kept | None]:

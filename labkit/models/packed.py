@@ -73,12 +73,14 @@ def _layers_to_copy(model: "Module", pack: bool) -> list["Module"]:
     layers = []
     inside: set[Module] = set()
     for layer in model.modules():
-        parts = list(layer.modules())[1:]
-        if _is_copied(layer):  # by a call around this one, or by another thread
-            inside.update(parts)
-        if layer in inside or "forward" in vars(layer):
+        if layer in inside:
             continue
-        if is_lora(layer):
+        if _is_copied(layer):  # by a call around this one, or by another thread
+            inside.update(layer.modules())
+        elif "forward" in vars(layer):
+            continue
+        elif is_lora(layer):
+            parts = list(layer.modules())[1:]
             if not any(map(_is_watched, parts)):
                 inside.update(parts)
                 layers.append(layer)

@@ -1,12 +1,14 @@
 """Conversations that keep their key-value caches: less is read at each turn, and the same is written."""
 
 import random
+from functools import partial
+from importlib import import_module
 
 import pytest
 import tiny_models
 
 import labkit
-from labkit.decoding import kept, tree
+from labkit.decoding import tree
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.generate import generate
 from labkit.decoding.kept import KeptCaches
@@ -120,11 +122,12 @@ def test_contrastive_search_looks_back_at_all_it_has_read(small):
 @pytest.mark.parametrize("format", ["state", "changes-db"])
 def test_states_that_are_written_turn_by_turn_read_a_dialogue_once(miniwoz, small, read, format, monkeypatch):
     """Each turn's prompt was read twice from its first word: for the state, and for the reply after it."""
+    module = import_module("labkit.decoding.predict")  # `decoding.predict` is a module and a function
     dialogues = [dialogue for dialogue in miniwoz["test"] if len(dialogue.turns) > 6][:3]
     config = DecodingConfig(max_new_tokens=12)
     written, n_read = [], []
     for most_bytes in (10**9, 0):
-        monkeypatch.setattr(kept, "MOST_BYTES", most_bytes)
+        monkeypatch.setattr(module, "KeptCaches", partial(KeptCaches, most_bytes))
         read.clear()
         written.append(labkit.predict(small, dialogues, config, format=format, database=miniwoz.database))
         n_read.append(sum(read))
