@@ -5,12 +5,13 @@ import json
 
 from labkit.notebook.decoding_lab.files import MODULE, STYLE
 
-# A model of V random logits, the same for the same reply; every token is "tN", and token 0 ends a reply.
+# A model of V random logits, the same for the same reply on every page (what fails fails again); every token is
+# "tN", and token 0 ends a reply.
 MADE_UP = """
 // A grammar of lines of four tokens: an even one, then 7 times as many, 21 and the end; "said" has two of the first.
 function allowedAfter([first, second, third, ...more]) {
   const none = { schema: [], said: [] };
-  if (more.length || (first !== undefined && first % 2)) return none;
+  if (more.length || first % 2 || first < 2 || first > 40) return none;
   if (first === undefined) return { schema: Array.from({ length: 20 }, (_, at) => 2 * at + 2), said: [4, 10] };
   if (second === undefined) return { schema: [7 * first], said: [7 * first] };
   if (second !== 7 * first) return none;
@@ -18,8 +19,23 @@ function allowedAfter([first, second, third, ...more]) {
   return third === 21 ? { schema: [0], said: [0] } : none;
 }
 
+// mulberry32, a generator of 32 bits in the public domain: uniform numbers in [0, 1).
+function uniform(seed) {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+// Normally distributed numbers, by Box and Muller (1958).
+function normal(seed) {
+  const draw = uniform(seed);
+  return () => Math.sqrt(-2 * Math.log(1 - draw())) * Math.cos(2 * Math.PI * draw());
+}
+
 function madeUp(size, asked, delay) {
-  const bell = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
   const known = new Map();
   return async (question) => {
     asked.push(question);
@@ -38,7 +54,10 @@ function madeUp(size, asked, delay) {
     }
     if (ask === "logits") {
       const key = reply.join();
-      if (!known.has(key)) known.set(key, Float32Array.from({ length: size }, () => 2 * bell()));
+      if (!known.has(key)) {
+        const bell = normal(reply.reduce((seed, id) => Math.imul(31, seed) + id, 1));
+        known.set(key, Float32Array.from({ length: size }, () => 2 * bell()));
+      }
       if (reply.length >= 6) known.get(key)[0] = 30;
       const content = question.format ? { allowed: allowedAfter(reply) } : {};
       return { content, buffers: [known.get(key).buffer] };
