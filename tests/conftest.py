@@ -48,6 +48,16 @@ def pytest_collection_finish() -> None:
     _read_certificates_once()
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What the tests of another file have imported and kept is no garbage: Trainer collects before every run."""
+    if item.path != _files_of_tests[-1]:
+        _files_of_tests.append(item.path)
+        _keep_for_good()
+
+
+_files_of_tests: list[Path | None] = [None]
+
+
 def _read_certificates_once() -> None:
     """Each new client of HTTP reads them all, and no test asks a server that has one."""
     ssl.create_default_context = cache(ssl.create_default_context)

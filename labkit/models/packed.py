@@ -5,7 +5,7 @@ order, bitsandbytes writes out what 4 bits stand for, and peft multiplies with t
 once here, before the first token (tests/benchmarks/against.md has what it brings).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+Forward = Callable[..., "Tensor"]
 ROWS = 64  # that a weight is packed for
 FEWEST, MOST = 4, 256  # rows for which a packed weight is faster
 LEAST_NUMBERS = 2**18  # in a weight that is worth it
@@ -53,19 +54,21 @@ def packed_weights(model: "Module", n_rows: int) -> Iterator[None]:
     """
     pack = n_rows >= FEWEST
     room = MOST_BYTES if n_processes() == 1 else 0
-    changed = []
+    changed: dict[Module, Forward | None] = {}  # and what the layer had in the place of its class's forward
     try:
         for layer in _layers_to_copy(model, pack):
             needed = _n_bytes(layer, pack)
             copies = _copies(layer, pack) if needed <= room else None
             if copies is not None:
                 room -= needed
-                layer.forward = partial(_forward, layer, copies)
-                changed.append(layer)
+                changed[layer] = vars(layer).get("forward")
+                layer.forward = partial(_forward, copies, changed[layer] or partial(type(layer).forward, layer))
         yield
     finally:
-        for layer in changed:
+        for layer, forward in changed.items():
             del layer.forward
+            if forward is not None:
+                layer.forward = forward
 
 
 def _layers_to_copy(model: "Module", pack: bool) -> list["Module"]:
@@ -77,7 +80,7 @@ def _layers_to_copy(model: "Module", pack: bool) -> list["Module"]:
             continue
         if _is_copied(layer):  # by a call around this one, or by another thread
             inside.update(layer.modules())
-        elif "forward" in vars(layer):
+        elif _computes_otherwise(layer):
             continue
         elif is_lora(layer):
             parts = list(layer.modules())[1:]
@@ -96,7 +99,13 @@ def _is_copied(layer: "Module") -> bool:
 
 def _is_watched(layer: "Module") -> bool:
     """Whether somebody looks at what goes through a layer, or has replaced how it computes."""
-    return bool(layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer))
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or _computes_otherwise(layer))
+
+
+def _computes_otherwise(layer: "Module") -> bool:
+    """Whether somebody has replaced how it computes, by more than a quicker way to the same."""
+    forward = vars(layer).get("forward")
+    return forward is not None and not getattr(getattr(forward, "func", None), "is_only_quicker", False)
 
 
 def _n_numbers(layer: "Module") -> int:
@@ -126,11 +135,11 @@ def _copies(layer: "Module", pack: bool) -> Copies | None:
     return Copies(whole, packed, layer.bias) if is_new or packed is not None else None
 
 
-def _forward(layer: "Module", copies: Copies, x: "Tensor", *args: object, **kwargs: object) -> "Tensor":
+def _forward(copies: Copies, before: Forward, x: "Tensor", *args: object, **kwargs: object) -> "Tensor":
     import torch
 
     is_plain = x.dtype == torch.float32 and not (args or kwargs)
     needs_more = torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
     if is_plain and not needs_more:
         return copies.multiply(x)
-    return type(layer).forward(layer, x, *args, **kwargs)
+    return before(x, *args, **kwargs)

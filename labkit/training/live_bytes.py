@@ -11,12 +11,16 @@ from labkit.compat import storage_key
 
 
 class LiveBytes(TorchDispatchMode):
-    """A context that counts the bytes of tensors made in it, beside those in `known`: `live` now, and their `peak`."""
+    """A context that counts the bytes of tensors made in it, beside those in `known`: `live` now, and their `peak`.
+
+    `peak_before`: the highest of the peaks that were ended by `begin_another_peak`.
+    """
 
     def __init__(self, known: Iterable[torch.Tensor]):
         super().__init__()
         self.live = 0
         self.peak = 0
+        self.peak_before = 0
         self.seen = {storage_key(tensor.untyped_storage()) for tensor in known}
 
     def __torch_dispatch__(
@@ -27,6 +31,10 @@ class LiveBytes(TorchDispatchMode):
             if isinstance(leaf, torch.Tensor):
                 self._count(leaf.untyped_storage())
         return out
+
+    def begin_another_peak(self) -> None:
+        self.peak_before = max(self.peak_before, self.peak)
+        self.peak = self.live
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         key = storage_key(storage)

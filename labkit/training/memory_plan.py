@@ -1,5 +1,6 @@
 """How much memory a training step or a generation takes, from the configuration alone: nothing is loaded."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,9 @@ from labkit.machine.one_line import first_line
 from labkit.machine.quiet import quiet
 from labkit.models import LanguageModel, attach_adapter, embedding_names
 from labkit.models.find import find_model
-from labkit.models.layers import linear_layers
+from labkit.models.layers import linear_layers, lora_targets
 from labkit.models.names import STAND_INS
+from labkit.training.alike_layers import FEW, MORE, alike_layers, shortened, with_all_layers
 from labkit.training.live_bytes import LiveBytes
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ GRADIENT_BYTES = 4
 PARTS = ("weights", "adapter", "gradients", "optimiser", "activations", "cache")
 BLOCK = 64  # weights of 4 bits that share a constant (Dettmers et al. 2023, section 3)
 CONSTANTS_BLOCK = 256  # constants that share a second one, with double quantisation
+Size = tuple[int, int, int]  # sequences, tokens in each, and tokens of all that have a loss or are wanted
 MOST_LAYERS = 10_000  # the largest models have some hundred; more would be built for minutes
 
 
@@ -50,9 +53,13 @@ def plan_memory(
     """Megabytes (10^6 bytes) of each of PARTS at the peak of an optimiser step; their sum is the peak.
 
     The architecture is built on torch's meta device, where tensors have shapes but no numbers, and one step is run
-    there while the bytes alive are counted, so that any architecture of transformers has its plan. What the process
-    takes before (Python and libraries; a CUDA context of about 0.5 GB) comes on top. On a GPU the mixture of number
-    types under autocast is only approximated.
+    there while the bytes alive are counted, so that any architecture of transformers has its plan. Of more than eight
+    layers that are all of one kind two and four are run, which say the same (`alike_layers`).
+
+    On top comes what the process takes before (Python and libraries; a CUDA context of about 0.5 GB), the weights of a
+    handle that is tuned in full and keeps its own, and on a CPU the allocator's gaps: small models took 1.1 to 1.8
+    times their plan (`python tests/support/measure_memory.py usual`). On a GPU the mixture of number types under
+    autocast is only approximated.
 
     Args:
         model: a name for `load_model` (of a Hub id only config.json is fetched), or a configuration of transformers.
@@ -72,29 +79,33 @@ def plan_memory(
     native = dtype or choose_dtype(hardware().device)[0]
     bits = bits or (32 if native == "float32" else 16)
     compute = _compute_type(bits, native, full_finetune)
-    target_tokens = max(1, int(batch * length * target_share))
-    if generate:
-        target_tokens = batch
+    size = (batch, length, batch if generate else max(1, int(batch * length * target_share)))
+
+    def ready(net: "torch.nn.Module") -> "torch.nn.Module":
+        if not (full_finetune or generate):
+            net = _with_adapter(net, str(model), config, train_embeddings, lora)
+        elif lora.get("gradient_checkpointing"):
+            net.gradient_checkpointing_enable({"use_reentrant": False})
+        if bits == 16:  # fewer bits: all that is not quantised is kept, and handed on, in float32
+            net.to(_torch_type(compute))
+        return net
+
     try:
         with quiet():
-            net, weights = _built(config, bits, compute, double_quant, trains=full_finetune and not generate)
-            if not (full_finetune or generate):
-                net = _with_adapter(net, str(model), config, train_embeddings, lora)
-            elif lora.get("gradient_checkpointing"):
-                net.gradient_checkpointing_enable({"use_reentrant": False})
-            trainable = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
-            if bits == 16:  # fewer bits: all that is not quantised is kept, and handed on, in float32
-                net.to(_torch_type(compute))
-            activations = _peak(net, batch, length, target_tokens)
+            net = _built(config, trains=full_finetune and not generate)
+            weights = _weights(net, bits, _torch_type(compute).itemsize, double_quant)
+            tuned = [] if full_finetune or generate else lora_targets(net, lora.get("modules", "linear"))
+            counts = _counts_of_few(net, alike_layers(net, tuned), ready, size) or _counts(ready(net), size)
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
         action = "try a step with a small batch and look at the memory it takes"
         raise LabError(f"no memory plan for {config.model_type} models", first_line(error), action) from error
+    trainable = counts["trainable"]
     sizes = {
         "weights": weights,
         "adapter": 0 if full_finetune else GRADIENT_BYTES * trainable,
         "gradients": GRADIENT_BYTES * trainable,
         "optimiser": _optimiser_bytes(optim) * trainable,
-        "activations": activations,
+        "activations": max(0, max(counts["first peak"], counts["last peak"]) - counts["gradients"]),
         "cache": _cache(config, _torch_type(compute).itemsize) * batch * length if generate else 0,
     }
     return {name: sizes[name] / 1e6 for name in PARTS}
@@ -147,10 +158,8 @@ def _config(model: "str | PretrainedConfig") -> "PretrainedConfig":
         raise LabError(f"no configuration of {model!r}", reason or first_line(error), action) from error
 
 
-def _built(
-    config: "PretrainedConfig", bits: int, compute: str, double_quant: bool, *, trains: bool
-) -> "tuple[torch.nn.Module, float]":
-    """The architecture on the meta device, and the bytes of its weights."""
+def _built(config: "PretrainedConfig", *, trains: bool) -> "torch.nn.Module":
+    """The architecture on the meta device."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -158,7 +167,7 @@ def _built(
         net = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
         net.requires_grad_(trains)
         net.tie_weights()  # on the meta device transformers 5.0 does not
-    return net, _weights(net, bits, _torch_type(compute).itemsize, double_quant)
+    return net
 
 
 def _with_adapter(
@@ -208,29 +217,64 @@ def _cache(config: "PretrainedConfig", itemsize: int) -> int:
     return 2 * text.num_hidden_layers * heads * width * itemsize
 
 
-def _peak(net: "torch.nn.Module", batch: int, length: int, targets: int) -> int:
-    """Bytes that a forward and, where something is trained, a backward pass need at once beyond the gradients."""
+def _counts_of_few(
+    net: "torch.nn.Module",
+    layers: str | None,
+    ready: "Callable[[torch.nn.Module], torch.nn.Module]",
+    size: Size,
+) -> dict[str, int] | None:
+    """`_counts` of a model from those of the same with fewer of its `layers`; None where they say nothing about it."""
+    if layers is None:
+        return None
+    counts = []
+    for n_layers in (FEW, MORE):
+        shorter = ready(shortened(net, layers, n_layers))
+        counts.append(_counts(shorter, size, middle=f"{layers}.{n_layers // 2}"))
+    return with_all_layers(*counts, len(net.get_submodule(layers)))
+
+
+def _counts(net: "torch.nn.Module", size: Size, middle: str | None = None) -> dict[str, int]:
+    """What a forward and, where something is trained, a backward pass take: bytes alive at their highest, until the
+    backward pass is through the layer `middle` and after, those of gradients, and parameters that are trained."""
     import torch
 
     from labkit.models.cross_entropy import SummedCrossEntropy
 
+    batch, length, n_targets = size
     with torch.device("meta"):
         ids = torch.zeros(batch, length, dtype=torch.long)  # [B, T]
         # [B, 1, T, T]: whole, because a mask [B, T] would be looked into, and there are no numbers in it
         mask = torch.ones(batch, 1, length, length, dtype=torch.bool)
-        labels = torch.zeros(targets, dtype=torch.long)  # [N]
+        labels = torch.zeros(n_targets, dtype=torch.long)  # [N]
     base = net.get_base_model() if hasattr(net, "get_base_model") else net
     head = base.get_output_embeddings()
-    head.register_forward_pre_hook(lambda _, inputs: (inputs[0].flatten(0, 1)[:targets],))  # [B, T, H] → [N, H]
-    is_training = any(parameter.requires_grad for parameter in net.parameters())
-    net.train(is_training)
-    gradients_wanted = nullcontext() if is_training else torch.no_grad()
+    head.register_forward_pre_hook(lambda _, inputs: (inputs[0].flatten(0, 1)[:n_targets],))  # [B, T, H] → [N, H]
+    trainable = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    net.train(bool(trainable))
+    gradients_wanted = nullcontext() if trainable else torch.no_grad()
     live = LiveBytes([*net.parameters(), *net.buffers()])
+    if middle is not None:
+        base.get_submodule(middle).register_forward_pre_hook(_marking(live), with_kwargs=True)
     with torch.device("meta"), KeptOnMeta(base), live, gradients_wanted:
         logits = net(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()  # [N, V]
-        if is_training:
+        if trainable:
             loss = SummedCrossEntropy.apply(logits, labels)
             del logits
             loss.backward()
-    gradients = sum(parameter.grad.nbytes for parameter in net.parameters() if parameter.grad is not None)
-    return max(0, live.peak - gradients)
+    return {
+        "first peak": live.peak_before,
+        "last peak": live.peak,
+        "gradients": sum(parameter.grad.nbytes for parameter in trainable if parameter.grad is not None),
+        "trainable": sum(parameter.numel() for parameter in trainable),
+    }
+
+
+def _marking(live: LiveBytes) -> "Callable[[torch.nn.Module, tuple, dict[str, object]], None]":
+    """A hook that begins another peak when a layer's backward pass is over: its input has its gradient then."""
+
+    def mark(layer: "torch.nn.Module", inputs: tuple, options: dict[str, object]) -> None:
+        states = inputs[0] if inputs else options["hidden_states"]  # [B, T, H]
+        if states.requires_grad:
+            states.register_hook(lambda _: live.begin_another_peak())
+
+    return mark

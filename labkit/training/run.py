@@ -153,7 +153,7 @@ def _finetune(
     def make(tuned: LanguageModel, step_type: str) -> "TargetTrainer":
         return _trainer(tuned, corpus, config, out, train=train, dev=dev, step_type=step_type, own_score=own_score)
 
-    return take_steps(base, run, out, make, watch=watch, callbacks=callbacks)
+    return take_steps(base, run, out, make, watch=watch, callbacks=callbacks, is_handed=lm is not None)
 
 
 def take_steps(
@@ -164,10 +164,11 @@ def take_steps(
     *,
     watch: Watcher | None,
     callbacks: "Sequence[TrainerCallback]" = (),
+    is_handed: bool = True,
 ) -> FinetuneResult:
     """Train with the Trainer of `make(model with what is trainable, number type of a step)`, from the last checkpoint.
 
-    The caller has set all seeds.
+    The caller has set all seeds. `is_handed`: somebody else has `base`, too, whose weights stay as they are.
     """
     config = run.config
     check_fit(base, config)
@@ -181,7 +182,7 @@ def take_steps(
     from labkit.training.callbacks import own_callbacks
 
     with memory_errors(partial(smaller, base, config)):
-        tuned = trainable(base, config, checkpoint, step_type)
+        tuned = trainable(base, config, checkpoint, step_type, is_handed)
         trainer = make(tuned, step_type)
         for callback in own_callbacks(trainer, tuned, config, out, watch):
             trainer.add_callback(callback)
@@ -202,10 +203,13 @@ def take_steps(
     return result
 
 
-def trainable(lm: LanguageModel, config: FinetuneConfig, checkpoint: str | None, step_type: str) -> LanguageModel:
-    """A model over `lm`'s weights with what is to be trained: a new LoRA, or a copy of all weights in float32."""
+def trainable(
+    lm: LanguageModel, config: FinetuneConfig, checkpoint: str | None, step_type: str, is_handed: bool = True
+) -> LanguageModel:
+    """A model over `lm`'s weights with what is to be trained: a new LoRA, or all weights in float32, copied where
+    somebody else has them, too."""
     if config.full_finetune:
-        return _trainable_in_full(lm, config, checkpoint)
+        return _trainable_in_full(lm, config, checkpoint, is_handed)
     from labkit.training.lora_layers import quicken
 
     starts = {"default": True, "gaussian": "gaussian", "loftq": "loftq"}
@@ -230,8 +234,11 @@ def trainable(lm: LanguageModel, config: FinetuneConfig, checkpoint: str | None,
     return tuned
 
 
-def _trainable_in_full(lm: LanguageModel, config: FinetuneConfig, checkpoint: str | None) -> LanguageModel:
-    model = copy.deepcopy(lm.model).float().requires_grad_(True)  # the handle's own weights stay as they are
+def _trainable_in_full(
+    lm: LanguageModel, config: FinetuneConfig, checkpoint: str | None, is_handed: bool
+) -> LanguageModel:
+    model = copy.deepcopy(lm.model) if is_handed else lm.model
+    model = model.float().requires_grad_(True)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if checkpoint:  # Trainer 5.17 resumes without the output head of a GPT-NeoX, and only warns

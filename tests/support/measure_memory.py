@@ -1,23 +1,26 @@
 """Peak resident memory of fine-tuning steps on this CPU, beside what `plan_memory` predicts.
 
-Run by test_memory.py in a process of its own, with MALLOC_MMAP_THRESHOLD_ set: freed tensors then go back to the
-system at once, so that the peak is that of the tensors and not of the allocator's habits. Prints one JSON line a shape.
+Run by test_memory.py in a process of its own, with MALLOC_MMAP_THRESHOLD_ set, and without what the lab does to keep
+memory from step to step: freed tensors then go back to the system at once, so that the peak is that of the tensors and
+not of the allocator's habits; with "usual" on the command line the allocator is as it is. Prints one JSON line a shape.
 """
 
 import ctypes
 import gc
 import json
 import re
+import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from tiny_training import byte_tokenizer
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
+import labkit.training.run
 from labkit import plan_memory
 from labkit.corpora.types import BOT, USER, Corpus, Dialogue, Turn
-from labkit.models import load_model
 from labkit.training.config import FinetuneConfig
 from labkit.training.run import finetune
 
@@ -59,16 +62,16 @@ def measured(kind: type, config: object, batch: int, length: int, settings: dict
         gc.collect()
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         before = status("VmRSS")
-        lm = load_model(folder, bits=settings.get("bits", 32))
-        gc.collect()
         Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
-        options = {name: value for name, value in settings.items() if name != "bits"}
-        run = FinetuneConfig(max_steps=2, batch_size=batch, max_length=length, eval_steps=0, save_steps=99, **options)
-        finetune(lm, corpus, run, Path(folder) / "out")
+        size = {"max_steps": 2, "batch_size": batch, "max_length": length, "eval_steps": 0, "save_steps": 99}
+        run = FinetuneConfig(folder, **{"bits": 32} | size | settings)
+        finetune(None, corpus, run, Path(folder) / "out")  # a handle would keep its own weights, too
     return status("VmHWM") - before, plan_memory(config, batch=batch, length=length, **settings)
 
 
 if __name__ == "__main__":
+    if "usual" not in sys.argv:
+        labkit.training.run.memory_kept = nullcontext
     for name, shape in SHAPES.items():
         grown, plan = measured(*shape)
         print(json.dumps({"shape": name, "measured": grown, "planned": sum(plan.values()), **plan}), flush=True)

@@ -185,16 +185,19 @@ def test_who_looks_at_a_part_of_a_lora_layer_sees_it_while_replies_are_written()
 
 
 def test_a_trained_lora_layer_writes_with_what_four_bits_stand_for():
-    """A run that scores its replies while it trains: its layers are quick for training, and would write 4 bits out at
-    every token."""
+    """A run that scores its replies while it trains: its layers are quick for training, and would write 4 bits out, and
+    multiply with two more matrices, at every token."""
     lm = tuned()
     quicken(lm.model)
+    quick = [layer.forward for layer in loras(lm)]
     ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
     with torch.inference_mode():
         before = lm.base(ids).logits
         with packed_weights(lm.base, 64):
-            assert all("forward" in vars(layer.get_base_layer()) for layer in loras(lm))
+            assert all(packed._is_copied(layer) for layer in loras(lm)), "weights and LoRA are one matrix"
+            assert not any("forward" in vars(layer.get_base_layer()) for layer in loras(lm))
             torch.testing.assert_close(lm.base(ids).logits, before, rtol=1e-3, atol=1e-3)
+    assert [layer.forward for layer in loras(lm)] == quick, "the next step trains as quickly as the last"
 
 
 def test_a_reply_that_is_watched_writes_four_bits_out_at_every_token():

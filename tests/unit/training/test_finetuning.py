@@ -288,6 +288,13 @@ def test_what_is_trained_is_in_float32_whatever_the_base_is_in():
     assert trained == {"torch.float32"} and frozen == {"torch.bfloat16"}
 
 
+def test_a_model_that_nobody_else_has_is_not_copied_to_be_tuned_in_full():
+    """Its weights lay in memory twice. Those of a handle that was given stay as they are."""
+    lm, config = tiny_lm(), replace(TINY, full_finetune=True)
+    assert trainable(lm, config, None, "float32", is_handed=False).model is lm.model
+    assert trainable(lm, config, None, "float32", is_handed=True).model is not lm.model
+
+
 @pytest.mark.parametrize(("speedup", "dtype"), [(0.05, "float32"), (1.9, "bfloat16")])
 def test_four_bits_train_in_what_this_cpu_is_fast_in(monkeypatch, speedup, dtype):
     """Trap: bfloat16 on a CPU that has to emulate it, sixty times slower; or float32 where bfloat16 is fast."""

@@ -7,13 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import GPTNeoXConfig, LlamaConfig, OPTConfig
+import torch
+from transformers import AutoModelForCausalLM, Gemma2Config, GPTNeoXConfig, LlamaConfig, OPTConfig, Qwen2Config
 
 from labkit import plan_memory
 from labkit.errors import LabError
 from labkit.models import load_model
+from labkit.models.layers import lora_targets
 from labkit.notebook import plots
 from labkit.training.advice import smaller
+from labkit.training.alike_layers import alike_layers, shortened
 from labkit.training.config import FinetuneConfig
 from labkit.training.run import finetune
 
@@ -81,6 +84,42 @@ def test_less_memory_where_there_should_be_less():
         assert total(**change) < plain, change
     for change in ({"full_finetune": True, "target_share": 1.0}, {"r": 64}, {"modules": "linear", "use_dora": True}):
         assert total(**change) > plain, change
+
+
+SMALL = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 300}
+TRAINED = {"lora": {}, "a LoRA, layers computed again": {"r": 32, "gradient_checkpointing": True}}
+TRAINED |= {"all": {"full_finetune": True}, "all, one token": {"full_finetune": True, "batch": 1, "length": 1}}
+
+
+@pytest.mark.parametrize("step", [*TRAINED.values(), {"generate": True}], ids=[*TRAINED, "writing"])
+@pytest.mark.parametrize("family", [GPTNeoXConfig, LlamaConfig])
+def test_a_plan_from_a_few_layers_is_the_plan_of_all(monkeypatch, family, step):
+    """Trap: a peak that lies elsewhere with more layers. With one token gradients outweigh what is kept of a layer."""
+    step = {"bits": 32, "batch": 2, "length": 24} | step
+    config = family(**SMALL, num_hidden_layers=11)
+    ran = []
+    monkeypatch.setattr("labkit.training.memory_plan.shortened", lambda *how: ran.append(how) or shortened(*how))
+    plan = plan_memory(config, **step)
+    assert [n_layers for _, _, n_layers in ran] == [2, 4]
+    monkeypatch.setattr("labkit.training.memory_plan.alike_layers", lambda *_: None)
+    assert plan == plan_memory(config, **step)
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "modules"),
+    [
+        (Qwen2Config, {"use_sliding_window": True, "max_window_layers": 5, "sliding_window": 8}, "linear"),
+        (Gemma2Config, {"head_dim": 8}, "linear"),
+        (LlamaConfig, {}, r"layers\.[01]\."),
+        (LlamaConfig, {"num_hidden_layers": 4}, "linear"),
+    ],
+)
+def test_layers_that_differ_are_all_run(family, change, modules):
+    """A window in some of them, a LoRA in two of them: two layers say nothing about the others."""
+    config = family(**SMALL | {"num_hidden_layers": 12} | change)
+    with torch.device("meta"):
+        net = AutoModelForCausalLM.from_config(config)
+    assert alike_layers(net, lora_targets(net, modules)) is None
 
 
 def test_no_configuration_is_one_line():
