@@ -19,6 +19,14 @@ def browser():
 
 
 @pytest.fixture(scope="session")
+def miniwoz():
+    """The stand-in corpus, as much of it as a page shows."""
+    from labkit.corpora import load_corpus
+
+    return load_corpus("miniwoz", sizes={"train": 20, "dev": 20, "test": 20})
+
+
+@pytest.fixture(scope="session")
 def jupyter(tmp_path_factory):
     """The address of a server of JupyterLab and Notebook 7, and its folder."""
     from browser import serving
