@@ -31,6 +31,8 @@ GRADIENT_BYTES = 4
 PARTS = ("weights", "adapter", "gradients", "optimiser", "activations", "cache")
 BLOCK = 64  # weights of 4 bits that share a constant (Dettmers et al. 2023, section 3)
 CONSTANTS_BLOCK = 256  # constants that share a second one, with double quantisation
+# Options of a LoRA that mean the same in every layer; layers_to_transform and rank_pattern, say, do not.
+SAME_IN_ALL = {"r", "alpha", "dropout", "modules", "gradient_checkpointing", "use_dora", "use_rslora"}
 Size = tuple[int, int, int]  # sequences, tokens in each, and tokens of all that have a loss or are wanted
 MOST_LAYERS = 10_000  # the largest models have some hundred; more would be built for minutes
 
@@ -95,7 +97,8 @@ def plan_memory(
             net = _built(config, trains=full_finetune and not generate)
             weights = _weights(net, bits, _torch_type(compute).itemsize, double_quant)
             tuned = [] if full_finetune or generate else lora_targets(net, lora.get("modules", "linear"))
-            counts = _counts_of_few(net, alike_layers(net, tuned), ready, size) or _counts(ready(net), size)
+            layers = alike_layers(net, tuned) if lora.keys() <= SAME_IN_ALL else None
+            counts = _counts_of_few(net, layers, ready, size) or _counts(ready(net), size)
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
         action = "try a step with a small batch and look at the memory it takes"
         raise LabError(f"no memory plan for {config.model_type} models", first_line(error), action) from error

@@ -122,6 +122,14 @@ def test_layers_that_differ_are_all_run(family, change, modules):
     assert alike_layers(net, lora_targets(net, modules)) is None
 
 
+def test_a_lora_in_some_layers_only_is_planned_in_these(monkeypatch):
+    monkeypatch.setattr("labkit.training.memory_plan.shortened", lambda *_: pytest.fail("two layers stand for eleven"))
+    config = LlamaConfig(**SMALL, num_hidden_layers=11)
+    step = {"bits": 32, "batch": 1, "length": 4}
+    two, one = (plan_memory(config, **step, layers_to_transform=layers)["adapter"] for layers in ([0, 7], [3]))
+    assert two == 2 * one > 0
+
+
 def test_no_configuration_is_one_line():
     with pytest.raises(LabError, match="LlamaConfig"):
         plan_memory("nobody/has-this-model")
