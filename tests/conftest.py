@@ -48,14 +48,10 @@ def pytest_collection_finish() -> None:
     _read_certificates_once()
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What the tests of another file have imported and kept is no garbage: Trainer collects before every run."""
-    if item.path != _files_of_tests[-1]:
-        _files_of_tests.append(item.path)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """What the tests of a file have imported and kept is no garbage for the next: Trainer collects before every run."""
+    if nextitem is not None and nextitem.path != item.path:
         _keep_for_good()
-
-
-_files_of_tests: list[Path | None] = [None]
 
 
 def _read_certificates_once() -> None:

@@ -62,7 +62,7 @@ def packed_weights(model: "Module", n_rows: int) -> Iterator[None]:
             if copies is not None:
                 room -= needed
                 changed[layer] = vars(layer).get("forward")
-                layer.forward = partial(_forward, copies, changed[layer] or partial(type(layer).forward, layer))
+                layer.forward = partial(_forward, copies, layer.forward)
         yield
     finally:
         for layer, forward in changed.items():

@@ -34,18 +34,17 @@ def alike_layers(model: "torch.nn.Module", targets: list[str]) -> str | None:
             lists.append(name)
     if len(lists) != 1 or n_layers <= ENOUGH:
         return None
-    first, *others = (_kind(layer) for layer in model.get_submodule(lists[0]))
-    if any(other != first for other in others):
-        return None
-    return lists[0] if _are_targets_alike(lists[0], n_layers, targets) else None
+    tuned = {model.get_submodule(name) for name in targets}
+    first, *others = (_kind(layer, tuned) for layer in model.get_submodule(lists[0]))
+    return lists[0] if all(other == first for other in others) else None
 
 
-def _kind(layer: "torch.nn.Module") -> list[object]:
-    """What makes a layer what it is: of each module its name, class, shapes and settings."""
+def _kind(layer: "torch.nn.Module", tuned: "set[torch.nn.Module]") -> list[object]:
+    """What makes a layer what it is: of each module name, class, shapes and settings, and whether it gets a LoRA."""
     kind = []
     for name, module in layer.named_modules():
-        shapes = [(own, tuple(tensor.shape), tensor.dtype) for own, tensor in module.named_parameters(recurse=False)]
-        kind.append((name, type(module), shapes, _settings(module)))
+        shapes = {own: (tensor.shape, tensor.dtype) for own, tensor in module.named_parameters(recurse=False)}
+        kind.append((name, type(module), shapes, _settings(module), module in tuned))
     return kind
 
 
@@ -55,14 +54,6 @@ def _settings(module: "torch.nn.Module") -> dict[str, object]:
         if isinstance(value, PLAIN) and name.split("_")[-1] not in NUMBERS:
             settings[name] = value
     return settings
-
-
-def _are_targets_alike(list_name: str, n_layers: int, targets: list[str]) -> bool:
-    of_layers = []
-    for at in range(n_layers):
-        prefix = f"{list_name}.{at}."
-        of_layers.append([name.removeprefix(prefix) for name in targets if name.startswith(prefix)])
-    return all(names == of_layers[0] for names in of_layers)
 
 
 def shortened(model: "torch.nn.Module", list_name: str, n_layers: int) -> "torch.nn.Module":
@@ -77,13 +68,10 @@ def shortened(model: "torch.nn.Module", list_name: str, n_layers: int) -> "torch
         setattr(holder, own_name, layers)
 
 
-def with_all_layers(few: dict[str, int], more: dict[str, int], n_layers: int) -> dict[str, int] | None:
-    """Lines through what was counted with FEW and with MORE layers, at `n_layers`; None where one is no line of whole
-    numbers."""
+def with_all_layers(few: dict[str, int], more: dict[str, int], n_layers: int) -> dict[str, float]:
+    """What is counted with `n_layers`, on lines through what was counted with FEW and with MORE of them."""
     counts = {}
-    for name in few:
-        each, rest = divmod(more[name] - few[name], MORE - FEW)
-        if rest:
-            return None
-        counts[name] = few[name] + each * (n_layers - FEW)
+    for name, n_few in few.items():
+        each = (more[name] - n_few) / (MORE - FEW)
+        counts[name] = n_few + each * (n_layers - FEW)
     return counts

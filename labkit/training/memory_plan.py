@@ -98,7 +98,7 @@ def plan_memory(
             weights = _weights(net, bits, _torch_type(compute).itemsize, double_quant)
             tuned = [] if full_finetune or generate else lora_targets(net, lora.get("modules", "linear"))
             layers = alike_layers(net, tuned) if lora.keys() <= SAME_IN_ALL else None
-            counts = _counts_of_few(net, layers, ready, size) or _counts(ready(net), size)
+            counts = _counts_of_few(net, layers, ready, size) if layers else _counts(ready(net), size)
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
         action = "try a step with a small batch and look at the memory it takes"
         raise LabError(f"no memory plan for {config.model_type} models", first_line(error), action) from error
@@ -222,13 +222,11 @@ def _cache(config: "PretrainedConfig", itemsize: int) -> int:
 
 def _counts_of_few(
     net: "torch.nn.Module",
-    layers: str | None,
+    layers: str,
     ready: "Callable[[torch.nn.Module], torch.nn.Module]",
     size: Size,
-) -> dict[str, int] | None:
-    """`_counts` of a model from those of the same with fewer of its `layers`; None where they say nothing about it."""
-    if layers is None:
-        return None
+) -> dict[str, float]:
+    """`_counts` of a model from those of the same with fewer of its `layers`, which are of one kind."""
     counts = []
     for n_layers in (FEW, MORE):
         shorter = ready(shortened(net, layers, n_layers))

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "build" / "browser"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync", "--disable-features=SpareRendererForSitePerProcess"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
 RUN_SECONDS = 600  # for all cells, on a machine that does other work too
 CODE = "jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON().cells.filter(c => c.cell_type == 'code')"
 
