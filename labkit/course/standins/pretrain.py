@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from labkit.errors import Interrupted, LabError
 from labkit.machine.hardware import FAST_BF16, processor_name
-from labkit.models.base import name_rotary
+from labkit.models.base import align, name_rotary
 from labkit.models.find import WEIGHTS
 from labkit.storage import Json, atomic_folder, last_checkpoint, read_json, writable_folder, write_json
 
@@ -126,6 +126,7 @@ def build(size: str, checkpoint: str | None = None) -> "GPTNeoXForCausalLM":
         eos_token_id=0,
     )
     model = GPTNeoXForCausalLM.from_pretrained(checkpoint) if checkpoint else GPTNeoXForCausalLM(config)
+    align(model)
     name_rotary(model)
     return model
 

@@ -13,6 +13,7 @@ import pytest
 import tiny_models
 import torch
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
 
 import labkit.models.find as loading
 from labkit.decoding.generate import next_token_logits
@@ -31,6 +32,7 @@ from labkit.models import (
     save_adapter,
     save_model,
 )
+from labkit.models.base import ALIGNMENT
 from labkit.storage import read_json
 
 PROMPT = [40, 41, 42, 43]
@@ -338,6 +340,17 @@ def test_a_folded_model_is_what_was_trained_and_not_what_was_before_quantising(f
 def test_what_would_be_rounded_or_has_nothing_to_fold_stays_as_it_is(folder, bits, with_one):
     lm = with_adapter(folder, bits) if with_one else load_model(str(folder), bits=bits, device="cpu")
     assert folded(lm) is lm
+
+
+@pytest.mark.parametrize("longer", [0, 8])
+def test_a_model_that_was_loaded_again_gives_other_logits_by_where_its_file_puts_the_weights(folder, tmp_path, longer):
+    """On some processors a product with one vector adds up in an order that hangs on its matrix's address."""
+    again = tmp_path / "again"
+    save_model(load_model(str(folder)), again)  # in 32 bits: others are converted into new memory
+    weights = again / "model.safetensors"
+    save_file(load_file(weights), weights, metadata={"format": "pt", "longer": longer * "-"})
+    model = load_model(str(again)).model
+    assert {tensor.data_ptr() % ALIGNMENT for tensor in [*model.parameters(), *model.buffers()]} == {0}
 
 
 def test_a_saved_model_is_whole(folder, tmp_path):
