@@ -10,8 +10,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 # torch's threads spin while they wait, on cores that another notebook may need: two at once were several times slower
-# than one after the other (tests/benchmarks/side_by_side.py). OpenMP reads this when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# than one after the other (tests/benchmarks/side_by_side.py). OpenMP reads this when torch is imported. In Colab and
+# Kaggle each notebook has a virtual machine to itself, and there a thread that sleeps is slow to wake.
+_ALONE = ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE")  # variables of theirs
+if not any(name in os.environ for name in _ALONE):
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOME = {  # public name -> the module that defines it
     "start": "lab",

@@ -104,6 +104,14 @@ def multiwoz_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def multiwoz(multiwoz_dir: Path):
+    """Real dialogues; a split is read when it is first used."""
+    from labkit.corpora import load_corpus
+
+    return load_corpus(multiwoz_dir)
+
+
+@pytest.fixture(scope="session")
 def miniwoz():
     """The generated stand-in corpus, whole (1,000 / 150 / 150 dialogues; generating takes under 3 s)."""
     from labkit.corpora import load_corpus

@@ -79,8 +79,9 @@ def test_a_stand_in_is_seen_where_its_widget_is_not_and_hides_the_error_box(brow
     output = f'<div class="jp-OutputArea-child"><div class="jupyter-widgets">{widget}</div></div>' if widget else ""
     twin = stand_in("<p>what was there</p>", "one")
     page = browser.new_page()
+    page.clock.install()
     page.set_content(f'<div id="{main}"><div class="jp-OutputArea">{output}<div>{twin}</div></div></div>')
-    page.wait_for_timeout(3000 if main else 100)
+    page.clock.run_for(3000 if main else 100)
     assert page.get_by_text("what was there").is_visible() == seen
     assert not page.get_by_text("Error displaying widget").is_visible()
     page.close()

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from labkit.cli import main
-from labkit.corpora import load_corpus, miniwoz
+from labkit.corpora import miniwoz
 from labkit.corpora.types import Dialogue, Turn
 from labkit.course.datacard import data_card, measure
 
@@ -38,9 +38,9 @@ def test_card_in_the_package_is_not_stale(capsys):
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_like_multiwoz_in_lengths_and_acts(multiwoz_dir):
+def test_like_multiwoz_in_lengths_and_acts(miniwoz, multiwoz):
     """Trap: a stand-in with other lengths or acts, on which what students measure does not carry over."""
-    corpora = [load_corpus("miniwoz"), load_corpus(multiwoz_dir)]
+    corpora = [miniwoz, multiwoz]
     mini, real = (measure(list(chain.from_iterable(c[split] for split in c))[:1000]) for c in corpora)
     compared = [name for name in real if name.startswith(("turns", "domains", "slots", "words"))]
     compared += [name for name in real if " act " in name and real[name] >= 0.02]

@@ -33,7 +33,7 @@ from labkit.prompts.format import exchanges
 NEW = 12
 
 
-@pytest.fixture(scope="module", params=tiny_models.ARCHITECTURES)
+@pytest.fixture(scope="module", params=["neox", pytest.param("llama", marks=pytest.mark.long)])
 def lm(request):
     model = tiny_models.language_model(request.param)
     model.codec.stop_ids = sorted({*model.codec.stop_ids, *range(20, 30)})  # replies end after a few tokens or many

@@ -18,7 +18,7 @@ from labkit.errors import LabError
 PROMPTS = [list(range(40, 64)), [5], [9, 8, 7] * 6]
 
 
-@pytest.fixture(scope="module", params=tiny_models.ARCHITECTURES)
+@pytest.fixture(scope="module", params=["neox", pytest.param("llama", marks=pytest.mark.long)])
 def pair(request):
     """A model and a draft that is wrong nearly all the time; replies end after a few tokens or many."""
     lm, draft = (tiny_models.language_model(request.param) for _ in range(2))

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labkit.corpora import load_corpus
 from labkit.errors import LabError
 from labkit.metrics import (
     compare,
@@ -34,11 +33,11 @@ from labkit.storage import read_json
 FEW = settings(max_examples=40, deadline=None, database=None)
 
 
-@pytest.fixture(scope="module")
-def multiwoz(multiwoz_dir):
+@pytest.fixture
+def multiwoz(multiwoz, multiwoz_dir):
     if not (multiwoz_dir / "expected_scores.json").exists():
         pytest.skip(f"{multiwoz_dir} holds no expected_scores.json to compare with")
-    return load_corpus(multiwoz_dir, splits=["test"])
+    return multiwoz
 
 
 @pytest.fixture(scope="module")

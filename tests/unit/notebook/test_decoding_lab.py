@@ -64,14 +64,15 @@ def asked(explorer, ask, **question):
 # --- filters ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def by_node(tmp_path_factory):
+@pytest.fixture(scope="module", params=[4, pytest.param(1, marks=pytest.mark.long)], ids=["a quarter", "all"])
+def by_node(request, tmp_path_factory):
     """650 random cases, 100 of them under a grammar, what Node makes of them, and the lines that it printed."""
     if NODE is None:
         pytest.skip("no Node on this machine: the browser tests run the same cases")
     folder = tmp_path_factory.mktemp("filters")
-    some = [*cases.random_cases(2_048, 450), *cases.random_cases(50_304, 100)]
-    some += [*cases.grammar_cases(2_048, 80), *cases.grammar_cases(50_304, 20)]
+    part = request.param
+    some = [*cases.random_cases(2_048, 450 // part), *cases.random_cases(50_304, 100 // part)]
+    some += [*cases.grammar_cases(2_048, 80 // part), *cases.grammar_cases(50_304, 20 // part)]
     files = cases.write(some, folder)
     command = [NODE, SUPPORT / "decoding_lab_filters.mjs", MODULE, *files, folder / "out.f64"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

@@ -21,6 +21,16 @@ every = pytest.mark.parametrize("id", EXERCISES)
 function = pytest.mark.parametrize("id", FUNCTIONS)
 
 
+def first_of_a_notebook(test):
+    """The others in `make test-long`: each call waits until its time is up."""
+    notebooks = [id.partition(".")[0] for id in FUNCTIONS]
+    cases = []
+    for n, id in enumerate(FUNCTIONS):
+        is_first = notebooks.index(notebooks[n]) == n
+        cases.append(id if is_first else pytest.param(id, marks=pytest.mark.long))
+    return pytest.mark.parametrize("id", cases)(test)
+
+
 def each(answers):
     """One test for each answer of a table, with the function that judges it."""
     cases = []
@@ -104,7 +114,7 @@ def test_raising_code_gets_its_own_line_and_no_traceback(id):
 
 
 @pytest.mark.slow
-@function
+@first_of_a_notebook
 def test_endless_loop_is_stopped_even_where_it_catches_everything(id, monkeypatch):
     monkeypatch.setattr("labkit.notebook.exercises.attempt.SECONDS", 0.05)
 

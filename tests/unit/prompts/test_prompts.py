@@ -9,7 +9,7 @@ import pytest
 
 from labkit.corpora.search import VenueDatabase
 from labkit.corpora.slots import CLASS_OF
-from labkit.corpora.types import BOT, USER, Dialogue, Span, Turn
+from labkit.corpora.types import BOT, USER, Corpus, Dialogue, Span, Turn
 from labkit.errors import LabError
 from labkit.prompts.build import examples, prompt_of_turn, prompts
 from labkit.prompts.codec import TextCodec
@@ -175,7 +175,7 @@ def test_end_token_once_after_the_last_turn(codec, recipe):
 
 @pytest.mark.parametrize("recipe", ["dialogues", "turns"])
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("step", [61, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [61, pytest.param(7, marks=[pytest.mark.slow, pytest.mark.long])])
 def test_each_reply_has_its_loss_once_whatever_max_length(codec, format, recipe, step):
     """B1 and B2 of 2023: history inside the target; replies cut out of it. Holds from the longest exchange upwards."""
     dialogue = make_dialogue()
@@ -334,11 +334,9 @@ def test_state_text_round_trip():
     assert parse_state("") == parse_state("nonsense | = ; restaurant food=") == {}
 
 
-@pytest.fixture(scope="module")
-def real_dialogues(multiwoz_dir) -> list[Dialogue]:
-    from labkit.corpora import load_corpus
-
-    return load_corpus(multiwoz_dir)["test"]
+@pytest.fixture
+def real_dialogues(multiwoz: Corpus) -> list[Dialogue]:
+    return multiwoz["test"]
 
 
 def test_every_real_state_survives_the_round_trip(real_dialogues):

@@ -240,12 +240,15 @@ def larger_lm() -> LanguageModel:
     return replace(tiny_lm(), model=model, stand_in=False)
 
 
+AGAIN = ({"batch_size": 8, "max_length": 256}, 300, "batch_size=2, gradient_accumulation_steps=4: planned")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "memory_mb", "said"),
     [
         ({"batch_size": 8, "max_length": 256}, 1000, "batch_size=4, gradient_accumulation_steps=2: planned"),
-        ({"batch_size": 8, "max_length": 256}, 300, "batch_size=2, gradient_accumulation_steps=4: planned"),
+        pytest.param(*AGAIN, marks=pytest.mark.long),
         ({"batch_size": 1, "max_length": 512}, 1000, "gradient_checkpointing=True: planned"),
         ({"batch_size": 1, "gradient_checkpointing": True, "max_length": 2048}, 260, "max_length=1024: planned"),
         ({"batch_size": 1, "gradient_checkpointing": True, "max_length": 256}, 1000, "bits=4: planned"),
