@@ -120,9 +120,9 @@ classic: .venv-classic/installed
 test-hub: install
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python tests/hub/run.py
 
-# With a shorter train split, which no cell of these sizes looks at, and layers a quarter as wide; a workflow runs `test-hub`.
+# With a shorter train split, which no cell of these sizes looks at, and narrow layers; a workflow runs `test-hub`.
 test-hub-solutions: install
-	PYTHONDONTWRITEBYTECODE= HUB_TRAIN=1000 HUB_WIDTH=128 HUB_WARM=1 $(BIN)/python tests/hub/run.py $(filter solutions/%,$(NOTEBOOKS))
+	PYTHONDONTWRITEBYTECODE= HUB_TRAIN=300 HUB_WIDTH=64 HUB_WARM=1 $(BIN)/python tests/hub/run.py $(filter solutions/%,$(NOTEBOOKS))
 
 # On a machine with a GPU, in under 8 minutes on one card: kernels, families, memory plan, speeds, resume, notebooks; the
 # table at the end is for labkit/course/results.md. It installs nothing: there the torch must be the one for the card.

@@ -101,7 +101,7 @@ TRAINED |= {"all": {"full_finetune": True}, "all, one token": {"full_finetune": 
 
 
 @pytest.mark.parametrize("step", [*TRAINED.values(), {"generate": True}], ids=[*TRAINED, "writing"])
-@pytest.mark.parametrize("family", [GPTNeoXConfig, LlamaConfig])
+@pytest.mark.parametrize("family", [GPTNeoXConfig, pytest.param(LlamaConfig, marks=pytest.mark.long)])
 def test_a_plan_from_a_few_layers_is_the_plan_of_all(monkeypatch, family, step):
     """Trap: a peak that lies elsewhere with more layers. With one token gradients outweigh what is kept of a layer."""
     step = {"bits": 32, "batch": 2, "length": 24} | step
