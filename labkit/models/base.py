@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 BITS = (4, 8, 16, 32)
 QUANT_TYPES = ("nf4", "fp4")
-ALIGNMENT = 64  # bytes: what torch gives each tensor that it makes
 
 
 def load_base(
@@ -130,19 +129,7 @@ def _read_weights(
     if info["missing_keys"]:  # transformers warns, fills them with random numbers and goes on
         raise ValueError(f"weights are missing: {', '.join(sorted(info['missing_keys'])[:3])}")
     _settle_bitsandbytes(model)
-    align(model)
     return model
-
-
-def align(model: "torch.nn.Module") -> None:
-    """Give weights that lie in their file memory of their own, which begins at a multiple of 64 bytes.
-
-    In a file they begin wherever its header ends. On some processors a product of a matrix and one vector adds up in
-    another order then, so that a model which was saved and loaded gave other logits than the one that was saved.
-    """
-    for tensor in [*model.parameters(), *model.buffers()]:
-        if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
-            tensor.data = tensor.data.clone()
 
 
 def _settle_bitsandbytes(model: "torch.nn.Module") -> None:

@@ -12,6 +12,7 @@ from labkit.machine.network import hub_token
 from labkit.machine.one_line import first_line
 from labkit.machine.quiet import quiet
 from labkit.models.adapters import check_no_adapter, load_adapter, save_adapter
+from labkit.models.alignment import align_weights
 from labkit.models.base import load_base
 from labkit.models.fingerprint import fingerprint_of
 from labkit.models.language_model import LanguageModel
@@ -102,6 +103,7 @@ def save_model(
         raise LabError(f"{lm.name} is quantised to {lm.bits} bit", "", "load it with bits=16 or 32, then save")
     with atomic_folder(folder, known=known) as partial:
         lm.model.save_pretrained(partial, state_dict=state)
+        align_weights(partial)
         lm.tokenizer.save_pretrained(partial)
     return Path(folder)
 

@@ -6,6 +6,7 @@ byte-level BPE with pythia's end token as id 0. The model never sees a dialogue 
 zero-shot it is fluent and wrong: fine-tuning has work to do.
 """
 
+import copy
 import math
 import time
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from labkit.errors import Interrupted, LabError
 from labkit.machine.hardware import FAST_BF16, processor_name
-from labkit.models.base import align, name_rotary
+from labkit.models.base import name_rotary
 from labkit.models.find import WEIGHTS
 from labkit.storage import Json, atomic_folder, last_checkpoint, read_json, writable_folder, write_json
 
@@ -125,8 +126,10 @@ def build(size: str, checkpoint: str | None = None) -> "GPTNeoXForCausalLM":
         bos_token_id=0,
         eos_token_id=0,
     )
-    model = GPTNeoXForCausalLM.from_pretrained(checkpoint) if checkpoint else GPTNeoXForCausalLM(config)
-    align(model)
+    if checkpoint:  # copied: the same product is another at an address that only a file has
+        model = copy.deepcopy(GPTNeoXForCausalLM.from_pretrained(checkpoint))
+    else:
+        model = GPTNeoXForCausalLM(config)
     name_rotary(model)
     return model
 

@@ -161,7 +161,7 @@ def test_check_of_a_hostile_object_is_a_verdict(id, kind):
 
 @pytest.mark.slow
 @forks
-@pytest.mark.parametrize("id", ["0.1", "5.2"])
+@pytest.mark.parametrize("id", ["0.1", "5.2", *(pytest.param(id, marks=pytest.mark.long) for id in ("0.2", "0.3"))])
 def test_check_of_an_object_whose_every_method_is_endless_is_a_verdict(id, monkeypatch):
     monkeypatch.setattr(limits, "SECONDS", 0.1)
     monkeypatch.setattr(isolation, "GRACE", 0.2)
