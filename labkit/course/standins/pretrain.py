@@ -15,7 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from labkit.errors import Interrupted, LabError
-from labkit.machine.hardware import FAST_BF16, processor_name
+from labkit.machine.hardware import FAST_BF16, bf16_speedup, choose_dtype, processor_name
 from labkit.models.base import name_rotary
 from labkit.models.find import WEIGHTS
 from labkit.storage import Json, atomic_folder, last_checkpoint, read_json, writable_folder, write_json
@@ -184,18 +184,29 @@ def _plan(run: Json, model: "GPTNeoXForCausalLM", out: Path) -> Json:
         if plan["asked"] != run:
             raise LabError(f"{kept.parent} is of another run", str(plan["asked"]), "delete it or choose another folder")
         return plan
-    seconds = {dtype: _seconds_per_step(model, dtype) for dtype in ("float32", "bfloat16")}
-    # clearly faster, so that the same seed gives the same bytes whatever else the machine does
-    dtype = "bfloat16" if seconds["float32"] > FAST_BF16 * seconds["bfloat16"] else "float32"
-    minutes = run["minutes"] or DEFAULT_MINUTES
-    steps = run["steps"] or max(1, round(60 * minutes / seconds[dtype]))
+    dtype = _type_of_a_step(model.device.type)
+    steps = run["steps"]
+    if not steps:
+        minutes = run["minutes"] or DEFAULT_MINUTES
+        steps = max(1, round(60 * minutes / _seconds_per_step(model, dtype)))
     plan = {**run, "asked": run, "dtype": dtype, "steps": steps}
     write_json(kept, plan)
     return plan
 
 
+def _type_of_a_step(device: str) -> str:
+    """bfloat16 where there are units for it: twice as fast there, and twenty times slower on some other CPUs.
+
+    Steps of a small model are not asked: on a busy machine now one type was faster and now the other, and one seed gave
+    two models.
+    """
+    if device == "cpu":
+        return "bfloat16" if bf16_speedup() > FAST_BF16 else "float32"
+    dtype, _ = choose_dtype(device)
+    return "bfloat16" if dtype == "bfloat16" else "float32"
+
+
 def _seconds_per_step(model: "GPTNeoXForCausalLM", dtype: str) -> float:
-    """Timed, not guessed: bf16 is twice as fast as fp32 on some CPUs and twenty times slower on others."""
     import torch
 
     ids = torch.zeros(BATCH, LENGTH, dtype=torch.long, device=model.device)  # [B, T]
