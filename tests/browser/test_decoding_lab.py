@@ -16,7 +16,7 @@ import pytest
 from browser import PICTURES, axe, move, own_milliseconds, watched
 
 V = 50_304  # pythia's vocabulary
-SHARE = 4 if shutil.which("node") else 1  # a unit test asks all of them in Node, which computes as Chromium does
+SHARE = 4 if shutil.which("node") else 1  # `make test-long` asks more in Node, which computes as Chromium does
 DIALS = ["temperature", "top-k", "top-p", "min-p", "typical-p", "repetition penalty", "at least … tokens"]
 
 

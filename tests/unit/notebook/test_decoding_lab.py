@@ -66,7 +66,7 @@ def asked(explorer, ask, **question):
 
 @pytest.fixture(scope="module", params=[4, pytest.param(1, marks=pytest.mark.long)], ids=["a quarter", "all"])
 def by_node(request, tmp_path_factory):
-    """650 random cases, 100 of them under a grammar, what Node makes of them, and the lines that it printed."""
+    """650 random cases or a quarter, 100 or 25 under a grammar, what Node makes of them, and what it printed."""
     if NODE is None:
         pytest.skip("no Node on this machine: the browser tests run the same cases")
     folder = tmp_path_factory.mktemp("filters")

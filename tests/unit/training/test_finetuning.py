@@ -1,5 +1,6 @@
 """Fine-tuning: the loss, the data that it sees, and runs that stop and go on."""
 
+import importlib
 import signal
 from dataclasses import replace
 from importlib import import_module
@@ -26,6 +27,7 @@ from labkit.training.config import FinetuneConfig
 from labkit.training.data import Collator, split_dialogues
 from labkit.training.precision import compute_in, computes_in
 from labkit.training.run import finetune, trainable
+from labkit.training.scores import validation_scores
 
 
 def _row(example: Example) -> dict[str, list[int]]:
@@ -443,3 +445,20 @@ def test_the_live_figure_grows_with_the_history(monkeypatch) -> None:
     lines = {line["name"]: line for line in second["data"][kind]["data"]}
     assert lines["BLEU"]["y"] == [5.0] and lines["BLEU"]["text"] == ["&lt;b&gt;hi"] and lines["BLEU"]["yaxis"] == "y2"
     assert lines["train loss"]["x"] == [1] and lines["dev loss"]["y"] == [2.0]
+
+
+@pytest.mark.parametrize(("device", "n_rows"), [("cpu", 32), ("cuda", 8)])
+def test_replies_of_a_validation_were_written_a_few_at_a_time_where_memory_is_no_question(
+    device: str, n_rows: int, corpus: Corpus, monkeypatch
+) -> None:
+    asked = []
+
+    def predict(lm, dialogues, decoding, **options):
+        asked.append(decoding.batch_size)
+        raise KeyboardInterrupt
+
+    module = importlib.import_module("labkit.decoding.predict")  # `decoding.predict` is a module and a function
+    monkeypatch.setattr(module, "predict", predict)
+    with pytest.raises(KeyboardInterrupt):
+        validation_scores(replace(tiny_lm(), device=device), corpus["dev"], corpus, replace(TINY, batch_size=2))
+    assert asked == [n_rows]
