@@ -57,6 +57,11 @@ class LanguageModel:
         return count_parameters(self.model)[1]
 
     @property
+    def hidden_size(self) -> int:
+        """Numbers that stand for a token in each layer."""
+        return self.base.config.get_text_config().hidden_size
+
+    @property
     def context_length(self) -> int:
         """The longest sequence that the model was made for, in tokens."""
         config = self.model.config

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import chain
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING
 
 from labkit.corpora.types import Dialogue
@@ -15,6 +16,8 @@ from labkit.prompts.sequences import IGNORED
 
 if TYPE_CHECKING:
     import torch
+
+ONE_AT_A_TIME = Lock()  # torch numbers hooks by a counter, from which two threads can take the same number
 
 
 def target_loss(
@@ -56,16 +59,21 @@ def _predictions(
     """Logits [N, V] in float32 before the labels [B, T] that are not IGNORED, and these labels [N].
 
     The output head, most of the work in a small model with a large vocabulary, sees only the positions before a label.
-    A hook on it selects them, so that any architecture, adapter or parallel wrapper runs as it is.
+    A hook on it selects them, so that any architecture, adapter or parallel wrapper runs as it is. Other threads may
+    call the same model at the same time, each with a hook of its own.
     """
+    thread = get_ident()
     next_labels = labels[:, 1:]  # [B, T-1]: position t predicts label t+1
     wanted = next_labels != IGNORED  # [B, T-1]
 
-    def keep_wanted(_: "torch.nn.Module", inputs: "tuple[torch.Tensor, ...]") -> "tuple[torch.Tensor]":
+    def keep_wanted(_: "torch.nn.Module", inputs: "tuple[torch.Tensor, ...]") -> "tuple[torch.Tensor] | None":
+        if get_ident() != thread:
+            return None
         states = inputs[0][:, :-1]  # [B, T-1, H]
         return (states[wanted],)  # [N, H]
 
-    hook = _output_head(model).register_forward_pre_hook(keep_wanted)
+    with ONE_AT_A_TIME:
+        hook = _output_head(model).register_forward_pre_hook(keep_wanted)
     try:
         logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits  # [N, V]
     finally:

@@ -9,6 +9,7 @@ from labkit.models import LanguageModel
 from labkit.training.config import FinetuneConfig
 from labkit.training.embeddings import trains_embeddings
 from labkit.training.memory_plan import plan_memory
+from labkit.training.precision import computes_in
 
 TAKEN = 5e8  # bytes that Python, or CUDA, takes itself
 CLEARLY_LESS = 0.9  # of the plan that did not fit: a plan is no measurement
@@ -25,7 +26,7 @@ def smaller(lm: LanguageModel, config: FinetuneConfig) -> str:
         planned = planned_megabytes(lm, config)
     except LabError:  # there is no plan for every architecture, and this is the end of another error
         return "choose a smaller batch_size or max_length, or gradient_checkpointing=True"
-    for change in _cheaper(config, lm.bits):
+    for change in _cheaper(config, lm.bits, _rows_at_once(lm, config)):
         megabytes = planned_megabytes(lm, replace(config, **change))
         if megabytes < min(room, CLEARLY_LESS * planned):
             changed = ", ".join(f"{name}={value}" for name, value in change.items())
@@ -33,10 +34,12 @@ def smaller(lm: LanguageModel, config: FinetuneConfig) -> str:
     return "choose a smaller model"
 
 
-def _cheaper(config: FinetuneConfig, bits: int) -> Iterator[Change]:
-    """Changes that take ever less memory; each keeps those before it, the first ones change the least."""
+def _cheaper(config: FinetuneConfig, bits: int, rows: int) -> Iterator[Change]:
+    """Changes that take ever less memory; each keeps those before it, the first ones change the least.
+
+    `rows` of a batch are in memory at once.
+    """
     change: Change = {}
-    rows = config.batch_size
     while rows > 1:  # the same steps in more passes
         rows //= 2
         passes = config.batch_size * config.gradient_accumulation_steps // rows
@@ -63,7 +66,7 @@ def planned_megabytes(lm: LanguageModel, config: FinetuneConfig) -> float:
         lm.model.config,
         bits=config.bits or lm.bits,
         dtype=lm.dtype,
-        batch=config.batch_size,
+        batch=_rows_at_once(lm, config),
         length=config.max_length,
         optim=config.optim,
         double_quant=config.double_quant,
@@ -77,3 +80,9 @@ def planned_megabytes(lm: LanguageModel, config: FinetuneConfig) -> float:
         modules=config.lora_modules,
     )
     return sum(parts.values())
+
+
+def _rows_at_once(lm: LanguageModel, config: FinetuneConfig) -> int:
+    from labkit.training.parts import rows_at_once
+
+    return rows_at_once(lm, config, computes_in(lm))

@@ -67,7 +67,8 @@ def plan_memory(
         model: a name for `load_model` (of a Hub id only config.json is fetched), or a configuration of transformers.
         bits, dtype, full_finetune, train_embeddings, optim, double_quant: as for fine-tuning; `dtype` is the number
             type the device computes in ("float16" for a T4), by default this device's.
-        batch, length: sequences in a forward pass, and tokens in each.
+        batch, length: sequences in a forward pass, and tokens in each. A CPU that trains a LoRA in float32 has about
+            as many sequences in memory as it has threads (`labkit.training.parts`), however large the batch is.
         target_share: share of the tokens that have a loss; the output head sees only those.
         generate: plan `batch` rows of `length` tokens being written instead of a training step; no adapter.
         lora: r, modules, gradient_checkpointing, … as `attach_adapter` takes them.

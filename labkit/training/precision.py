@@ -9,13 +9,17 @@ if TYPE_CHECKING:
     import torch
 
 
+WIDE = 512  # hidden numbers; with 320, casts took more time than the products saved (tests/benchmarks/against.md)
+
+
 def computes_in(lm: LanguageModel) -> str:
     """The type of a step's matrix products: bfloat16 for 4 bits on a CPU with units for it, though it loads as float32.
 
-    Weights of 4 bits are no more exact than bfloat16's 8. The answer is measured, so it is asked for once in a run and
-    kept in run.json.
+    Weights of 4 bits are no more exact than bfloat16's 8. A narrow model stays in float32, in which threads train its
+    rows side by side (`labkit.training.parts`). The answer is measured, so it is asked for once in a run and kept in
+    run.json.
     """
-    if lm.bits == 4 and lm.device == "cpu" and bf16_speedup() > FAST_BF16:
+    if lm.bits == 4 and lm.device == "cpu" and lm.hidden_size >= WIDE and bf16_speedup() > FAST_BF16:
         return "bfloat16"
     return lm.dtype
 

@@ -82,6 +82,7 @@ def make_preference_trainer(
     )
     trainer.data_collator = PairCollator(lm.codec.pad_id)
     trainer.model_accepts_loss_kwargs = False  # the loss is a mean over pairs: Trainer divides by the passes of a step
+    trainer.in_parts = False  # the loss is one of chosen and rejected together
     trainer.loss = loss
     trainer.beta = beta
     return trainer

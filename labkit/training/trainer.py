@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import datasets
 import torch
@@ -17,6 +16,7 @@ from labkit.models.likelihood import target_loss
 from labkit.prompts.sequences import IGNORED
 from labkit.training.config import PAGED, FinetuneConfig
 from labkit.training.data import Collator, EpochOrder
+from labkit.training.parts import Batch, add_gradients, parts_of, works_in_parts
 
 MOST_LOG_STEPS = 10  # a point of the loss curve at least every so many steps …
 POINTS = 20  # … and about so many in a short run
@@ -30,6 +30,8 @@ class TargetTrainer(Trainer):
     order: EpochOrder  # these three are set by make_trainer
     score: Score
     ignores_padding = False  # the model's layers look back only, so that no token sees the padding after it
+    in_parts = False  # a step is done by threads, each with some rows
+    width = 0  # of hidden states
     step_seconds = 0.0
     # tokens with a loss in the training steps of this call and process; stays on the device, since to read it at each
     # step would be to wait for it
@@ -38,26 +40,49 @@ class TargetTrainer(Trainer):
     def _get_train_sampler(self, *_: object) -> EpochOrder:
         return self.order
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:  # as Trainer calls it
+    def training_step(
+        self, model: torch.nn.Module, inputs: Batch, num_items_in_batch: torch.Tensor | None = None
+    ) -> torch.Tensor:
         started = time.perf_counter()
-        loss = super().training_step(*args, **kwargs)
+        one_step = self._step_in_parts if self.in_parts else super().training_step
+        loss = one_step(model, inputs, num_items_in_batch)
         self.step_seconds += time.perf_counter() - started
         return loss
+
+    def _step_in_parts(
+        self, model: torch.nn.Module, inputs: Batch, num_items_in_batch: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Trainer's own step where rows are trained each by itself (labkit.training.parts)."""
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        divisor = self._divisor(inputs, num_items_in_batch)
+
+        def loss_of(part: Batch) -> torch.Tensor:
+            return self._nats(model, part) / divisor
+
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return add_gradients(loss_of, parts_of(inputs, self.width), trained)
 
     def compute_loss(
         self,
         model: torch.nn.Module,
-        inputs: dict[str, torch.Tensor],
+        inputs: Batch,
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        divisor = self._divisor(inputs, num_items_in_batch)
+        return self._nats(model, inputs) * self.accelerator.num_processes / divisor
+
+    def _divisor(self, inputs: Batch, num_items_in_batch: torch.Tensor | None) -> torch.Tensor:
+        """One gradient step is the mean over all target tokens of all processes, whatever batch they are in."""
         n_targets = _count_targets(inputs)
         self.target_tokens = self.target_tokens + n_targets
-        # one gradient step is the mean over all target tokens of all processes, whatever batch they are in
-        divisor = n_targets if num_items_in_batch is None else num_items_in_batch
+        return n_targets if num_items_in_batch is None else num_items_in_batch
+
+    def _nats(self, model: torch.nn.Module, inputs: Batch) -> torch.Tensor:
         if self.ignores_padding:  # attention then knows without a mask that half of it is not wanted
             inputs = {**inputs, "attention_mask": None}
-        return target_loss(model, **inputs) * self.accelerator.num_processes / divisor
+        return target_loss(model, **inputs)
 
     def evaluate(self, *_: object, **__: object) -> dict[str, float | str]:
         """The validation loss over all of the validation set in every process: a loader for several processes would
@@ -119,6 +144,9 @@ def make_trainer(
     trainer.order = order
     trainer.score = score
     trainer.ignores_padding = route_of(lm.base).by_tree
+    trainer.in_parts = works_in_parts(lm, config, step_type)
+    if trainer.in_parts:
+        trainer.width = lm.hidden_size
     return trainer
 
 

@@ -21,7 +21,10 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaFo
 import labkit.training.run
 from labkit import plan_memory
 from labkit.corpora.types import BOT, USER, Corpus, Dialogue, Turn
+from labkit.models import load_model
 from labkit.training.config import FinetuneConfig
+from labkit.training.parts import rows_at_once
+from labkit.training.precision import computes_in
 from labkit.training.run import finetune
 
 PYTHIA = {"vocab_size": 50304, "hidden_size": 512, "num_hidden_layers": 6, "num_attention_heads": 8}
@@ -66,7 +69,10 @@ def measured(kind: type, config: object, batch: int, length: int, settings: dict
         size = {"max_steps": 2, "batch_size": batch, "max_length": length, "eval_steps": 0, "save_steps": 99}
         run = FinetuneConfig(folder, **{"bits": 32} | size | settings)
         finetune(None, corpus, run, Path(folder) / "out")  # a handle would keep its own weights, too
-    return status("VmHWM") - before, plan_memory(config, batch=batch, length=length, **settings)
+        grown = status("VmHWM") - before
+        lm = load_model(folder, bits=run.bits)
+    rows = rows_at_once(lm, run, computes_in(lm))
+    return grown, plan_memory(config, batch=rows, length=length, **settings)
 
 
 if __name__ == "__main__":

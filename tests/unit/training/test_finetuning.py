@@ -232,7 +232,7 @@ def test_out_of_memory_names_the_smallest_change(corpus: Corpus, tmp_path: Path,
 
     monkeypatch.setattr("labkit.training.trainer.target_loss", full)
     with pytest.raises(LabError, match=r"batch_size=1, gradient_accumulation_steps=2: planned .* MB did not fit"):
-        finetune(tiny_lm(), corpus, TINY, tmp_path)
+        finetune(tiny_lm(), corpus, replace(TINY, lora_dropout=0.1), tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +261,17 @@ def test_what_fits_is_the_memory_plan(change: dict, memory_mb: int, said: str, l
     """Trap: advice that was not checked, and fails as well. The device is a made-up one."""
     device = replace(hardware(), gpu_memory_gb=(memory_mb + 500) * 1e6 / GIB)
     monkeypatch.setattr("labkit.training.advice.hardware", lambda: device)
-    assert smaller(larger_lm, FinetuneConfig(**change)).startswith(said)
+    assert smaller(replace(larger_lm, device="cuda"), FinetuneConfig(**change)).startswith(said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("threads", "said"), [(1, "gradient_checkpointing=True: "), (4, "batch_size=2, gradient_acc")])
+def test_advice_for_a_cpu_counts_the_rows_that_are_in_memory_at_once(threads, said, larger_lm, monkeypatch) -> None:
+    """Trap: a smaller batch as advice, where each row is trained by itself and a batch takes what one row does."""
+    device = replace(hardware(), gpu_memory_gb=0, ram_gb=1000)
+    monkeypatch.setattr("labkit.training.advice.hardware", lambda: device)
+    monkeypatch.setattr("labkit.training.parts.torch.get_num_threads", lambda: threads)
+    assert smaller(larger_lm, FinetuneConfig(batch_size=8)).startswith(said)
 
 
 @pytest.mark.slow
@@ -300,9 +310,13 @@ def test_a_model_that_nobody_else_has_is_not_copied_to_be_tuned_in_full():
     assert trainable(lm, config, None, "float32", is_handed=True).model is not lm.model
 
 
-@pytest.mark.parametrize(("speedup", "dtype"), [(0.05, "float32"), (1.9, "bfloat16")])
-def test_four_bits_train_in_what_this_cpu_is_fast_in(monkeypatch, speedup, dtype):
-    """Trap: bfloat16 on a CPU that has to emulate it, sixty times slower; or float32 where bfloat16 is fast."""
+@pytest.mark.parametrize(
+    ("speedup", "wide", "dtype"), [(0.05, 64, "float32"), (1.9, 64, "bfloat16"), (1.9, 65, "float32")]
+)
+def test_four_bits_train_in_what_this_cpu_is_fast_in(monkeypatch, speedup, wide, dtype):
+    """Trap: bfloat16 on a CPU that has to emulate it, sixty times slower; or float32 where bfloat16 is fast, which it
+    is not for a narrow model."""
+    monkeypatch.setattr("labkit.training.precision.WIDE", wide)
     monkeypatch.setattr("labkit.training.precision.bf16_speedup", lambda: speedup)
     lm = load_model("mini-pythia-500k", bits=4, device="cpu")
     assert computes_in(lm) == dtype and computes_in(replace(lm, bits=32)) == lm.dtype == "float32"
