@@ -1,22 +1,19 @@
 """A training step on a CPU as data parallelism in threads: each takes some rows through the model and back by itself.
 
-Threads that share out every matrix product meet some hundred times a step. Where they sleep while they wait, meeting
-costs a third of the step of a small model, and where they spin, whatever else runs on the machine slows them down
-(tests/benchmarks/against.md). Here they meet once a step. No row is padded to the length of a longer one, and the
-activations of a few rows are in memory instead of those of all.
+Threads meet once a step then, and not in every product (labkit.machine.threads). No row is padded to the length of a
+longer one, and the activations of a few rows are in memory instead of those of all.
 
 Importing this module imports torch.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 
 from labkit.machine.device import device_kind
 from labkit.machine.processes import n_processes
+from labkit.machine.threads import side_by_side
 from labkit.models import LanguageModel
 from labkit.models.families import route_of
 from labkit.training.config import FinetuneConfig
@@ -95,7 +92,7 @@ def add_gradients(
         return loss.detach(), gradients
 
     losses = []
-    with _threads(len(parts)) as each:
+    with side_by_side(len(parts)) as each:
         for loss, gradients in each(work, parts):
             losses.append(loss)
             for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -110,19 +107,3 @@ def _add(parameter: torch.nn.Parameter, gradient: torch.Tensor | None) -> None:
         parameter.grad = gradient.clone(memory_format=torch.contiguous_format)  # autograd may have lent it twice
     else:
         parameter.grad.add_(gradient)
-
-
-@contextmanager
-def _threads(n_parts: int) -> Iterator[Callable]:
-    """A `map` that shares the threads of this process out among the parts."""
-    n_threads = torch.get_num_threads()
-    n_workers = min(n_parts, n_threads)
-    if n_workers == 1:
-        yield map
-        return
-    torch.set_num_threads(n_threads // n_workers)  # of each: a new thread takes over what was said last
-    try:
-        with ThreadPoolExecutor(n_workers) as pool:
-            yield pool.map
-    finally:
-        torch.set_num_threads(n_threads)

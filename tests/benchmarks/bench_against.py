@@ -1,9 +1,10 @@
 """labkit against what the field uses, used well: TRL's SFTTrainer and transformers' generate; one JSON line each.
 
     pip install --no-deps --target build/trl trl    # a benchmark's dependency, not the lab's
-    PYTHONPATH=build/trl python tests/benchmarks/bench_against.py [--small] [--rounds 2] [--only training|writing]
+    PYTHONPATH=build/trl python tests/benchmarks/bench_against.py [--shape …] [--rounds 2] [--only …] [--wall]
 
-The shape is pythia-70m's (hidden 512, 6 layers, vocabulary 50,304), with random weights in float32.
+The shape is pythia-70m's (hidden 512, 6 layers, vocabulary 50,304), or the largest stand-in's, with random weights in
+float32; `--shape small` is for trying the script.
 
 Training: both read the same rows of MiniWOZ once, 8 at a time, rows of like length together, a LoRA of rank 16 on all
 linear layers, AdamW, no gradient checkpointing, no validation; the rate counts the tokens with a loss, which are
@@ -13,7 +14,8 @@ Writing: 32 tokens after every prompt of some test dialogues. generate gets them
 padded on the left, with its cache. `same_text` is the share of replies that are equal.
 
 What is compared runs in turns in one process, and a figure is the median over the rounds. Times are processor seconds:
-other work on the machine lengthens them, too, but both alike. `floor` lines: this machine's matrix product and copy;
+other work on the machine lengthens them, too, but both alike. `--wall`: seconds by the clock on the wall, which count
+threads that wait, and need a machine with nothing else on it. `floor` lines: this machine's matrix product and copy;
 `of_floor` is the time over that of the operations that the task needs (of LoRA training 4 for each weight and token: no
 gradient of frozen weights; the head on tokens with a loss only; in writing every different prompt token read once).
 """
@@ -47,21 +49,29 @@ from labkit.training.config import FinetuneConfig
 from labkit.training.run import finetune
 
 PYTHIA_70M = {"vocab_size": 50304, "hidden_size": 512, "num_hidden_layers": 6, "num_attention_heads": 8}
-SMALL = {"vocab_size": 2048, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+SHAPES = {
+    "pythia-70m": PYTHIA_70M,
+    "mini-pythia-8m": {"vocab_size": 2048, "hidden_size": 320, "num_hidden_layers": 6, "num_attention_heads": 5},
+    "small": {"vocab_size": 2048, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
+}
 BATCH, RATE, LENGTH = 8, 1e-3, 512
 NEW_TOKENS, AT_ONCE = 32, 32
 
 
+class Clock:
+    now = staticmethod(time.process_time)
+
+
 class TrainingSeconds(TrainerCallback):
-    """Processor seconds of all steps of a training, with everything that happens between them."""
+    """Seconds of all steps of a training, with everything that happens between them."""
 
     seconds = 0.0
 
     def on_train_begin(self, *_: object, **__: object) -> None:
-        self.begun = time.process_time()
+        self.begun = Clock.now()
 
     def on_train_end(self, *_: object, **__: object) -> None:
-        self.seconds = time.process_time() - self.begun
+        self.seconds = Clock.now() - self.begun
 
 
 def language_model(shape: dict[str, int]) -> LanguageModel:
@@ -202,16 +212,16 @@ def compare_writing(shape: dict[str, int], n_dialogues: int, rounds: int, floor:
         texts: dict[str, list] = {}
 
         def by_labkit(config: DecodingConfig = config, texts: dict[str, list] = texts) -> float:
-            begun = time.process_time()
+            begun = Clock.now()
             written = predict(lm, some, config)
             texts["labkit"] = [reply["response"] for dialogue in some for reply in written[dialogue.key]]
-            return time.process_time() - begun
+            return Clock.now() - begun
 
         def by_generate(num_beams: int = num_beams, texts: dict[str, list] = texts) -> float:
-            begun = time.process_time()
+            begun = Clock.now()
             written = generate_well(lm, asked, num_beams)
             texts["generate"] = [lm.codec.decode(ids) for ids in written]
-            return time.process_time() - begun
+            return Clock.now() - begun
 
         ways = {"transformers generate": by_generate, "labkit predict": by_labkit}
         seconds = in_turns(ways, rounds)
@@ -267,26 +277,29 @@ def measured_floor() -> dict[str, float]:
 
 
 def seconds_of(work: Callable[[], object], least: float = 1.0) -> float:
-    """Processor seconds of one call, over `least` seconds of calls."""
+    """Seconds of one call, over `least` seconds of calls."""
     work()
-    begun = time.process_time()
+    begun = Clock.now()
     calls = 0
-    while time.process_time() - begun < least:
+    while Clock.now() - begun < least:
         work()
         calls += 1
-    return (time.process_time() - begun) / calls
+    return (Clock.now() - begun) / calls
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--small", action="store_true", help="a shape for trying the script")
+    parser.add_argument("--shape", choices=SHAPES, default="pythia-70m")
+    parser.add_argument("--wall", action="store_true", help="by the clock on the wall")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--dialogues", type=int, default=16)
     parser.add_argument("--test-dialogues", type=int, default=13)
     parser.add_argument("--only", choices=("training", "writing"))
     a = parser.parse_args()
     torch.manual_seed(0)
-    shape = SMALL if a.small else PYTHIA_70M
+    shape = SHAPES[a.shape]
+    if a.wall:
+        Clock.now = staticmethod(time.perf_counter)
     floor = measured_floor()
     if a.only != "writing":
         compare_training(shape, a.dialogues, a.rounds, floor)
