@@ -1,7 +1,8 @@
 """Independent jobs side by side on a CPU: each in a thread of its own, so that threads need not meet in every product.
 
-Threads that share out every matrix product meet some hundred times a second. Where they sleep while they wait, meeting
-is slow on a virtual machine, and where they spin, whatever else runs there slows them down (tests/benchmarks/against.md).
+Threads that share out every matrix product meet some hundred times a second. Where they sleep while they wait,
+meeting is slow on a virtual machine, and where they spin, whatever else runs there slows them down (see
+tests/benchmarks/against.md).
 """
 
 from collections.abc import Callable, Iterator
