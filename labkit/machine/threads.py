@@ -5,29 +5,52 @@ meeting is slow on a virtual machine, and where they spin, whatever else runs th
 tests/benchmarks/against.md).
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
+from typing import TypeVar
 
-Map = Callable[..., Iterator]
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
-@contextmanager
-def side_by_side(n_jobs: int) -> Iterator[Map]:
-    """A `map` that shares torch's threads out among so many jobs. Results come in the order of the jobs.
+def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+    """What `work` makes of each job, in the order of the jobs; torch's threads are shared out among them.
 
     With as many jobs as threads or more, each job computes on one thread, and so the same on any number of threads.
+    An error ends the others before it is raised.
     """
     import torch
 
     n_threads = torch.get_num_threads()
-    n_workers = min(n_jobs, n_threads)
+    n_workers = min(len(jobs), n_threads)
     if n_workers < 2:
-        yield map
+        yield from map(work, jobs)
         return
-    torch.set_num_threads(n_threads // n_workers)  # of each: a new thread takes over what was said last
+    n_each = n_threads // n_workers
+    torch.set_num_threads(n_each)
+    pool = _pool(n_workers, n_each)
+    running = deque(pool.submit(work, job) for job in jobs)
     try:
-        with ThreadPoolExecutor(n_workers) as pool:
-            yield pool.map
+        while running:  # what was given out is not kept
+            yield running.popleft().result()
     finally:
+        for future in running:
+            future.cancel()
+        wait(running)
         torch.set_num_threads(n_threads)
+
+
+@cache
+def _pool(n_workers: int, n_each: int) -> ThreadPoolExecutor:
+    """Threads that stay: a new one asks for memory of its own, in which what it gave back would lie idle.
+
+    A thread computes on as many threads as torch was told when it first computed, which is `n_each`.
+    """
+    return ThreadPoolExecutor(n_workers)
+
+
+if hasattr(os, "register_at_fork"):  # threads do not come along into a forked process
+    os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -29,11 +29,11 @@ def works_in_parts(lm: LanguageModel, config: FinetuneConfig, step_type: str) ->
     """Whether rows can be trained each by itself with the same result, and memory for it is there.
 
     Not where a pass draws random numbers, which all threads would take from one generator; nor where a thread's own
-    gradients would be as large as the model.
+    gradients would be as large as the model, unless that is a stand-in.
     """
     if device_kind(lm.device) != "cpu" or n_processes() > 1 or step_type != "float32":
         return False
-    if config.full_finetune or (trains_embeddings(lm, config) and not lm.stand_in):
+    if (config.full_finetune or trains_embeddings(lm, config)) and not lm.stand_in:
         return False
     return route_of(lm.base).by_tree and not config.lora_dropout and not _draws_numbers(lm)
 
@@ -92,11 +92,10 @@ def add_gradients(
         return loss.detach(), gradients
 
     losses = []
-    with side_by_side(len(parts)) as each:
-        for loss, gradients in each(work, parts):
-            losses.append(loss)
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                _add(parameter, gradient)
+    for loss, gradients in side_by_side(work, parts):
+        losses.append(loss)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            _add(parameter, gradient)
     return torch.stack(losses).sum()
 
 

@@ -129,10 +129,9 @@ def test_where_rows_are_trained_apart() -> None:
     assert not works_in_parts(replace(lm, device="cuda"), *plain)
     assert not works_in_parts(lm, TINY, "bfloat16")
     assert not works_in_parts(lm, replace(TINY, lora_dropout=0.1), "float32"), "threads share one generator"
-    assert not works_in_parts(lm, replace(TINY, full_finetune=True), "float32"), "each thread has all gradients"
-    embeddings = replace(TINY, train_embeddings=True)
-    assert works_in_parts(lm, embeddings, "float32")
-    assert not works_in_parts(replace(lm, stand_in=False), embeddings, "float32")
+    for large in ({"train_embeddings": True}, {"full_finetune": True}):
+        assert works_in_parts(lm, replace(TINY, **large), "float32")
+        assert not works_in_parts(replace(lm, stand_in=False), replace(TINY, **large), "float32"), "too many gradients"
 
 
 @pytest.mark.parametrize(
@@ -158,4 +157,4 @@ def test_as_many_rows_are_in_memory_as_there_are_threads(threads: int, rows: int
     lm = tiny_lm()
     lm.model.config.hidden_size = WIDE
     assert rows_at_once(lm, config, "float32") == rows
-    assert rows_at_once(lm, replace(config, full_finetune=True), "float32") == 8
+    assert rows_at_once(lm, replace(config, lora_dropout=0.1), "float32") == 8
