@@ -19,8 +19,7 @@ Result = TypeVar("Result")
 def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
     """What `work` makes of each job, in the order of the jobs; torch's threads are shared out among them.
 
-    With as many jobs as threads or more, each job computes on one thread, and so the same on any number of threads.
-    An error ends the others before it is raised.
+    With as many jobs as threads or more, each job computes on one thread. An error ends the others before it is raised.
     """
     import torch
 

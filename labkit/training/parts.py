@@ -60,8 +60,8 @@ def _draws_numbers(lm: LanguageModel) -> bool:
 def parts_of(batch: Batch, width: int) -> list[Batch]:
     """The rows of a batch {name: [B, T]}, longest first, some at a time, each part as long as its longest row.
 
-    `width`: of the model's hidden states. The parts depend on nothing else, so that a machine with more threads
-    trains the same weights. Two rows or more are two parts or more.
+    `width`: of the model's hidden states. The parts depend on nothing else, so that more threads add up the same sums
+    (but for the last bits of what a part or an optimiser computes on several). Two rows or more are two parts or more.
     """
     lengths = batch["attention_mask"].sum(-1)  # [B]
     order = lengths.argsort(descending=True, stable=True).tolist()
