@@ -8,7 +8,7 @@ tests/benchmarks/against.md).
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
@@ -29,10 +29,11 @@ def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator
         yield from map(work, jobs)
         return
     n_each = n_threads // n_workers
+    pool = _pool(n_threads // n_each, n_each)
+    running: deque[Future] = deque()
     torch.set_num_threads(n_each)
-    pool = _pool(n_workers, n_each)
-    running = deque(pool.submit(work, job) for job in jobs)
     try:
+        running.extend(pool.submit(work, job) for job in jobs)
         while running:  # what was given out is not kept
             yield running.popleft().result()
     finally:
@@ -43,12 +44,13 @@ def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator
 
 
 @cache
-def _pool(n_workers: int, n_each: int) -> ThreadPoolExecutor:
+def _pool(n_at_most: int, n_each: int) -> ThreadPoolExecutor:
     """Threads that stay: a new one asks for memory of its own, in which what it gave back would lie idle.
 
-    A thread computes on as many threads as torch was told when it first computed, which is `n_each`.
+    A thread computes on as many threads as torch was told when it first computed, which is `n_each`. Calls with fewer
+    jobs take the same threads, as far as these compute on as many.
     """
-    return ThreadPoolExecutor(n_workers)
+    return ThreadPoolExecutor(n_at_most)
 
 
 if hasattr(os, "register_at_fork"):  # threads do not come along into a forked process

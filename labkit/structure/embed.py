@@ -245,7 +245,7 @@ def _language_encoder(lm: LanguageModel, layer: int) -> Encoder:
         return _pooled(lm, texts, layer)
 
     alphabetical = shares_beginnings(lm, MAX_TOKENS)
-    return Encoder(identity, encode, width=config.hidden_size, alphabetical=alphabetical)
+    return Encoder(identity, encode, width=lm.hidden_size, alphabetical=alphabetical)
 
 
 def _sentence_encoder(name: str) -> SentenceEncoder:

@@ -27,7 +27,7 @@ Score = Callable[[], dict[str, float | str]]
 class TargetTrainer(Trainer):
     """Trainer with the loss on target positions, and validation: nats per target token, and what `score` adds."""
 
-    order: EpochOrder  # these three are set by make_trainer
+    order: EpochOrder  # these five are set by make_trainer
     score: Score
     ignores_padding = False  # the model's layers look back only, so that no token sees the padding after it
     in_parts = False  # a step is done by threads, each with some rows

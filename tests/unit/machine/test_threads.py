@@ -42,6 +42,19 @@ def test_threads_are_shared_out_and_the_same_ones_work_again(threads: int) -> No
     assert len({thread for _, thread in seen}) <= n_workers
 
 
+def test_calls_with_more_or_fewer_jobs_keep_to_the_same_threads() -> None:
+    """Trap: a pool for every number of jobs, so that a machine with many processors has a hundred threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)
+    try:
+        seen = set()
+        for n_jobs in (4, 5, 6, 9):  # of six threads each job has one
+            seen.update(side_by_side(lambda _: threading.get_ident(), range(n_jobs)))
+    finally:
+        torch.set_num_threads(before)
+    assert len(seen) <= 6
+
+
 def test_an_error_is_raised_when_no_job_runs_any_more(threads: int) -> None:
     done = []
 
