@@ -82,7 +82,7 @@ def _bf16_in_words() -> str:
     speedup = bf16_speedup()
     use = "bits=16"
     if speedup > FAST_BF16:
-        use += ", and training at 4 bits"
+        use += ", and training wide models at 4 bits"
     return f"bfloat16 has {speedup:.2g}x its speed here, measured ({use})"
 
 

@@ -74,7 +74,7 @@ def test_a_t4_emulates_bfloat16_and_does_not_get_it(capability, dtype, monkeypat
     assert chosen == dtype and f"{capability[0]}.{capability[1]}" in reason
 
 
-@pytest.mark.parametrize(("speedup", "said"), [(0.02, "0.02x"), (2.5, "bits=16")])
+@pytest.mark.parametrize(("speedup", "said"), [(0.02, "0.02x"), (2.5, "bits=16, and training wide")])
 def test_a_cpu_computes_in_float32_and_says_what_it_measured(speedup, said, monkeypatch):
     monkeypatch.setattr(device, "bf16_speedup", lambda: speedup)
     dtype, reason = device.choose_dtype("cpu")
