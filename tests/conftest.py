@@ -121,6 +121,17 @@ def miniwoz():
     return corpus
 
 
+@pytest.fixture
+def four_threads():
+    """torch's threads, where the machine's tests have one."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def tiny_lm():
     """A random 2-layer GPT-NeoX with the shipped tokenizer: right in every shape and token, useless in what it says."""

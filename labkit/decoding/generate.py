@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from threading import Event
 from typing import TYPE_CHECKING
 
 from labkit.decoding import own_generate
@@ -9,10 +10,12 @@ from labkit.decoding.batches import equal_length_batches, make_rows, tree_batche
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.filters import entropy, filter_stages, remaining
 from labkit.decoding.own_filters import check_filters
+from labkit.decoding.parts import n_parts, parts_of
 from labkit.decoding.rows import Group, Kept, OwnFilter, Steps
 from labkit.decoding.search import beams, write
 from labkit.decoding.tree import Tree
 from labkit.errors import LabError
+from labkit.machine.threads import side_by_side
 from labkit.models import LanguageModel, memory_errors
 from labkit.models.families import route_of
 from labkit.models.finite import check_finite
@@ -103,11 +106,19 @@ def generate(
 
 def write_batch(lm: LanguageModel, groups: list[Group], config: DecodingConfig) -> None:
     """Let all rows of some groups write, the way that their family takes."""
-    if route_of(lm.base).by_tree:
-        for _ in _tree_steps(lm, groups, config):
-            pass
-    else:
+    if not route_of(lm.base).by_tree:
         own_generate.write(lm, [row for group in groups for row in group], config)
+        return
+    nobody_waits = Event()
+
+    def write_part(part: list[Group]) -> None:
+        for _ in _tree_steps(lm, part, config):
+            if nobody_waits.is_set():
+                return
+
+    parts = parts_of(groups, n_parts(lm, groups), config.max_new_tokens)
+    for _ in side_by_side(write_part, parts, nobody_waits):
+        pass
 
 
 def _tree_steps(lm: LanguageModel, groups: list[Group], config: DecodingConfig) -> Steps:

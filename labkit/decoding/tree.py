@@ -7,6 +7,7 @@ of their trunk; C columns in the cache; H the width of a hidden state, V the voc
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from labkit.decoding.kept import all_go_on, cache_of, joined, remember
@@ -238,8 +239,11 @@ class Tree:
     @contextmanager
     def _head_on_rows(self, keep: int) -> Iterator[None]:
         """Let the output head, most of the work in a small model, see the rows' last tokens, and no empty slot."""
+        me = get_ident()
 
-        def of_rows(_: "Module", inputs: tuple["Tensor", ...]) -> tuple["Tensor"]:
+        def of_rows(_: "Module", inputs: tuple["Tensor", ...]) -> tuple["Tensor"] | None:
+            if get_ident() != me:  # a tree that is read by another thread has a hook of its own
+                return None
             states = inputs[0].unflatten(1, (keep, self.n_slots))  # [D, keep, R, H]
             by_slot = states.transpose(1, 2).flatten(0, 1)  # [D * R, keep, H]
             return (by_slot[self.slot],)  # [B, keep, H]

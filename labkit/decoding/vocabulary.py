@@ -111,6 +111,7 @@ def language_filter(vocabulary: Vocabulary, languages: Sequence[LetterLanguage],
         return only(scores, allowed[place])
 
     grammar.__name__ = name
+    grammar.stands_threads = True  # see labkit.decoding.parts
     return grammar
 
 

@@ -10,16 +10,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
+from threading import Event
 from typing import TypeVar
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+def side_by_side(
+    work: Callable[[Job], Result], jobs: Sequence[Job], nobody_waits: Event | None = None
+) -> Iterator[Result]:
     """What `work` makes of each job, in the order of the jobs; torch's threads are shared out among them.
 
-    With as many jobs as threads or more, each job computes on one thread. An error ends the others before it is raised.
+    With as many jobs as threads or more, each job computes on one thread. An error ends the others before it is raised:
+    those that have begun go on to their end, or to where they see that `nobody_waits`, which is set then.
     """
     import torch
 
@@ -34,9 +38,12 @@ def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator
     torch.set_num_threads(n_each)
     try:
         running.extend(pool.submit(work, job) for job in jobs)
-        while running:  # what was given out is not kept
-            yield running.popleft().result()
+        while running:
+            wait([running[0]])  # it is among the running ones while an interrupt may come
+            yield running.popleft().result()  # what was given out is not kept
     finally:
+        if nobody_waits is not None:
+            nobody_waits.set()
         for future in running:
             future.cancel()
         wait(running)

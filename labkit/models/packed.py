@@ -49,9 +49,13 @@ def packed_weights(model: "Module", n_rows: int) -> Iterator[None]:
     """Within it, linear layers in float32 on a CPU multiply faster, without a gradient.
 
     Weights of 4 bits are written out and LoRAs added to them; large weights are packed for 4 to 256 rows, unless
-    `n_rows` says that there are fewer. The copies are there within this context only. Where they would take more than
-    a GiB, the last layers stay as they are; so do all where several processes may share the weights out (FSDP).
+    `n_rows` says that there are fewer. The copies are there within this context only; one inside it adds none. Where
+    they would take more than a GiB, the last layers stay as they are; so do all where several processes may share the
+    weights out (FSDP).
     """
+    if any(map(_is_copied, model.modules())):
+        yield
+        return
     pack = n_rows >= FEWEST
     room = MOST_BYTES if n_processes() == 1 else 0
     changed: dict[Module, Forward | None] = {}  # and what the layer had in the place of its class's forward
@@ -78,9 +82,7 @@ def _layers_to_copy(model: "Module", pack: bool) -> list["Module"]:
     for layer in model.modules():
         if layer in inside:
             continue
-        if _is_copied(layer):  # by a call around this one, or by another thread
-            inside.update(layer.modules())
-        elif _computes_otherwise(layer):
+        if _computes_otherwise(layer):
             continue
         elif is_lora(layer):
             parts = list(layer.modules())[1:]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from labkit.errors import LabError
+from labkit.machine import threads as threads_module
 from labkit.machine.threads import side_by_side
 
 
@@ -70,6 +71,33 @@ def test_an_error_is_raised_when_no_job_runs_any_more(threads: int) -> None:
     time.sleep(0.1)
     assert len(done) == finished < 19
     assert torch.get_num_threads() == threads
+
+
+def test_an_interrupt_comes_when_no_job_runs_any_more(threads: int, monkeypatch) -> None:
+    """Trap: the job that is waited for is none of those that are still running."""
+    if threads == 1:
+        pytest.skip("with one thread there is nobody to wait for")
+    done = []
+    nobody_waits = threading.Event()
+    all_have_begun = threading.Barrier(3, timeout=20)
+    really_wait = threads_module.wait
+
+    def interrupted(futures: list) -> None:
+        if not nobody_waits.is_set():
+            all_have_begun.wait()
+            raise KeyboardInterrupt
+        really_wait(futures)
+
+    def work(number: int) -> None:
+        all_have_begun.wait()
+        if nobody_waits.wait(20):
+            time.sleep(0.05)
+            done.append(number)
+
+    monkeypatch.setattr(threads_module, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(side_by_side(work, range(2), nobody_waits))
+    assert sorted(done) == [0, 1] and torch.get_num_threads() == threads
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -73,6 +73,18 @@ def test_an_interrupted_call_and_one_within_another_leave_the_layers_as_they_wer
     assert not changed_layers(layer)
 
 
+def test_a_call_within_another_keeps_to_the_memory_of_both(monkeypatch):
+    """`predict` packs for all replies, and `generate` within it would pack what had no more room."""
+    layers = torch.nn.Sequential(torch.nn.Linear(1024, 512), torch.nn.Linear(512, 512))
+    monkeypatch.setattr(packed, "MOST_BYTES", 4 * 1024 * 512)
+    with packed_weights(layers, 64):
+        before = changed_layers(layers)
+        with packed_weights(layers, 64):
+            assert changed_layers(layers) == before == ["0"]
+        assert changed_layers(layers) == before
+    assert not changed_layers(layers)
+
+
 def test_few_rows_small_layers_half_precision_and_large_models_are_not_packed(monkeypatch):
     small, large = torch.nn.Linear(48, 40), torch.nn.Linear(1024, 512)
     for layer, rows in ((small, 64), (large, 3), (large.half(), 64)):

@@ -25,14 +25,6 @@ ADAPTER = "adapter_model.safetensors"
 ALMOST = {"rtol": 1e-4, "atol": 1e-3}  # sums in another order; gradients are up to some tens
 
 
-@pytest.fixture
-def four_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
-
-
 def batch_of(lm: LanguageModel, *lengths: int) -> dict[str, torch.Tensor]:
     rows = []
     for number, length in enumerate(lengths):
