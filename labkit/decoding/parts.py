@@ -23,26 +23,46 @@ def n_parts(lm: LanguageModel, groups: Sequence[Group]) -> int:
     """
     import torch
 
-    filters = [own for group in groups for row in group for own in row.filters]
-    if device_kind(lm.device) != "cpu" or not all(getattr(own, "stands_threads", False) for own in filters):
+    if device_kind(lm.device) != "cpu" or not _filters_stand_threads(groups):
         return 1
     n_rows = sum(map(len, groups))
-    needed = LEAST_NUMBERS / lm.hidden_size if lm.n_parameters <= IN_CACHE else LEAST_ROWS
+    if lm.n_parameters <= IN_CACHE:
+        needed = LEAST_NUMBERS / lm.hidden_size
+    else:
+        needed = LEAST_ROWS
     n_worth_it = math.isqrt(int(n_rows / needed))
-    return max(1, min(n_worth_it, torch.get_num_threads()))
+    n_threads = torch.get_num_threads()
+    return max(1, min(n_worth_it, n_threads))
+
+
+def _filters_stand_threads(groups: Sequence[Group]) -> bool:
+    for group in groups:
+        for row in group:
+            for own in row.filters:
+                if not getattr(own, "stands_threads", False):
+                    return False
+    return True
 
 
 def parts_of(groups: Sequence[Group], n_most: int, new_tokens: int) -> list[list[Group]]:
     """The groups in up to `n_most` lists for which there is about as much to do; those of like size are together."""
-    order = sorted(groups, key=lambda group: -len(group))
-    weights = [len(group[0].prompt) + len(group) * new_tokens for group in order]
+
+    def work(group: Group) -> int:
+        trunk = group[0].prompt
+        return len(trunk) + len(group) * new_tokens
+
+    all_work = sum(map(work, groups))
     parts: list[list[Group]] = [[] for _ in range(n_most)]
     before = 0
-    for group, weight in zip(order, weights, strict=True):
-        middle = before + weight / 2
-        number = int(n_most * middle / sum(weights))
+    for group in sorted(groups, key=len, reverse=True):
+        middle = before + work(group) / 2
+        number = int(n_most * middle / all_work)
         parts[number].append(group)
-        before += weight
+        before += work(group)
     for part in parts:
-        part.sort(key=lambda group: -len(group[0].prompt))  # trunks of like length are read together
+        part.sort(key=_trunk_length, reverse=True)  # trunks of like length are read together
     return [part for part in parts if part]
+
+
+def _trunk_length(group: Group) -> int:
+    return len(group[0].prompt)
