@@ -1,6 +1,7 @@
 """LoRA layers that go through memory fewer times than peft's. Importing this module imports torch and peft."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -8,7 +9,7 @@ from peft.import_utils import is_bnb_4bit_available
 from peft.tuners.lora import Linear
 
 from labkit.machine.processes import n_processes
-from labkit.models.whole_weights import multiplies_in_float32, written_out
+from labkit.models.whole_weights import is_4_bit, multiplies_in_float32, written_out
 
 
 class LoraLinear(torch.autograd.Function):
@@ -16,7 +17,8 @@ class LoraLinear(torch.autograd.Function):
 
     peft computes the second product, that product times s and the sum, each as large as the result, and autograd as
     many gradients. Here both products are written into one place, and so are both gradients of x. A weight of 4 bits is
-    written out anew for either pass: one of 32 bits that was kept for the second would be what quantising saves.
+    written out anew for either pass, unless `written_out_once` says otherwise: one of 32 bits that was kept for the
+    second would be what quantising saves.
     """
 
     @staticmethod
@@ -29,7 +31,7 @@ class LoraLinear(torch.autograd.Function):
     ) -> torch.Tensor:
         base = layer.get_base_layer()
         (scaling,) = layer.scaling.values()
-        weight = written_out(base)  # [O, I]
+        weight = _weight(base)  # [O, I]
         rows = x.flatten(0, -2)  # [N, I]
         low = rows @ a.mT  # [N, r]
         whole = x.new_empty(*x.shape[:-1], len(weight))  # [..., O]
@@ -53,10 +55,34 @@ class LoraLinear(torch.autograd.Function):
         of_a = of_low.mT @ rows  # [r, I]
         of_x = None
         if ctx.needs_input_grad[0]:
-            of_x = of_out @ written_out(ctx.base)  # [N, I]
+            of_x = of_out @ _weight(ctx.base)  # [N, I]
             of_x.addmm_(of_low, a)
             of_x = of_x.unflatten(0, gradient.shape[:-1])
         return of_x, of_a, of_b, None
+
+
+@contextmanager
+def written_out_once(model: torch.nn.Module) -> Iterator[None]:
+    """Within it each weight of 4 bits in a quick layer is in memory as float32, for both passes and every thread."""
+    quick = filter(_is_quick, model.modules())
+    bases = [layer.get_base_layer() for layer in quick if is_4_bit(layer.get_base_layer())]
+    for base in bases:
+        base.written_out = written_out(base)
+    try:
+        yield
+    finally:
+        for base in bases:
+            del base.written_out
+
+
+def _weight(base: torch.nn.Module) -> torch.Tensor:
+    """[O, I]"""
+    once = vars(base).get("written_out")
+    return written_out(base) if once is None else once
+
+
+def _is_quick(layer: torch.nn.Module) -> bool:
+    return getattr(vars(layer).get("forward"), "func", None) is _forward
 
 
 def quicken(model: torch.nn.Module) -> None:

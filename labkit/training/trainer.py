@@ -16,6 +16,7 @@ from labkit.models.likelihood import target_loss
 from labkit.prompts.sequences import IGNORED
 from labkit.training.config import PAGED, FinetuneConfig
 from labkit.training.data import Collator, EpochOrder
+from labkit.training.lora_layers import written_out_once
 from labkit.training.parts import Batch, add_gradients, parts_of, works_in_parts
 
 MOST_LOG_STEPS = 10  # a point of the loss curve at least every so many steps …
@@ -61,7 +62,8 @@ class TargetTrainer(Trainer):
             return self._nats(model, part) / divisor
 
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        return add_gradients(loss_of, parts_of(inputs, self.width), trained)
+        with written_out_once(model):
+            return add_gradients(loss_of, parts_of(inputs, self.width), trained)
 
     def compute_loss(
         self,

@@ -11,7 +11,7 @@ from labkit.models.families import route_of
 from labkit.models.likelihood import target_loss
 from labkit.prompts.build import examples
 from labkit.training.data import Collator
-from labkit.training.lora_layers import quicken
+from labkit.training.lora_layers import quicken, written_out_once
 from labkit.training.precision import compute_in
 
 
@@ -75,6 +75,11 @@ def test_weights_of_four_bits_have_the_gradients_of_pefts_layers(double_quant):
     assert plain.keys() == quick.keys()
     for weight, gradient in plain.items():
         torch.testing.assert_close(quick[weight], gradient, rtol=1e-3, atol=1e-5)
+    with written_out_once(lm.model):
+        once = _gradients(lm.model, batch)
+        assert all("written_out" in vars(layer.get_base_layer()) for layer in layers)
+    assert all(torch.equal(once[weight], gradient) for weight, gradient in quick.items())
+    assert not any("written_out" in vars(module) for module in lm.model.modules()), "float32 is what 4 bits save"
     for layer, weight in zip(layers, weights, strict=True):
         assert torch.equal(layer.get_base_layer().weight.data, weight)
     compute_in(lm.model, "bfloat16")  # as on a processor that has units for it
