@@ -17,7 +17,8 @@ What is compared runs in turns in one process, and a figure is the median over t
 other work on the machine lengthens them, too, but both alike. `--wall`: seconds by the clock on the wall, which count
 threads that wait, and need a machine with nothing else on it. `floor` lines: this machine's matrix product and copy;
 `of_floor` is the time over that of the operations that the task needs (of LoRA training 4 for each weight and token: no
-gradient of frozen weights; the head on tokens with a loss only; in writing every different prompt token read once).
+gradient of frozen weights; the head on tokens with a loss only; in writing every different prompt token read once;
+attention of each token to those before it, with a backward pass of twice the forward one).
 """
 
 import argparse
@@ -139,6 +140,17 @@ def sizes(lm: LanguageModel) -> tuple[int, int]:
     return 12 * config.num_hidden_layers * config.hidden_size**2, head
 
 
+def attention(lm: LanguageModel, n_looks: int) -> int:
+    """Operations of looking at `n_looks` earlier tokens in all layers: a product with the key, one with the value."""
+    config = lm.model.config
+    return 4 * config.hidden_size * config.num_hidden_layers * n_looks
+
+
+def looks(n_tokens: int, known: int = 0) -> int:
+    """How many tokens are looked at while `n_tokens` are read after `known` ones, each looking at itself, too."""
+    return sum(range(known + 1, known + n_tokens + 1))
+
+
 def compare_training(shape: dict[str, int], n_dialogues: int, rounds: int, floor: dict[str, float]) -> None:
     if importlib.util.find_spec("trl") is None:
         print(json.dumps({"training": "not compared", "why": "no trl: see the top of this script"}), flush=True)
@@ -150,7 +162,8 @@ def compare_training(shape: dict[str, int], n_dialogues: int, rounds: int, floor
     learnt = sum(label != IGNORED for row in rows for label in row["labels"])
     tokens = sum(len(row["input_ids"]) for row in rows)
     body, head = sizes(lm)
-    operations = 4 * body * tokens + 4 * head * learnt
+    attended = attention(lm, sum(looks(len(row["input_ids"])) for row in rows))
+    operations = 4 * body * tokens + 4 * head * learnt + 3 * attended
     steps = -(-len(rows) // BATCH)
     ways = {
         "TRL SFTTrainer": lambda folder: sft_trainer(lm, rows, steps, folder),
@@ -226,7 +239,9 @@ def compare_writing(shape: dict[str, int], n_dialogues: int, rounds: int, floor:
         ways = {"transformers generate": by_generate, "labkit predict": by_labkit}
         seconds = in_turns(ways, rounds)
         written = NEW_TOKENS * num_beams * len(asked)
-        operations = 2 * body * (read + written) + 2 * head * written
+        attended = sum(looks(max(map(len, of_dialogue))) for of_dialogue in by_dialogue)
+        attended += num_beams * sum(looks(NEW_TOKENS, known=len(ids)) for ids in asked)
+        operations = 2 * body * (read + written) + 2 * head * written + attention(lm, attended)
         equal = [one == other for one, other in zip(texts["labkit"], texts["generate"], strict=True)]
         report(
             f"writing, beams {num_beams}",
