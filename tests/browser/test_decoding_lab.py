@@ -156,7 +156,7 @@ def test_nothing_jumps_while_dials_move_and_a_reply_is_written(opened):
 
 def test_stop_is_not_asking(opened):
     """Stop was an event for a thread; now nothing is asked after it."""
-    page = opened(delay=60)
+    page = opened(delay=200)
     page.get_by_role("button", name="Write").click()
     page.wait_for_function("window.lab.replies.B.ids.length >= 2")
     page.get_by_role("button", name="Stop").click()
