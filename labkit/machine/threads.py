@@ -46,8 +46,10 @@ def side_by_side(
             nobody_waits.set()
         for future in running:
             future.cancel()
-        wait(running)
-        torch.set_num_threads(n_threads)
+        try:
+            wait(running)
+        finally:  # whoever interrupts twice has all threads, too
+            torch.set_num_threads(n_threads)
 
 
 @cache

@@ -106,13 +106,15 @@ def test_an_error_in_one_part_ends_the_others_at_their_next_token(tiny_lm, write
     """Trap: an interrupt that takes as long as the whole batch."""
     read = Tree.read
     n_read = []
-    failed = threading.Event()
+    begun, failed = threading.Event(), threading.Event()
 
     def failing(self, tokens):
         if len(self.rows) == 4:
+            assert begun.wait(20), "another part is written at the same time"
             failed.set()
             raise LabError("no more", "", "stop")
-        failed.wait(10)
+        begun.set()
+        assert failed.wait(20)
         n_read.append(len(tokens))
         return read(self, tokens)
 
@@ -120,7 +122,7 @@ def test_an_error_in_one_part_ends_the_others_at_their_next_token(tiny_lm, write
     long = DecodingConfig(max_new_tokens=400, min_new_tokens=400)
     with pytest.raises(LabError, match="no more"):
         generate(tiny_lm, PROMPTS, long)
-    assert len(writers) > 1 and len(n_read) < 200
+    assert 0 < len(n_read) < 200
 
 
 def test_out_of_memory_in_a_part_says_what_to_do(tiny_lm, writers, four_threads, monkeypatch):
@@ -148,7 +150,7 @@ def test_each_group_is_in_one_part_and_like_ones_are_together():
     two = parts_of(groups, 2, new_tokens=32)
     assert sorted(row.index for part in two for group in part for row in group) == list(range(len(PROMPTS)))
     sizes = [[len(group) for group in part] for part in two]
-    assert sorted(map(sorted, sizes)) == [[1, 2], [3, 4]] or sorted(map(sorted, sizes)) == [[1, 2, 3], [4]]
+    assert sorted(map(sorted, sizes)) == [[1, 2, 3], [4]]
     for part in two:
         lengths = [len(group[0].prompt) for group in part]
         assert lengths == sorted(lengths, reverse=True), "trunks of like length are read together"

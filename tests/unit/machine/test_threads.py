@@ -100,6 +100,18 @@ def test_an_interrupt_comes_when_no_job_runs_any_more(threads: int, monkeypatch)
     assert sorted(done) == [0, 1] and torch.get_num_threads() == threads
 
 
+def test_who_interrupts_twice_has_all_threads_again(threads: int, monkeypatch) -> None:
+    def impatient(_: list) -> None:
+        raise KeyboardInterrupt
+
+    if threads == 1:
+        pytest.skip("with one thread there is nobody to wait for")
+    monkeypatch.setattr(threads_module, "wait", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        list(side_by_side(abs, [-1, -2]))
+    assert torch.get_num_threads() == threads
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_has_threads_of_its_own(threads: int) -> None:
     """Trap: a pool whose threads stayed behind in the parent, which waits for ever."""
