@@ -15,8 +15,9 @@ padded on the left, with its cache. `same_text` is the share of replies that are
 
 What is compared runs in turns in one process, and a figure is the median over the rounds. Times are processor seconds:
 other work on the machine lengthens them, too, but both alike. `--wall`: seconds by the clock on the wall, which count
-threads that wait, and need a machine with nothing else on it. `floor` lines: this machine's matrix product and copy;
-`of_floor` is the time over that of the operations that the task needs (of LoRA training 4 for each weight and token: no
+threads that wait, and need a machine with nothing else on it. `floor` lines: this machine's matrix product and copy.
+`of_floor` is the time over that of the operations that the task needs, at the product measured right before and right
+after each round of each way, since a host's speed goes up and down (of LoRA training 4 for each weight and token: no
 gradient of frozen weights; the head on tokens with a loss only; in writing every different prompt token read once;
 attention of each token to those before it, with a backward pass of twice the forward one).
 """
@@ -29,6 +30,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -151,7 +153,7 @@ def looks(n_tokens: int, known: int = 0) -> int:
     return sum(range(known + 1, known + n_tokens + 1))
 
 
-def compare_training(shape: dict[str, int], n_dialogues: int, rounds: int, floor: dict[str, float]) -> None:
+def compare_training(shape: dict[str, int], n_dialogues: int, rounds: int) -> None:
     if importlib.util.find_spec("trl") is None:
         print(json.dumps({"training": "not compared", "why": "no trl: see the top of this script"}), flush=True)
         return
@@ -179,7 +181,7 @@ def compare_training(shape: dict[str, int], n_dialogues: int, rounds: int, floor
         in_turns({name: lambda way=way: once(way) for name, way in ways.items()}, rounds),
         done=learnt,
         unit="reply_tokens",
-        least=operations / floor["flops"],
+        operations=operations,
         rows=len(rows),
         tokens=tokens,
     )
@@ -211,7 +213,7 @@ def generate_well(lm: LanguageModel, asked: list[list[int]], num_beams: int) -> 
     return replies
 
 
-def compare_writing(shape: dict[str, int], n_dialogues: int, rounds: int, floor: dict[str, float]) -> None:
+def compare_writing(shape: dict[str, int], n_dialogues: int, rounds: int) -> None:
     lm = language_model(shape)
     some = load_corpus("miniwoz", sizes={"train": 1, "dev": 1, "test": n_dialogues})["test"]
     by_dialogue = [[prompt.input_ids for prompt in prompts(dialogue, lm.codec)] for dialogue in some]
@@ -237,7 +239,7 @@ def compare_writing(shape: dict[str, int], n_dialogues: int, rounds: int, floor:
             return Clock.now() - begun
 
         ways = {"transformers generate": by_generate, "labkit predict": by_labkit}
-        seconds = in_turns(ways, rounds)
+        taken = in_turns(ways, rounds)
         written = NEW_TOKENS * num_beams * len(asked)
         attended = sum(looks(max(map(len, of_dialogue))) for of_dialogue in by_dialogue)
         attended += num_beams * sum(looks(NEW_TOKENS, known=len(ids)) for ids in asked)
@@ -245,50 +247,70 @@ def compare_writing(shape: dict[str, int], n_dialogues: int, rounds: int, floor:
         equal = [one == other for one, other in zip(texts["labkit"], texts["generate"], strict=True)]
         report(
             f"writing, beams {num_beams}",
-            seconds,
+            taken,
             done=len(asked),
             unit="replies",
-            least=operations / floor["flops"],
+            operations=operations,
             prompt_tokens=round(sum(map(len, asked)) / len(asked)),
             same_text=round(sum(equal) / len(equal), 3),
         )
 
 
-def in_turns(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way in every round; one round before them, of imports and first calls, is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+@dataclass(frozen=True)
+class Round:
+    """One way's turn."""
+
+    seconds: float
+    flops: float  # operations a second of a matrix product, before and after it
+
+
+def in_turns(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[Round]]:
+    """Each way in every round; one round before them, of imports and first calls, is not counted."""
+    taken: dict[str, list[Round]] = {name: [] for name in ways}
     for number in range(rounds + 1):
+        before = product_flops()
         for name, way in ways.items():
-            taken = way()
+            seconds = way()
+            after = product_flops()
             if number:
-                seconds[name].append(taken)
-    return seconds
+                taken[name].append(Round(seconds, (before + after) / 2))
+            before = after
+    return taken
 
 
-def report(task: str, seconds: dict[str, list[float]], *, done: int, unit: str, least: float, **more: float) -> None:
-    for name, taken in seconds.items():
-        middle = statistics.median(taken)
-        row = {f"{unit}_per_second": round(done / middle, 2), "seconds": round(middle, 2), "of_floor": middle / least}
-        print(json.dumps({"task": task, "way": name, **row, "of_floor": round(row["of_floor"], 2), **more}), flush=True)
-    theirs, ours = seconds.values()
-    ratios = sorted(their / our for their, our in zip(theirs, ours, strict=True))
+def report(task: str, taken: dict[str, list[Round]], *, done: int, unit: str, operations: int, **more: float) -> None:
+    for name, some in taken.items():
+        seconds = statistics.median(one.seconds for one in some)
+        of_floor = [one.seconds * one.flops / operations for one in some]
+        row = {
+            f"{unit}_per_second": round(done / seconds, 2),
+            "seconds": round(seconds, 2),
+            "of_floor": round(statistics.median(of_floor), 2),
+            "of_floor_by_round": [round(one, 2) for one in of_floor],
+        }
+        print(json.dumps({"task": task, "way": name, **row, **more}), flush=True)
+    theirs, ours = taken.values()
+    ratios = sorted(their.seconds / our.seconds for their, our in zip(theirs, ours, strict=True))
     row = {"ratio": round(statistics.median(ratios), 2), "least": round(ratios[0], 2), "most": round(ratios[-1], 2)}
     print(json.dumps({"task": task, "labkit_is_faster_by": row, "rounds": len(ratios)}), flush=True)
 
 
-def measured_floor() -> dict[str, float]:
-    """Operations a second of a matrix product, and bytes a second of a copy (read and written)."""
+def product_flops() -> float:
+    """Operations a second of a matrix product."""
     x, w = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    product = seconds_of(lambda: torch.nn.functional.linear(x, w))
+    seconds = seconds_of(lambda: torch.nn.functional.linear(x, w))
+    return 2 * 2048**3 / seconds
+
+
+def show_floor() -> None:
+    """Operations a second of a matrix product, and bytes a second of a copy (read and written)."""
     a, b = torch.ones(2**25), torch.ones(2**25)
     copy = seconds_of(lambda: b.copy_(a))
-    floor = {"flops": 2 * 2048**3 / product, "bytes": 2 * a.nbytes / copy}
     shown = {
-        "matrix_product_gflops": round(floor["flops"] / 1e9, 1),
-        "copy_gb_per_second": round(floor["bytes"] / 1e9, 1),
+        "matrix_product_gflops": round(product_flops() / 1e9, 1),
+        "copy_gb_per_second": round(2 * a.nbytes / copy / 1e9, 1),
     }
     print(json.dumps({"floor": "this process", **shown, "threads": torch.get_num_threads()}), flush=True)
-    return floor
 
 
 def seconds_of(work: Callable[[], object], least: float = 1.0) -> float:
@@ -315,8 +337,8 @@ if __name__ == "__main__":
     shape = SHAPES[a.shape]
     if a.wall:
         Clock.now = staticmethod(time.perf_counter)
-    floor = measured_floor()
+    show_floor()
     if a.only != "writing":
-        compare_training(shape, a.dialogues, a.rounds, floor)
+        compare_training(shape, a.dialogues, a.rounds)
     if a.only != "training":
-        compare_writing(shape, a.test_dialogues, a.rounds, floor)
+        compare_writing(shape, a.test_dialogues, a.rounds)
