@@ -16,6 +16,7 @@ from labkit.models.beginnings import mask_for_kernel, pad_right
 from labkit.models.families import route_of
 from labkit.models.finite import check_finite
 from labkit.models.language_model import LanguageModel
+from labkit.models.packed import only_wanted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -219,7 +220,8 @@ class Tree:
         n_seen = seen.sum(-1).clamp(min=1)  # [B, S] new tokens up to each, itself among them
         position = self.position[:, None] + n_seen - 1  # [B, S]
         positions = self._in_slots(position, fill=0).flatten(1)  # [D, Q]
-        with torch.inference_mode(), self._head_on_rows(keep):
+        filled = self._in_slots(real, fill=False).flatten(1)  # [D, Q]
+        with torch.inference_mode(), self._head_on_rows(keep), only_wanted(filled):
             out = self.model(
                 self._in_slots(ids, fill=0).flatten(1),  # [D, Q]
                 position_ids=positions,

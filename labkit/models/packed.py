@@ -7,6 +7,7 @@ once here, before the first token (tests/benchmarks/against.md has what it bring
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from labkit.machine.processes import n_processes
 from labkit.models.whole_weights import is_4_bit, is_lora, whole_weight
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from torch.nn import Module
 
@@ -27,6 +29,34 @@ MOST_BYTES = 2**30  # that copies may take, beside the weights themselves
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """Which columns of a batch somebody sees; the others are padding, or places without a row."""
+
+    shape: "torch.Size"  # D, Q
+    places: "Tensor"  # [n] numbers below D * Q
+
+
+_wanted: ContextVar[Wanted | None] = ContextVar("of the batch that this thread reads; None: all columns", default=None)
+
+
+@contextmanager
+def only_wanted(wanted: "Tensor") -> Iterator[None]:
+    """Within it, copied layers multiply those columns of [D, Q, I] that are `wanted` [D, Q], and give zeros for others.
+
+    Only on a CPU: a GPU multiplies them in no time.
+    """
+    if wanted.device.type != "cpu" or wanted.all():
+        yield
+        return
+    places = wanted.flatten().nonzero()[:, 0]
+    before = _wanted.set(Wanted(wanted.shape, places))
+    try:
+        yield
+    finally:
+        _wanted.reset(before)
+
+
+@dataclass(frozen=True)
 class Copies:
     """A layer's weight as one matrix, and that in the processor's order."""
 
@@ -35,7 +65,17 @@ class Copies:
     bias: "Tensor | None"
 
     def multiply(self, x: "Tensor") -> "Tensor":
-        """x W^T + bias, [..., O], for x [..., I]."""
+        """x W^T + bias, [..., O], for x [..., I]; zeros for columns that are not wanted."""
+        wanted = _wanted.get()
+        if wanted is None or x.shape[:-1] != wanted.shape:
+            return self._multiply_all(x)
+        columns = x.flatten(0, 1)  # [D * Q, I]
+        some = self._multiply_all(columns[wanted.places])  # [n, O]
+        every = some.new_zeros(len(columns), some.shape[-1])
+        every[wanted.places] = some
+        return every.unflatten(0, wanted.shape)
+
+    def _multiply_all(self, x: "Tensor") -> "Tensor":
         import torch
 
         n_rows = x.numel() // x.shape[-1]

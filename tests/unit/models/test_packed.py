@@ -1,6 +1,7 @@
 """Weights packed for the writing of replies: the same numbers, and the model is as it was afterwards."""
 
 import importlib
+from threading import Thread
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from peft import LoraConfig
 from labkit.decoding.config import DecodingConfig
 from labkit.decoding.predict import predict
 from labkit.models import attach_adapter, load_model, packed
-from labkit.models.packed import packed_weights
+from labkit.models.packed import only_wanted, packed_weights
 from labkit.models.whole_weights import is_4_bit, is_lora
 from labkit.training.lora_layers import quicken
 
@@ -39,6 +40,45 @@ def test_a_packed_layer_computes_what_it_did(every_layer, rows, bias):
             assert changed_layers(layer) == [""]
             torch.testing.assert_close(layer(x), before)
     assert not changed_layers(layer)
+
+
+def test_columns_that_nobody_sees_are_not_multiplied(every_layer, monkeypatch):
+    layer = torch.nn.Linear(48, 40)
+    x = torch.randn(3, 5, 48)
+    wanted = torch.rand(3, 5) < 0.6
+    multiplied = []
+    all_of_them = packed.Copies._multiply_all
+    monkeypatch.setattr(
+        packed.Copies, "_multiply_all", lambda self, x: multiplied.append(len(x)) or all_of_them(self, x)
+    )
+    with torch.inference_mode(), packed_weights(layer, 64):
+        every = layer(x)
+        multiplied.clear()
+        with only_wanted(wanted):
+            some = layer(x)
+            other = layer(x[0])  # of another shape: not these columns
+    assert multiplied == [int(wanted.sum()), len(x[0])]
+    torch.testing.assert_close(some[wanted], every[wanted])
+    assert not some[~wanted].any()
+    torch.testing.assert_close(other, every[0])
+
+
+def test_what_one_thread_wants_is_not_what_another_gets(every_layer):
+    layer = torch.nn.Linear(48, 40)
+    x = torch.randn(2, 4, 48)
+    got = []
+
+    @torch.inference_mode()
+    def another():
+        got.append(layer(x))
+
+    with torch.inference_mode(), packed_weights(layer, 64), only_wanted(torch.zeros(2, 4, dtype=torch.bool)):
+        assert not layer(x).any()
+        thread = Thread(target=another)
+        thread.start()
+        thread.join()
+        assert not layer(x).any()
+    assert got[0].any(-1).all()
 
 
 def test_a_gradient_goes_through_a_layer_that_is_packed(every_layer):
