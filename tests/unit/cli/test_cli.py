@@ -383,6 +383,15 @@ def test_a_failed_benchmark_is_an_error_after_its_last_line(clone, capfd):
     assert main(["bench", "--only", "fast"]) == 2 and "bad, good" in capfd.readouterr().err
 
 
+def test_help_names_benchmarks_that_there_are(capsys):
+    """It named one that had been split into others."""
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    (named,) = re.findall(r"joined by commas: +([\w,]+)", " ".join(capsys.readouterr().out.split()))
+    scripts = Path(__file__).parents[2] / "benchmarks"
+    assert all((scripts / f"bench_{name}.py").exists() for name in named.split(","))
+
+
 def test_compare_takes_lexical_replies_from_those_who_mean_it(corpus, capsys):
     """Trap: evaluate has the flag and compare has not, so two lexical systems cannot be compared."""
     turns = {d.key: [{"response": turn.utterance} for turn in d.bot_turns] for d in corpus["test"]}
