@@ -3,7 +3,7 @@
    Writes for each case the probabilities [V] in float64, -1 where a filter cut the token, and prints one line of JSON
    for each: the names, the masses that were cut, the entropy and the tokens on which the case's random numbers land. */
 
-import { readFileSync, openSync, writeSync } from "node:fs";
+import { readFileSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
 const [modulePath, casesPath, logitsPath, outPath] = process.argv.slice(2);
@@ -28,3 +28,4 @@ for (const one of cases) {
         JSON.stringify({ stages, entropy: distribution.entropy(), drawn, greedy: likeliest(distribution), code }),
     );
 }
+writeFileSync(`${outPath}.done`, ""); // node.py says why

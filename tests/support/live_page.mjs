@@ -76,3 +76,4 @@ RUN.unpacked = async ({ script }) => {
 const results = [];
 for (const { what, ...given } of read(casesPath)) results.push(await RUN[what](given));
 writeFileSync(outPath, JSON.stringify(results));
+writeFileSync(`${outPath}.done`, ""); // node.py says why

@@ -8,13 +8,13 @@ import json
 import math
 import random
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from node import NODE, run_node
 
 from labkit.course.site import live
 from labkit.course.site.live import SOURCES, exchanges_of
@@ -25,7 +25,6 @@ from labkit.models.find import WEIGHTS
 from labkit.prompts.build import prompts
 
 ROOT = Path(__file__).parents[3]
-NODE = shutil.which("node")
 MODEL = "mini-pythia-2m"
 TOLERANCE = 1e-4  # of a logit, in float32; the largest difference seen is 2e-5
 
@@ -61,11 +60,27 @@ def run(tmp_path_factory):
         given, out = folder / "cases.json", folder / "out.json"
         given.write_text(json.dumps(cases), encoding="utf-8")
         script = ROOT / "tests" / "support" / "live_page.mjs"
-        done = subprocess.run([NODE, script, SOURCES, given, out], capture_output=True, text=True, encoding="utf-8")
-        assert done.returncode == 0, done.stderr
+        run_node(script, SOURCES, given, out=out)
         return json.loads(out.read_text(encoding="utf-8"))
 
     return in_node
+
+
+@node
+def test_a_node_that_does_not_end_is_ended_when_its_work_is_done(tmp_path, monkeypatch):
+    """It waited for its own threads, and all tests for it."""
+    monkeypatch.setattr("node.PATIENCE", 1)
+    script = tmp_path / "stays.mjs"
+    script.write_text("""
+        import { writeFileSync } from "node:fs";
+        console.log("what it prints");
+        setInterval(() => {}, 1e6);
+        writeFileSync(`${process.argv[2]}.done`, "");
+    """)
+    assert run_node(script, out=tmp_path / "out") == "what it prints\n"
+    script.write_text('throw new Error("it failed")')
+    with pytest.raises(AssertionError, match="it failed"):
+        run_node(script, out=tmp_path / "out")
 
 
 @pytest.fixture(scope="module")

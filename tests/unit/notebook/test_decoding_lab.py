@@ -1,8 +1,6 @@
 """The decoding lab's kernel side, its recorded twin, its fallback in core widgets, and its filters in Node."""
 
 import json
-import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -37,8 +35,8 @@ from labkit.prompts.text import state_text
 SUPPORT = Path(__file__).parents[2] / "support"
 sys.path.insert(0, str(SUPPORT))
 import decoding_lab_cases as cases  # noqa: E402
+from node import NODE, run_node  # noqa: E402
 
-NODE = shutil.which("node")
 HERE = {"dialogue": 0, "turn": 0, "instruction": "", "shots": 0}
 
 
@@ -74,11 +72,9 @@ def by_node(request, tmp_path_factory):
     some = [*cases.random_cases(2_048, 450 // part), *cases.random_cases(50_304, 100 // part)]
     some += [*cases.grammar_cases(2_048, 80 // part), *cases.grammar_cases(50_304, 20 // part)]
     files = cases.write(some, folder)
-    command = [NODE, SUPPORT / "decoding_lab_filters.mjs", MODULE, *files, folder / "out.f64"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    printed = run_node(SUPPORT / "decoding_lab_filters.mjs", MODULE, *files, out=folder / "out.f64")
     shares = np.split(np.fromfile(folder / "out.f64"), np.cumsum([len(case.logits) for case in some])[:-1])
-    return list(zip(some, shares, map(json.loads, done.stdout.splitlines()), strict=True))
+    return list(zip(some, shares, map(json.loads, printed.splitlines()), strict=True))
 
 
 @pytest.mark.slow
