@@ -1,7 +1,7 @@
 """A script in Node, which may do its work and then wait for its own threads for ever.
 
-Node 20 did so here once in some thousand runs, with WebAssembly (https://github.com/nodejs/node/issues/54918). So a
-script says by an empty file `DONE` beside its output that it is done, and is ended then.
+Node 20 has done so here (https://github.com/nodejs/node/issues/54918). So a script says by an empty file `DONE` beside
+its output that it is done, and is ended then.
 """
 
 import shutil

@@ -288,6 +288,7 @@ WRONG = {  # (answer, words of the message that it must get)
     "5.c": [
         ({"steps": 400}, "has no field 'steps'"),
         ({"full_finetune": False}, "is set by the cell"),
+        ({"eval_steps": 400}, "is set by the cell"),
         ({"max_steps": -1}, "cannot be trained"),
         ({}, "at least one field"),
         (400, "at least one field"),

@@ -19,7 +19,7 @@ from labkit.training.checks import check_config
 from labkit.training.config import FinetuneConfig
 
 MOST_SHOTS = 2
-_SET_ALREADY = ("full_finetune", "reinitialise", "bits")
+_SET_ALREADY = ("full_finetune", "reinitialise", "bits", "eval_steps")
 check_config(FinetuneConfig())  # so that what it imports is there already: a check has few seconds
 
 
@@ -114,7 +114,9 @@ def change(answer: Mapping[str, object]) -> str:
     known = [field.name for field in fields(FinetuneConfig)]
     for name in answer:
         if name in _SET_ALREADY:
-            raise Wrong(f"{name} is set by the cell: it trains all weights, from new ones, in 32 bits.")
+            raise Wrong(
+                f"{name} is set by the cell: it trains all weights, from new ones, in 32 bits, and looks four times."
+            )
         if name not in known:
             wrong = shown(name)
             names = ", ".join(known)

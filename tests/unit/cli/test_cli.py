@@ -384,7 +384,7 @@ def test_a_failed_benchmark_is_an_error_after_its_last_line(clone, capfd):
 
 
 def test_help_names_benchmarks_that_there_are(capsys):
-    """It named one that had been split into others."""
+    """It named one that there was not."""
     with pytest.raises(SystemExit):
         main(["bench", "--help"])
     (named,) = re.findall(r"joined by commas: +([\w,]+)", " ".join(capsys.readouterr().out.split()))
